@@ -1,0 +1,20 @@
+//! landfall moves files from one machine's disk to another's and proves it. ARCHITECTURE.md is the map; the floors:
+//!
+//! ```text
+//!  6  main.rs                                         exit code, nothing else
+//!  5  cli/  progress                                  the face
+//!  4  send  recv                                      drivers: where brains meet hands
+//!  3  disk/  source/  store/  net/  pool  state       hands: all I/O
+//!  2  session/                                        brains: pure machines
+//!  1  wire manifest journal ticket receipt            formats: bytes <-> types
+//!  0  limits geometry digest path attributes error event task    words
+//! ```
+//!
+//! Imports point down; `tests/tidy.rs` holds the table.
+
+pub mod attributes;
+pub mod digest;
+pub mod disk;
+pub mod geometry;
+pub mod limits;
+pub mod path;

@@ -1,0 +1,127 @@
+//! Every bound of the program, each once, unit in the name. Docs say what a number costs.
+//! Nothing here is an option: what a user may change lives in `cli/`.
+
+/// Bytes of one chunk, the unit of hashing, transfer and retry. The only size the product accepts; the
+/// simulator uses [`SIMULATED_CHUNK_BYTES`]. Costs 32 digest bytes per chunk and bounds what one bad bit re-sends.
+pub const CHUNK_BYTES: u32 = 1 << 20;
+/// Chunk size of the simulator: small, so that many-chunk files are cheap.
+pub const SIMULATED_CHUNK_BYTES: u32 = 4096;
+
+/// Bytes wanted and not yet written by the receiver. Costs that much memory at the receiver at worst.
+pub const IN_FLIGHT_BYTES_MAX: u64 = 64 << 20;
+/// Chunks wanted and not yet written: bounds bookkeeping for tiny files.
+pub const IN_FLIGHT_CHUNKS_MAX: u32 = 8192;
+/// Bytes wanted, written or settling that no synced claim covers: what a crash may send twice.
+pub const UNSETTLED_BYTES_MAX: u64 = 192 << 20;
+/// Bytes a sender may hash beyond what the receiver has considered. Costs that much memory at the sender.
+pub const HASH_AHEAD_BYTES: u64 = 32 << 20;
+/// Chunks a sender may hash beyond what the receiver has considered.
+pub const HASH_AHEAD_CHUNKS_MAX: usize = 8192;
+/// Entries whose records may run ahead of what the receiver has considered.
+pub const HASH_AHEAD_ENTRIES_MAX: usize = 65_536;
+/// Chunk bodies read from disk (not from the hash-ahead buffer) that wait to be sent.
+pub const SERVE_AHEAD_CHUNKS_MAX: usize = 16;
+
+/// Bytes of one batch: what shares a sync and a claim.
+pub const BATCH_BYTES: u64 = 64 << 20;
+/// Files of one batch. Each costs an open descriptor until it is sealed.
+pub const BATCH_FILES_MAX: u32 = 4096;
+/// Milliseconds after which a batch that is not full is settled anyway.
+pub const BATCH_AGE_MS: u64 = 1000;
+/// Files in one batch from which on one `syncfs` is tried instead of one `fsync` each.
+pub const SYNCFS_FILES_MIN: usize = 64;
+/// Bytes written by this process and not yet read back: makes a slow disk slow wants, not memory.
+pub const UNVERIFIED_BYTES_MAX: u64 = 1 << 30;
+/// Bytes of one read-back or adoption task: bounds how long the store is busy with one.
+pub const SCAN_BYTES: u64 = 64 << 20;
+/// Threads (and so the depth) of a parallel disk phase.
+pub const POOL_THREADS: usize = 16;
+/// Bytes of one uncached read.
+pub const READ_BACK_BYTES: usize = 1 << 20;
+/// How often one page's absence from the cache is probed before the level falls to `requested`.
+pub const EVICTION_PROBES_MAX: u32 = 4;
+
+/// Chunk digests in one `Chunks` record. Deterministic, so that a lost log is rebuilt to the same chain.
+pub const RECORD_DIGESTS_MAX: usize = 16;
+/// Encoded bytes of one record: the largest is a path and a link target.
+pub const RECORD_BYTES_MAX: usize = 2 * PATH_BYTES_MAX + 256;
+/// Bytes of records in one control frame.
+pub const RECORD_PAGE_BYTES: usize = 64 << 10;
+/// Bytes of the largest control frame of any kind.
+pub const FRAME_BYTES_MAX: usize = RECORD_PAGE_BYTES + RECORD_BYTES_MAX + 64;
+/// Bytes of the first frame in each direction, before the peer is authenticated.
+pub const HELLO_BYTES_MAX: usize = 16 << 10;
+/// Runs in one want.
+pub const WANT_RUNS_MAX: usize = 4096;
+/// Bytes of exceptions in one page.
+pub const EXCEPTION_PAGE_BYTES: usize = 64 << 10;
+
+/// Entries in one manifest. Costs about 100 bytes each at the receiver.
+pub const ENTRIES_MAX: u32 = 100_000_000;
+/// Bytes of one file.
+pub const FILE_BYTES_MAX: u64 = 1 << 50;
+/// Bytes of one path below the target directory.
+pub const PATH_BYTES_MAX: usize = 64 << 10;
+/// Bytes of one component of a path.
+pub const COMPONENT_BYTES_MAX: usize = 255;
+/// Components of one path.
+pub const PATH_COMPONENTS_MAX: usize = 4096;
+/// Bytes of a symlink's target.
+pub const LINK_TARGET_BYTES_MAX: usize = 4095;
+
+/// Times one extent may come back bad from one inode before a new inode is tried.
+pub const EXTENT_STRIKES_MAX: u32 = 2;
+/// Inodes tried for one file (failed syncs and bad extents both move to the next).
+pub const INODES_MAX: u32 = 2;
+/// Times one chunk may differ on arrival before the file is left out.
+pub const ARRIVAL_STRIKES_MAX: u32 = 4;
+/// Versions of one source file that are tried: the first and one retry.
+pub const VERSIONS_MAX: u32 = 2;
+
+/// First pause before a dial is repeated.
+pub const RETRY_DELAY_MS_MIN: u64 = 100;
+/// Longest pause between two dials. Costs that much idle time after a long outage.
+pub const RETRY_DELAY_MS_MAX: u64 = 2000;
+/// A link that is not authenticated by then is closed.
+pub const HANDSHAKE_MS_MAX: u64 = 10_000;
+/// QUIC keep-alive interval.
+pub const KEEP_ALIVE_MS: u64 = 5000;
+/// QUIC idle timeout: a silent link is suspect after this.
+pub const IDLE_MS_MAX: u64 = 20_000;
+/// Pause between two `Progress` messages.
+pub const PROGRESS_MS: u64 = 500;
+/// Nothing moved for this long: say who waits for whom.
+pub const STALL_MS: u64 = 3000;
+/// A receiver with a receipt stays this long for its acknowledgement.
+pub const LINGER_MS: u64 = 60_000;
+/// Pause between two looks at a full disk.
+pub const SPACE_CHECK_MS: u64 = 2000;
+/// Default patience without any link when nobody watches.
+pub const PATIENCE_MS: u64 = 600_000;
+/// A ticket that is not taken expires after this.
+pub const TICKET_SECONDS: u64 = 24 * 3600;
+/// State of closed transfers is pruned after this.
+pub const CLOSED_STATE_DAYS: u64 = 30;
+
+/// Connections that are not authenticated yet, at most.
+pub const INCOMING_MAX: usize = 64;
+/// Unvalidated connections from which on addresses must be proved (QUIC Retry).
+pub const INCOMING_RETRY_MIN: usize = 8;
+/// QUIC receive window of a link before its peer is authenticated.
+pub const UNPROVED_WINDOW_BYTES: u64 = 64 << 10;
+/// Window of the control stream: page-sized frames in both directions.
+pub const CONTROL_WINDOW_BYTES: u64 = 8 << 20;
+/// Data streams, all from sender to receiver.
+pub const DATA_STREAMS: usize = 2;
+/// QUIC datagram size that path discovery may reach. Above 6,553 bytes ten segments no longer fit one GSO send.
+pub const MTU_BYTES_MAX: u16 = 6500;
+/// UDP socket buffer that is asked for.
+pub const SOCKET_BUFFER_BYTES: usize = 8 << 20;
+
+const _: () = assert!(IN_FLIGHT_BYTES_MAX >= CHUNK_BYTES as u64 && HASH_AHEAD_BYTES >= 2 * CHUNK_BYTES as u64);
+const _: () = assert!(UNSETTLED_BYTES_MAX == IN_FLIGHT_BYTES_MAX + 2 * BATCH_BYTES);
+const _: () = assert!(UNVERIFIED_BYTES_MAX >= 2 * UNSETTLED_BYTES_MAX);
+const _: () = assert!(RECORD_BYTES_MAX > 32 * RECORD_DIGESTS_MAX + 64);
+const _: () = assert!(FRAME_BYTES_MAX > RECORD_PAGE_BYTES && HELLO_BYTES_MAX < UNPROVED_WINDOW_BYTES as usize);
+const _: () = assert!((MTU_BYTES_MAX as usize) * 10 <= 65_535);
+const _: () = assert!(KEEP_ALIVE_MS * 3 < IDLE_MS_MAX);

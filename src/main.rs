@@ -1,0 +1,2 @@
+//! Exit code, nothing else.
+fn main() {}
