@@ -90,6 +90,8 @@ pub struct Receiver {
     to_adopt: BTreeSet<u32>,
     is_adopting: bool,
     to_read_back: BTreeSet<u32>,
+    /// Files that could not be sealed for lack of space.
+    to_finish: BTreeSet<u32>,
     batch: Batch,
     is_linked: bool,
     is_consented: bool,
@@ -126,6 +128,7 @@ impl Receiver {
             to_adopt: BTreeSet::new(),
             is_adopting: false,
             to_read_back: BTreeSet::new(),
+            to_finish: BTreeSet::new(),
             batch: Batch::default(),
             is_linked: false,
             is_consented: false,
@@ -158,7 +161,8 @@ impl Receiver {
             Input::Differed(chunk) => self.on_differed(chunk),
             Input::Gone(chunk, _) => self.on_gone(chunk),
             Input::WriteFailed(chunk, error) => self.on_write_failed(now, chunk, error),
-            Input::BatchSettled(files) => self.on_batch_settled(files),
+            Input::FinishFailed(entry, error) => self.on_finish_failed(now, entry, error),
+            Input::BatchSettled(files) => self.on_batch_settled(now, files),
             Input::ReadBackDone(entry, run, bad) => self.on_read_back(entry, run, &bad),
             Input::Renewed(entry, result) => self.on_renewed(now, entry, result),
             Input::LogChecked(is_good) => self.on_log_checked(is_good),
@@ -255,7 +259,12 @@ impl Receiver {
         let missing = self.tally.known_bytes.saturating_sub(self.tally.held_bytes);
         let is_enough = bytes >= missing.min(crate::limits::IN_FLIGHT_BYTES_MAX) && (inodes > 0 || missing == 0);
         match (is_enough, self.full_since) {
-            (true, _) => self.full_since = None,
+            (true, _) => {
+                self.full_since = None;
+                for entry in std::mem::take(&mut self.to_finish) {
+                    self.finish_if_whole(entry);
+                }
+            }
             (false, None) => self.full_since = Some(now),
             (false, Some(_)) => (),
         }
@@ -364,6 +373,7 @@ impl Receiver {
         self.claimed.remove(&entry);
         self.to_adopt.remove(&entry);
         self.to_read_back.remove(&entry);
+        self.to_finish.remove(&entry);
         if was_open {
             self.open_files -= 1;
         }

@@ -120,6 +120,8 @@ pub enum SettleResult {
     },
     /// Syncing failed: its inode may not be used again.
     SyncFailed,
+    /// No space: it is tried again when there is some.
+    Full,
     /// It cannot be sealed.
     LeftOut(Reason),
 }
@@ -234,6 +236,8 @@ pub enum Input {
     Gone(Chunk, Reason),
     /// A chunk could not be written.
     WriteFailed(Chunk, WriteError),
+    /// A file could not be put into the open batch.
+    FinishFailed(EntryIndex, WriteError),
     /// The closed batch is settled.
     BatchSettled(Vec<SettledFile>),
     /// Chunks of an earlier run were read back; these differ.

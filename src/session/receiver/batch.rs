@@ -6,7 +6,7 @@ use super::{Phases, Receiver};
 use crate::geometry::{ChunkRun, EntryIndex};
 use crate::limits::{BATCH_AGE_MS, BATCH_BYTES, BATCH_FILES_MAX, EXTENT_STRIKES_MAX, INODES_MAX, SCAN_BYTES};
 use crate::outcome::Reason;
-use crate::task::receiver::{SettleResult, SettledFile, Task};
+use crate::task::receiver::{SettleResult, SettledFile, Task, WriteError};
 use crate::wire::{Place, StopReason};
 
 /// The open batch, and whether one is being settled.
@@ -120,7 +120,7 @@ impl Receiver {
         self.finish_if_whole(entry.0);
     }
 
-    pub(super) fn on_batch_settled(&mut self, files: Vec<SettledFile>) {
+    pub(super) fn on_batch_settled(&mut self, now: Instant, files: Vec<SettledFile>) {
         self.batch.is_settling = false;
         self.batch.settling_bytes = 0;
         for SettledFile { entry, result } in files {
@@ -144,9 +144,30 @@ impl Receiver {
                     active.is_finishing = false;
                     self.renew(entry.0, Reason::SyncFailed);
                 }
+                SettleResult::Full => {
+                    active.is_finishing = false;
+                    self.wait_for_space(now, entry.0);
+                }
                 SettleResult::LeftOut(reason) => self.leave_out(entry.0, reason),
             }
         }
+    }
+
+    pub(super) fn on_finish_failed(&mut self, now: Instant, entry: EntryIndex, error: WriteError) {
+        let Some(active) = self.active.get_mut(&entry.0) else { return };
+        active.is_finishing = false;
+        self.batch.files = self.batch.files.saturating_sub(1);
+        if error == WriteError::Full {
+            return self.wait_for_space(now, entry.0);
+        }
+        self.tasks.push_back(Task::Abandon(entry, Some(Reason::WriteFailed)));
+        self.leave_out(entry.0, Reason::WriteFailed);
+    }
+
+    fn wait_for_space(&mut self, now: Instant, entry: u32) {
+        self.to_finish.insert(entry);
+        self.full_since.get_or_insert(now);
+        self.space_due.get_or_insert(now);
     }
 
     /// Chunks that the device did not return as written: no longer held, wanted again; on the second time in the

@@ -306,9 +306,9 @@ impl Receiver {
                 active.held.set(chunk as usize, false);
                 self.rewants.insert(Place { entry, chunk });
             }
-            let adopted_bytes = active.held_bytes().saturating_sub(before);
-            self.tally.held_bytes += adopted_bytes;
-            self.tally.adopted_bytes += adopted_bytes;
+            let after = active.held_bytes();
+            self.tally.held_bytes = self.tally.held_bytes + after - before;
+            self.tally.adopted_bytes += after.saturating_sub(before);
             if active.adopted_to.is_some_and(|to| to < active.known) {
                 self.to_adopt.insert(entry);
             }
