@@ -9,7 +9,7 @@ use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{Advice, Mode, OFlags, StatxFlags};
+use rustix::fs::{Advice, Mode, OFlags, SeekFrom, StatxFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::buffer::ALIGNMENT_BYTES;
@@ -65,7 +65,7 @@ impl Bypass {
         let page_bytes = rustix::param::page_size() as u64;
         let block_bytes = u64::try_from(space.f_bsize).unwrap_or(page_bytes);
         let step_bytes = match block_bytes {
-            BLOCK_BYTES_MIN.. if block_bytes < page_bytes && page_bytes % block_bytes == 0 => block_bytes,
+            BLOCK_BYTES_MIN.. if block_bytes < page_bytes && page_bytes.is_multiple_of(block_bytes) => block_bytes,
             _ => page_bytes,
         };
         let file = match reopen(file, dir, name, OFlags::empty()) {
@@ -179,6 +179,8 @@ enum Probe {
     Absent,
     /// In the cache.
     Present,
+    /// Nothing is stored on the device up to this offset, and nothing that would be is in the cache.
+    HoleUntil(u64),
     /// The file ends before it.
     End,
     /// The file system has no reads that do not wait.
@@ -203,9 +205,11 @@ impl Probed {
         if !is_advised || self.drop_range(start, end, page_bytes).is_err() {
             return Ok(Level::Cache);
         }
-        for position in (start..end).step_by(usize::try_from(self.step_bytes).expect("at most a page")) {
+        let mut position = start;
+        while position < end {
             match self.probe_until_absent(position)? {
-                Probe::Absent => {}
+                Probe::Absent => position += self.step_bytes,
+                Probe::HoleUntil(until) => position = until - until % self.step_bytes,
                 Probe::End => break,
                 Probe::Present | Probe::Unsupported => return Ok(Level::Requested),
             }
@@ -223,8 +227,22 @@ impl Probed {
             if self.drop_range(position, position + 1, FOLIO_NEIGHBOURHOOD_BYTES).is_err() {
                 return Ok(Probe::Present);
             }
+            if let Some(until) = self.hole_at(position) {
+                return Ok(Probe::HoleUntil(until));
+            }
         }
         self.probe(position)
+    }
+
+    /// A hole that covers the whole step at a position, and its end. The probe of a hole finds the zeros that it
+    /// has just made up itself, at once, so holes are told by the file system's map. What is dirty counts as data.
+    fn hole_at(&self, position: u64) -> Option<u64> {
+        let until = match rustix::fs::seek(&self.file, SeekFrom::Data(position)) {
+            Ok(data) => data,
+            Err(Errno::NXIO) => stat_descriptor(self.file.as_fd()).ok()?.size.next_multiple_of(self.step_bytes),
+            Err(_) => return None,
+        };
+        (until >= position + self.step_bytes).then_some(until)
     }
 
     /// Drops whole units that cover a range. Dirty pages stay, and start to be written.

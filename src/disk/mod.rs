@@ -12,6 +12,8 @@ mod kernel;
 mod real;
 mod real_dir;
 mod real_file;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 
