@@ -4,6 +4,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 
+use rustix::fs::{FallocateFlags, fallocate};
 use tempfile::tempdir;
 
 use super::{assert_kind, is_privileged, pattern, root, write};
@@ -12,6 +13,7 @@ use crate::disk::real_file::write_zeros;
 use crate::disk::{Access, Disk, DiskFile, Extent, RealDisk};
 
 const MIB: usize = 1 << 20;
+const KEEP_SIZE: FallocateFlags = FallocateFlags::KEEP_SIZE;
 
 #[test]
 fn bytes_are_where_they_were_written_and_reads_are_short_only_at_the_end() {
@@ -101,7 +103,9 @@ fn reserving_changes_no_length_and_what_cannot_be_is_an_error() {
     file.reserve(0, MIB as u64).unwrap();
     file.reserve(5, 0).unwrap();
     assert_eq!(file.stat().unwrap().size, 0);
-    assert!(fs::metadata(temp.path().join("file")).unwrap().blocks() * 512 >= MIB as u64);
+    let can_reserve = fallocate(fs::File::create(temp.path().join("probe")).unwrap(), KEEP_SIZE, 0, 1).is_ok();
+    let reserved = fs::metadata(temp.path().join("file")).unwrap().blocks() * 512;
+    assert_eq!(reserved >= MIB as u64, can_reserve);
     assert!(file.reserve(1 << 62, 1 << 62).is_err());
     // Hints change nothing.
     file.write_all_at(b"abc", 0).unwrap();
@@ -132,6 +136,9 @@ fn extents_tell_holes_from_data_and_cover_the_file() {
         extents
     };
     let extents = walk();
+    if extents == [Extent::DataUntil(10 * mib)] && RealDisk.space(&dir).unwrap().is_volatile {
+        return;
+    }
     assert_eq!(extents.first(), Some(&Extent::HoleUntil(2 * mib)));
     assert_eq!(extents.last(), Some(&Extent::HoleUntil(10 * mib)));
     assert_eq!(extents[1], Extent::DataUntil(3 * mib));
