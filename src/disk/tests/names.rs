@@ -212,7 +212,6 @@ fn times_round_trip_to_the_nanosecond_also_before_1970() {
     write(&dir, b"file", b"x");
     RealDisk.make_dir(&dir, b"dir", 0o755).unwrap();
     RealDisk.make_symlink(b"file", &dir, b"link").unwrap();
-    let accessed = fs::metadata(temp.path().join("file")).unwrap().accessed().unwrap();
     for time in times() {
         for name in [&b"link"[..], b"file", b"dir"] {
             RealDisk.set_mtime(&dir, name, time).unwrap();
@@ -225,7 +224,6 @@ fn times_round_trip_to_the_nanosecond_also_before_1970() {
         RealDisk.set_dir_metadata(&held, 0o755, time).unwrap();
         assert_eq!(RealDisk.stat_dir(&held).unwrap().mtime, time);
     }
-    assert_eq!(fs::metadata(temp.path().join("file")).unwrap().accessed().unwrap(), accessed);
     // To the kernel these two mean "now" and "leave it".
     for nanos in [1_000_000_000, (1 << 30) - 1, (1 << 30) - 2] {
         assert_kind(RealDisk.set_mtime(&dir, b"file", Timestamp { seconds: 1, nanos }), ErrorKind::InvalidInput);
