@@ -1,5 +1,6 @@
 //! The rules of the house that a machine can check, each shown to fire on a snippet that breaks it. The tables
 //! live in `tests/tidy/`: floors in `imports.rs`, exceptions that may only shrink in `text.rs`.
+#![allow(clippy::unwrap_used)]
 
 #[path = "tidy/house.rs"]
 mod house;
@@ -10,17 +11,27 @@ mod source;
 #[path = "tidy/text.rs"]
 mod text;
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use source::Source;
 
 type Rule = fn(&Source) -> Vec<String>;
 
-/// Every file of the repository that people write, as text. What is not UTF-8 is not text.
+/// Every file of the repository that people write, as text. What is not UTF-8 is not text; what is neither Rust nor
+/// tracked by git (a log of this very run, a note) belongs to nobody. Without git every file counts.
 fn repository() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut sources = Vec::new();
-    collect(Path::new(env!("CARGO_MANIFEST_DIR")), "", &mut sources);
+    collect(root, "", &mut sources);
+    let listing = Command::new("git").arg("-C").arg(root).args(["ls-files", "-z"]).output();
+    if let Some(listing) = listing.ok().filter(|listing| listing.status.success() && !listing.stdout.is_empty()) {
+        let listing = String::from_utf8_lossy(&listing.stdout).into_owned();
+        let tracked: HashSet<&str> = listing.split('\0').collect();
+        sources.retain(|source| source.is_rust() || tracked.contains(source.path.as_str()));
+    }
     assert!(sources.iter().any(|source| source.path == "src/lib.rs"), "the repository was not found");
     sources
 }
@@ -294,6 +305,22 @@ fn every_format_has_golden_bytes() {
         let present: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         assert_none(&house::golden_faults(&present));
     }
+}
+
+#[test]
+fn the_readme_has_two_commands_and_every_limit_and_exit_code() {
+    let good =
+        "```sh\ncargo run -- send\n```\n```text\nx\n```\n```sh\ncargo test --workspace\n```\n| L1 | x |\n| 0 | y |";
+    assert_eq!(house::readme_faults(good, &["| L1 ", "| 0 "]), [""; 0]);
+    assert_eq!(house::readme_faults(good, &["| L2 "]).len(), 1);
+    assert_eq!(house::readme_faults("```sh\ncargo run\n```", &[]).len(), 1, "one command");
+    assert_eq!(house::readme_faults("```sh\na\nb\n```\n```sh\ncargo test --workspace\n```", &[]).len(), 1, "three");
+    assert_eq!(house::readme_faults("```sh\na\n```\n```sh\ncargo test\n```", &[]).len(), 1, "not all tests");
+    let limits = (1..=16).map(|number| format!("| L{number} "));
+    let exits = ["0", "1", "2", "3", "4", "5", "130, 143, 129"].map(|code| format!("| {code} "));
+    let rows: Vec<String> = limits.chain(exits).collect();
+    let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
+    assert_none(&house::readme_faults(&read("README.md"), &rows));
 }
 
 fn read(path: &str) -> String {

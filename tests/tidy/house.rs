@@ -1,4 +1,5 @@
-//! Rules about several files at once: dependencies and their reasons, limits and their units, golden bytes.
+//! Rules about several files at once: dependencies and their reasons, limits and their units, golden bytes, the
+//! README's two commands.
 
 /// What a limit may count. The qualifier (`MAX`, `MIN`) comes after it.
 const UNITS: &[&str] = &[
@@ -32,7 +33,7 @@ const UNITS: &[&str] = &[
 ];
 
 /// Public constants of `limits.rs` without a doc, or without a unit in their name.
-pub fn limit_faults(text: &str) -> Vec<String> {
+pub(crate) fn limit_faults(text: &str) -> Vec<String> {
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
     let mut found = Vec::new();
     for (index, line) in lines.iter().enumerate() {
@@ -48,7 +49,7 @@ pub fn limit_faults(text: &str) -> Vec<String> {
 }
 
 /// Names of the crates in every dependency table of a `Cargo.toml`, without those given by path.
-pub fn dependencies(cargo_toml: &str) -> Vec<String> {
+pub(crate) fn dependencies(cargo_toml: &str) -> Vec<String> {
     let mut is_in_table = false;
     let mut found = Vec::new();
     for line in cargo_toml.lines().map(str::trim) {
@@ -64,7 +65,7 @@ pub fn dependencies(cargo_toml: &str) -> Vec<String> {
 }
 
 /// Crates that CONTRIBUTING.md does not give exactly one line with a reason, and lines about crates that are gone.
-pub fn dependency_faults(crates: &[String], contributing: &str) -> Vec<String> {
+pub(crate) fn dependency_faults(crates: &[String], contributing: &str) -> Vec<String> {
     let listed: Vec<(&str, &str)> =
         contributing.lines().filter_map(|line| line.strip_prefix("- `")?.split_once("`: ")).collect();
     let mut found = Vec::new();
@@ -80,10 +81,25 @@ pub fn dependency_faults(crates: &[String], contributing: &str) -> Vec<String> {
 }
 
 /// Formats of which `tests/golden/` holds no file.
-pub fn golden_faults(names: &[String]) -> Vec<String> {
+pub(crate) fn golden_faults(names: &[String]) -> Vec<String> {
     ["wire", "manifest", "journal", "ticket", "receipt"]
         .iter()
         .filter(|format| !names.iter().any(|name| name.starts_with(**format)))
         .map(|format| format!("tests/golden: no bytes of the format `{format}`"))
         .collect()
+}
+
+/// What the README lacks: its two commands (the only `sh` blocks, one line each; `.ci/run` runs what stands there),
+/// or exactly one table row that begins with each of `rows`.
+pub(crate) fn readme_faults(readme: &str, rows: &[&str]) -> Vec<String> {
+    let blocks = readme.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap_or_default());
+    let commands: Vec<&str> = blocks.flat_map(str::lines).collect();
+    let mut found = Vec::new();
+    if commands.len() != 2 || !commands[1].starts_with("cargo test --workspace") {
+        found.push(format!("README.md: its two commands are {commands:?}"));
+    }
+    for row in rows.iter().filter(|row| readme.lines().filter(|line| line.starts_with(**row)).count() != 1) {
+        found.push(format!("README.md: not one row `{row}`"));
+    }
+    found
 }

@@ -3,13 +3,13 @@
 use crate::source::Source;
 
 /// What one top-level module of `src/` may import.
-pub struct Module {
+pub(crate) struct Module {
     /// Its name: a file or a directory of `src/`.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// Its floor (ARCHITECTURE.md).
-    pub floor: u8,
+    pub(crate) floor: u8,
     /// The modules it may name with `crate::`; WORDS and FORMATS stand for all of floor 0 and of floor 1.
-    pub may_import: &'static str,
+    pub(crate) may_import: &'static str,
 }
 
 const fn module(floor: u8, name: &'static str, may_import: &'static str) -> Module {
@@ -18,7 +18,7 @@ const fn module(floor: u8, name: &'static str, may_import: &'static str) -> Modu
 
 /// The import graph: each module may import only what stands above it here, so there is no cycle. An edge that
 /// is not here is a decision to make in review, before it is a line of code.
-pub const MODULES: &[Module] = &[
+pub(crate) const MODULES: &[Module] = &[
     module(0, "limits", ""),
     module(0, "attributes", ""),
     module(0, "geometry", "limits"),
@@ -117,7 +117,7 @@ fn is_module(name: &str) -> bool {
 }
 
 /// Edges of the product's code and of its unit tests that the table does not hold.
-pub fn edges(source: &Source) -> Vec<String> {
+pub(crate) fn edges(source: &Source) -> Vec<String> {
     let Some((name, depth)) = module_of(&source.path) else { return Vec::new() };
     let Some(module) = MODULES.iter().find(|module| module.name == name) else {
         return vec![format!("{}: module `{name}` has no floor: add it to the table", source.path)];
@@ -142,7 +142,7 @@ pub fn edges(source: &Source) -> Vec<String> {
 }
 
 /// Crates and parts of std outside the places that own them.
-pub fn owners(source: &Source) -> Vec<String> {
+pub(crate) fn owners(source: &Source) -> Vec<String> {
     if !source.path.starts_with("src/") {
         return Vec::new();
     }
@@ -162,7 +162,7 @@ fn is_in(path: &str, module: &str) -> bool {
 }
 
 /// Anything of the outside world on floors 0 to 2.
-pub fn purity(source: &Source) -> Vec<String> {
+pub(crate) fn purity(source: &Source) -> Vec<String> {
     let floor = module_of(&source.path).and_then(|(name, _)| MODULES.iter().find(|module| module.name == name));
     let Some(module) = floor.filter(|module| module.floor <= 2) else { return Vec::new() };
     let further = if module.name == "session" { IMPURE_IN_SESSION } else { &[] };
@@ -186,7 +186,7 @@ fn uses(source: &Source, prefix: &[&str]) -> Vec<usize> {
 
 /// Whether the table itself keeps the law: imports point down or to what stands above in it, hands never import
 /// brains, brains never import hands.
-pub fn table_faults() -> Vec<String> {
+pub(crate) fn table_faults() -> Vec<String> {
     let mut found = Vec::new();
     for (index, module) in MODULES.iter().enumerate() {
         for target in module.targets() {

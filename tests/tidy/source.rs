@@ -4,37 +4,37 @@
 use std::ops::Range;
 
 /// One file of the repository.
-pub struct Source {
+pub(crate) struct Source {
     /// Path from the root of the repository, with `/`.
-    pub path: String,
+    pub(crate) path: String,
     /// The text as it is.
-    pub raw: String,
+    pub(crate) raw: String,
     /// The same length with comments, and the insides of string and character literals, turned into blanks.
-    pub code: String,
+    pub(crate) code: String,
     tests: Vec<Range<usize>>,
 }
 
 /// A path as written or imported, with `use` groups expanded: `std::fs::File`.
-pub struct NamedPath {
+pub(crate) struct NamedPath {
     /// Where it starts.
-    pub offset: usize,
+    pub(crate) offset: usize,
     /// Its parts.
-    pub parts: Vec<String>,
+    pub(crate) parts: Vec<String>,
 }
 
 /// A function with a body.
-pub struct Function {
+pub(crate) struct Function {
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// Where `fn` stands.
-    pub offset: usize,
+    pub(crate) offset: usize,
     /// Lines from `fn` to the closing brace.
-    pub line_count: usize,
+    pub(crate) line_count: usize,
 }
 
 impl Source {
     /// Reads a text. `path` decides whether all of it is test code.
-    pub fn new(path: &str, raw: &str) -> Source {
+    pub(crate) fn new(path: &str, raw: &str) -> Source {
         let code = if path.ends_with(".rs") { blank_literals(raw) } else { raw.to_owned() };
         let is_all_test = path.starts_with("tests/") || path.contains("/tests/") || path.ends_with("/tests.rs");
         let tests = match is_all_test || code.contains("#![cfg(test)]") {
@@ -45,27 +45,27 @@ impl Source {
     }
 
     /// Whether it is Rust.
-    pub fn is_rust(&self) -> bool {
+    pub(crate) fn is_rust(&self) -> bool {
         self.path.ends_with(".rs")
     }
 
     /// Whether the code at an offset is compiled for tests only.
-    pub fn is_test(&self, offset: usize) -> bool {
+    pub(crate) fn is_test(&self, offset: usize) -> bool {
         self.tests.iter().any(|range| range.contains(&offset))
     }
 
     /// Line number of an offset, from 1.
-    pub fn line(&self, offset: usize) -> usize {
+    pub(crate) fn line(&self, offset: usize) -> usize {
         1 + self.raw.as_bytes()[..offset].iter().filter(|byte| **byte == b'\n').count()
     }
 
     /// Offsets at which `word` stands in the code, not as part of a longer identifier.
-    pub fn words(&self, word: &str) -> Vec<usize> {
+    pub(crate) fn words(&self, word: &str) -> Vec<usize> {
         word_offsets(&self.code, word)
     }
 
     /// Every path of two or more parts in the code, and every imported one.
-    pub fn paths(&self) -> Vec<NamedPath> {
+    pub(crate) fn paths(&self) -> Vec<NamedPath> {
         let tokens = tokens(&self.code);
         let mut found = Vec::new();
         let mut at = 0;
@@ -91,7 +91,7 @@ impl Source {
     }
 
     /// Every function that has a body.
-    pub fn functions(&self) -> Vec<Function> {
+    pub(crate) fn functions(&self) -> Vec<Function> {
         let tokens = tokens(&self.code);
         let mut found = Vec::new();
         for at in 0..tokens.len().saturating_sub(1) {
@@ -109,7 +109,7 @@ impl Source {
 }
 
 /// Offsets at which `word` stands in `text` with no letter, digit or underscore on either side.
-pub fn word_offsets(text: &str, word: &str) -> Vec<usize> {
+pub(crate) fn word_offsets(text: &str, word: &str) -> Vec<usize> {
     let is_part = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
     let bytes = text.as_bytes();
     text.match_indices(word)

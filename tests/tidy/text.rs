@@ -3,14 +3,14 @@
 use crate::source::{Source, word_offsets};
 
 /// Lines of one file.
-pub const FILE_LINES_MAX: usize = 500;
+pub(crate) const FILE_LINES_MAX: usize = 500;
 /// Lines of one function, from `fn` to its closing brace.
-pub const FUNCTION_LINES_MAX: usize = 70;
+pub(crate) const FUNCTION_LINES_MAX: usize = 70;
 
 /// Files that are longer than allowed, with their present length: a figure may only shrink.
-pub const LONG_FILES: &[(&str, usize)] = &[];
+pub(crate) const LONG_FILES: &[(&str, usize)] = &[];
 /// Functions that are longer than allowed, as `path::name`, with their present length: a figure may only shrink.
-pub const LONG_FUNCTIONS: &[(&str, usize)] = &[];
+pub(crate) const LONG_FUNCTIONS: &[(&str, usize)] = &[];
 
 /// Marks of unfinished work, written in two halves so that this file does not contain them.
 const UNFINISHED_WORDS: &[&str] = &[concat!("TO", "DO"), concat!("FIX", "ME"), concat!("X", "XX")];
@@ -27,20 +27,20 @@ const REGISTRY_HOSTS: &[&str] = &[
 ];
 
 /// Every Rust file says what it owns in its first line.
-pub fn header(source: &Source) -> Vec<String> {
+pub(crate) fn header(source: &Source) -> Vec<String> {
     let is_missing = source.is_rust() && !source.raw.starts_with("//! ");
     is_missing.then(|| format!("{}:1: the first line is not `//! …`", source.path)).into_iter().collect()
 }
 
 /// Files that are too long.
-pub fn file_lines(source: &Source) -> Vec<String> {
+pub(crate) fn file_lines(source: &Source) -> Vec<String> {
     let count = if source.is_rust() { source.raw.lines().count() } else { 0 };
     let excess = ratchet(LONG_FILES, &source.path, count, FILE_LINES_MAX);
     excess.map(|max| format!("{}: {count} lines, allowed are {max}", source.path)).into_iter().collect()
 }
 
 /// Functions that are too long.
-pub fn function_lines(source: &Source) -> Vec<String> {
+pub(crate) fn function_lines(source: &Source) -> Vec<String> {
     let functions = if source.is_rust() { source.functions() } else { Vec::new() };
     let mut found = Vec::new();
     for function in functions {
@@ -54,7 +54,7 @@ pub fn function_lines(source: &Source) -> Vec<String> {
 }
 
 /// What is allowed, if `count` is not: more than the general bound, or anything but the figure of the exception.
-pub fn ratchet(exceptions: &[(&str, usize)], name: &str, count: usize, general: usize) -> Option<usize> {
+pub(crate) fn ratchet(exceptions: &[(&str, usize)], name: &str, count: usize, general: usize) -> Option<usize> {
     match exceptions.iter().find(|exception| exception.0 == name) {
         Some((_, present)) => (count != *present || count <= general).then_some(*present),
         None => (count > general).then_some(general),
@@ -62,12 +62,12 @@ pub fn ratchet(exceptions: &[(&str, usize)], name: &str, count: usize, general: 
 }
 
 /// Exceptions of a ratchet whose object is gone.
-pub fn stale<'a>(exceptions: &[(&'a str, usize)], present: &[String]) -> Vec<&'a str> {
+pub(crate) fn stale<'a>(exceptions: &[(&'a str, usize)], present: &[String]) -> Vec<&'a str> {
     exceptions.iter().map(|exception| exception.0).filter(|name| !present.iter().any(|there| there == name)).collect()
 }
 
 /// Panicking shortcuts outside tests. `expect` is allowed where its text says why it cannot fail.
-pub fn unwraps(source: &Source) -> Vec<String> {
+pub(crate) fn unwraps(source: &Source) -> Vec<String> {
     let mut found = Vec::new();
     for (call, is_reasoned) in
         [(".unwrap(", false), (".unwrap_err(", false), (".expect_err(", false), (".expect(", true)]
@@ -88,7 +88,7 @@ fn gives_reason(argument: &str) -> bool {
 }
 
 /// Unfinished work.
-pub fn unfinished(source: &Source) -> Vec<String> {
+pub(crate) fn unfinished(source: &Source) -> Vec<String> {
     let is_read = source.is_rust() || source.path.ends_with(".toml") || source.path == ".ci/run";
     let in_text = UNFINISHED_WORDS.iter().filter(|_| is_read).flat_map(|word| word_offsets(&source.raw, word));
     let macros = ["todo", "unimplemented", "dbg"].into_iter().filter(|_| source.is_rust());
@@ -101,7 +101,7 @@ fn is_macro(source: &Source, at: usize, name: &str) -> bool {
 }
 
 /// Printing outside the face. The library emits events; what a screen shows is decided in one place.
-pub fn prints(source: &Source) -> Vec<String> {
+pub(crate) fn prints(source: &Source) -> Vec<String> {
     let is_face =
         ["src/cli", "src/main.rs", "fault-inject/src/main.rs", "fault-inject/src/cli", "fault-inject/src/bin"];
     if !source.is_rust() || is_face.iter().any(|face| source.path.starts_with(face)) {
@@ -117,7 +117,7 @@ pub fn prints(source: &Source) -> Vec<String> {
 }
 
 /// Exits outside `main`.
-pub fn exits(source: &Source) -> Vec<String> {
+pub(crate) fn exits(source: &Source) -> Vec<String> {
     if !source.is_rust() || source.path.ends_with("src/main.rs") {
         return Vec::new();
     }
@@ -127,7 +127,7 @@ pub fn exits(source: &Source) -> Vec<String> {
 }
 
 /// Places that exist on one machine only, and hosts of package registries.
-pub fn places(source: &Source) -> Vec<String> {
+pub(crate) fn places(source: &Source) -> Vec<String> {
     // A path that begins in the middle of another one is not absolute.
     let goes_on =
         |at: usize| source.raw[..at].ends_with(|before: char| before.is_alphanumeric() || "._-})".contains(before));
