@@ -25,6 +25,8 @@ const UNITS: &[&str] = &[
     "FRAMES",
     "ADDRESSES",
     "ROUNDS",
+    "ATTEMPTS",
+    "STALLS",
     "COLUMNS",
     "EVENTS",
     "BATCHES",

@@ -8,7 +8,7 @@ pub(crate) struct Module {
     pub(crate) name: &'static str,
     /// Its floor (ARCHITECTURE.md).
     pub(crate) floor: u8,
-    /// The modules it may name with `crate::`; WORDS and FORMATS stand for all of floor 0 and of floor 1.
+    /// The modules it may name with `crate::`; WORDS stands for floor 0, FORMATS for floor 1.
     pub(crate) may_import: &'static str,
 }
 
@@ -26,14 +26,15 @@ pub(crate) const MODULES: &[Module] = &[
     module(0, "digest", "limits geometry path"),
     module(0, "identity", "limits digest"),
     module(0, "outcome", "limits attributes path digest"),
-    module(0, "error", "limits attributes geometry path digest identity outcome"),
-    module(0, "event", "limits attributes geometry path digest identity outcome error"),
-    module(0, "task", "limits attributes geometry path digest identity outcome error event"),
     module(1, "manifest", "WORDS"),
     module(1, "journal", "WORDS"),
     module(1, "ticket", "WORDS"),
     module(1, "receipt", "WORDS manifest"),
     module(1, "wire", "WORDS manifest receipt"),
+    module(1, "error", "WORDS wire"),
+    module(1, "event", "WORDS wire error"),
+    module(1, "task", "WORDS manifest wire error event"),
+    module(1, "options", "WORDS ticket"),
     module(2, "session", "WORDS FORMATS"),
     module(3, "pool", "limits error"),
     module(3, "disk", "limits attributes path error"),
@@ -43,7 +44,7 @@ pub(crate) const MODULES: &[Module] = &[
     module(3, "net", "WORDS FORMATS"),
     module(4, "send", "WORDS FORMATS session disk pool state source net"),
     module(4, "recv", "WORDS FORMATS session disk pool state store net"),
-    module(5, "progress", "limits attributes path outcome error event"),
+    module(5, "progress", "WORDS wire error event"),
     module(5, "cli", "WORDS FORMATS disk pool state source store net send recv progress"),
     module(6, "lib", ""),
     module(6, "main", "cli"),
