@@ -282,11 +282,11 @@ fn every_limit_has_a_doc_and_a_unit() {
 #[test]
 fn every_dependency_has_one_line_that_says_why() {
     let crates = house::dependencies(
-        "[package]\nname = \"x\"\n[dependencies]\na = \"1\"\nb.workspace = true\nc = { path = \"..\" }\n[profile.dev]\nd = 1\n[dev-dependencies]\ne = \"1\"",
+        "[package]\nname = \"x\"\n[dependencies]\na = \"1\"\nb.workspace = true\nc = { path = \"..\" }\n[profile.dev]\nd = 1\n[dev-dependencies]\ne = \"1\"\n[dependencies.g]\nversion = \"1\"",
     );
-    assert_eq!(crates, ["a", "b", "e"]);
-    assert_eq!(house::dependency_faults(&crates, "- `a`: bytes\n- `b`: time\n- `e`: tests"), [""; 0]);
-    assert_eq!(house::dependency_faults(&crates, "- `a`: bytes\n- `a`: again\n- `b`: \n- `f`: gone").len(), 4);
+    assert_eq!(crates, ["a", "b", "e", "g"]);
+    assert_eq!(house::dependency_faults(&crates, "- `a`: bytes\n- `b`: time\n- `e`: tests\n- `g`: more"), [""; 0]);
+    assert_eq!(house::dependency_faults(&crates, "- `a`: bytes\n- `a`: again\n- `b`: \n- `f`: gone").len(), 5);
     let mut crates = house::dependencies(&read("Cargo.toml"));
     crates.extend(house::dependencies(&read("fault-inject/Cargo.toml")));
     crates.sort();

@@ -56,7 +56,9 @@ pub(crate) fn dependencies(cargo_toml: &str) -> Vec<String> {
     let mut found = Vec::new();
     for line in cargo_toml.lines().map(str::trim) {
         if let Some(table) = line.strip_prefix('[') {
-            is_in_table = table.trim_end_matches(']').ends_with("dependencies");
+            let table = table.trim_end_matches(']');
+            is_in_table = table.ends_with("dependencies");
+            found.extend(table.rsplit_once("dependencies.").map(|(_, name)| name.to_owned()));
         } else if let Some((name, value)) = line.split_once('=').filter(|_| is_in_table)
             && !value.contains("path =")
         {
