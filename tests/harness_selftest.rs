@@ -60,7 +60,7 @@ fn trees_are_what_they_say() {
     let scratch = Scratch::new("contents");
     let sizes = oracle::snapshot(&trees::sizes(&scratch.join("sizes"), 1));
     for size_bytes in [0, 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, (3 << 20) + 1, 65_535] {
-        assert!(sizes.values().any(|node| node.digest.clone().unwrap().is_some() && node.size_bytes == size_bytes));
+        assert!(sizes.values().any(|node| node.digest.unwrap().is_some() && node.size_bytes == size_bytes));
     }
     let sparse = trees::sparse(&scratch.join("sparse"), 2);
     let huge = sparse.join("huge-hole").metadata().unwrap();
@@ -397,8 +397,8 @@ fn kills_are_counted_only_when_they_kill() {
             fake(&target, step);
         }
     });
-    let struck = pair.strike(&places, Trigger::AfterChanges(4), Victim::Sender);
-    assert!(matches!(struck, Struck::Killed(Step::Receipt | Step::Acknowledged)), "{struck:?}");
+    let struck = pair.strike(&places, Trigger::AfterChanges(2), Victim::Sender);
+    assert!(matches!(struck, Struck::Killed(Step::Receipt)), "{struck:?}");
     assert!(tally.count(&struck) && pair.receiver.is_some());
     worker.join().unwrap();
     assert_eq!((tally.kills(), tally.missed(&[Step::Claimed, Step::Staged])), (2, vec![Step::Staged]));

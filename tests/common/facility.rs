@@ -41,7 +41,7 @@ pub fn has_program(name: &str) -> bool {
 
 /// The file system of this path keeps nothing on a device.
 pub fn is_tmpfs(path: &Path) -> bool {
-    rustix::fs::statfs(path).is_ok_and(|found| i64::try_from(found.f_type).is_ok_and(|magic| magic == TMPFS_MAGIC))
+    rustix::fs::statfs(path).is_ok_and(|found| found.f_type == TMPFS_MAGIC)
 }
 
 /// A directory on tmpfs where this user may write, if the machine has one.

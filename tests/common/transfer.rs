@@ -32,6 +32,15 @@ pub enum Side {
     Receiver,
 }
 
+/// What stands on stdout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speaks {
+    /// Events, one JSON object to a line.
+    Json,
+    /// Words for people.
+    Plain,
+}
+
 /// A transfer that can be started, stopped and started again.
 pub struct Setup {
     base: PathBuf,
@@ -49,6 +58,10 @@ pub struct Setup {
     pub sender_options: Vec<String>,
     /// More options of the receiver.
     pub receiver_options: Vec<String>,
+    /// The sender's working directory, if not the test's.
+    pub directory: Option<PathBuf>,
+    /// Whether both speak JSON on stdout.
+    pub speaks: Speaks,
     /// A program that both run below, as `setpriv`.
     pub below: Vec<String>,
     relay: Option<Relay>,
@@ -73,6 +86,8 @@ impl Setup {
             listens,
             sender_options: Vec::new(),
             receiver_options: Vec::new(),
+            directory: None,
+            speaks: Speaks::Json,
             below: Vec::new(),
             relay: None,
             listen_address: "127.0.0.1:0".parse().unwrap(),
@@ -121,7 +136,10 @@ impl Setup {
         let below: Vec<&str> = self.below.iter().map(String::as_str).collect();
         let mut command = Landfall::new(label, home).below(&below);
         command = match side {
-            Side::Sender => command.arg("send").args(&self.sources),
+            Side::Sender => match &self.directory {
+                Some(directory) => command.directory(directory).arg("send").args(&self.sources),
+                None => command.arg("send").args(&self.sources),
+            },
             Side::Receiver => command.arg("recv").arg(&self.target),
         };
         command = if side == self.listening_side() {
@@ -130,7 +148,8 @@ impl Setup {
         } else {
             command.arg("--ticket-file").arg(self.dialled_ticket())
         };
-        command.args(["--json", "--yes"]).args(options)
+        let json: &[&str] = if self.speaks == Speaks::Json { &["--json"] } else { &[] };
+        command.args(json).arg("--yes").args(options)
     }
 
     /// `landfall resume` in the home of one side.
@@ -243,6 +262,38 @@ impl Done {
     pub fn assert_named_by_both(&self, name: &str) {
         for finished in [&self.sender, &self.receiver] {
             assert!(finished.text().contains(name), "`{name}` is not named\n{}", self.describe());
+        }
+    }
+}
+
+/// Asks `landfall verify` whether the target still is what was received: with its exit code, and with the lines for
+/// `b3sum -c`, which are checked here against plain hashes. Names that such lines cannot express must be announced.
+pub fn assert_receipt_verifies(setup: &Setup) {
+    for home in [&setup.receiver_home, &setup.sender_home] {
+        let held = state::receipts(home);
+        assert_eq!(held.len(), 1, "receipts in {}: {held:?}", home.display());
+    }
+    let receipt = &state::receipts(&setup.receiver_home)[0];
+    let command = || Landfall::new("verify", &setup.receiver_home).arg("verify").arg(receipt);
+    command().arg(&setup.target).run().assert_code(0);
+    let listed = command().arg("--b3sum").directory(&setup.target).run();
+    let unlisted = if listed.code() == Some(1) { listed.stderr_text() } else { String::new() };
+    assert!(listed.code() == Some(0) || !unlisted.is_empty(), "{}", listed.describe());
+    let mut lines: std::collections::BTreeMap<Vec<u8>, String> = std::collections::BTreeMap::new();
+    for line in listed.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        let (digest, name) = (&line[..64], &line[66..]);
+        assert_eq!(&line[64..66], b"  ", "not a line of b3sum: {}", facility::shown(line));
+        lines.insert(name.to_vec(), String::from_utf8(digest.to_vec()).unwrap());
+    }
+    for (path, node) in oracle::snapshot_without(&setup.target, &[b".landfall"]) {
+        let Ok(Some(digest)) = node.digest else { continue };
+        let is_plain = std::str::from_utf8(&path).is_ok() && !path.iter().any(|byte| b"\n\r\\\0".contains(byte));
+        match lines.get(&path) {
+            Some(listed) if node.size_bytes <= 1 << 30 => {
+                assert_eq!(*listed, blake3::Hash::from_bytes(digest).to_hex().as_str(), "{}", facility::shown(&path));
+            }
+            Some(_) => {}
+            None => assert!(!is_plain, "{} is not listed\n{}", facility::shown(&path), listed.describe()),
         }
     }
 }

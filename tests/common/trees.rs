@@ -32,7 +32,7 @@ pub fn sizes(root: &Path, seed: u64) -> PathBuf {
 pub fn sparse(root: &Path, seed: u64) -> PathBuf {
     let mut tree = Tree::new(root, seed);
     let mib = CHUNK_BYTES;
-    let cases: [(&str, u64, Vec<(u64, u64)>); 7] = [
+    let cases = [
         ("all-hole", 16 * mib, vec![]),
         ("all-hole-odd", 3 * mib + 77, vec![]),
         ("hole-first", 8 * mib, vec![(7 * mib, mib)]),
