@@ -101,7 +101,7 @@ pub fn verify(geometry: Geometry, received: ReceivedChunk, expected: ChunkDigest
 
 /// Digest of a chunk of zeros at its place.
 pub fn zero_digest(geometry: Geometry, chunk: ChunkIndex) -> ChunkDigest {
-    const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
     let mut hasher = blake3::Hasher::new();
     let is_root = geometry.chunk_count() == 1;
     if !is_root {
@@ -270,6 +270,7 @@ impl OutcomeHasher {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::cast_possible_wrap)]
     use super::*;
     use proptest::prelude::*;
 

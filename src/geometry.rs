@@ -106,6 +106,7 @@ impl Geometry {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::cast_possible_wrap)]
     use super::*;
 
     #[test]

@@ -7,7 +7,7 @@
 //!  3  disk/  source/  store/  net/  pool  state       hands: all I/O
 //!  2  session/                                        brains: pure machines
 //!  1  wire manifest journal ticket receipt            formats: bytes <-> types
-//!  0  limits geometry digest path attributes error event task    words
+//!  0  limits geometry digest path attributes identity outcome error event task    words
 //! ```
 //!
 //! Imports point down; `tests/tidy.rs` holds the table.
@@ -15,6 +15,18 @@
 pub mod attributes;
 pub mod digest;
 pub mod disk;
+pub mod error;
+pub mod event;
 pub mod geometry;
+pub mod identity;
+pub mod journal;
 pub mod limits;
+pub mod manifest;
+pub mod options;
+pub mod outcome;
 pub mod path;
+pub mod receipt;
+pub mod state;
+pub mod task;
+pub mod ticket;
+pub mod wire;

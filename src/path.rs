@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 use crate::limits::{COMPONENT_BYTES_MAX, PATH_BYTES_MAX, PATH_COMPONENTS_MAX};
 
 /// Name of the directory that holds a receiver's working state; no entry may have such a component.
@@ -90,6 +92,19 @@ impl RelPath {
     }
 }
 
+impl Serialize for RelPath {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for RelPath {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<RelPath, D::Error> {
+        let bytes = <&[u8]>::deserialize(deserializer)?;
+        RelPath::parse(bytes).map_err(serde::de::Error::custom)
+    }
+}
+
 impl fmt::Display for RelPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Escaped(&self.0).fmt(f)
@@ -147,6 +162,7 @@ fn is_unsafe_to_show(character: char) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -179,7 +195,9 @@ mod tests {
 
     #[test]
     fn any_other_unix_name_is_legal() {
-        for bytes in [&b"a"[..], b"...", b"a b", b"\xff\xfe", b"new\nline", b"a\\b", b"-rf", b"CON", b".landfall2", &[b'x'; 255]] {
+        for bytes in
+            [&b"a"[..], b"...", b"a b", b"\xff\xfe", b"new\nline", b"a\\b", b"-rf", b"CON", b".landfall2", &[b'x'; 255]]
+        {
             assert_eq!(RelPath::parse(bytes).unwrap().as_bytes(), bytes);
         }
         let path = RelPath::parse(b"a/b/c").unwrap();

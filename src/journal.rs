@@ -1,0 +1,213 @@
+//! The journal: append-only claims that save work. Losing any part of it costs work, never correctness.
+//!
+//! File layout (integers big-endian):
+//!
+//! ```text
+//! header  17 "landfall journal\n" · 2 version (1) · 16 transfer id
+//! frame    2 length n · n claim · 8 check
+//! ```
+//!
+//! A claim is the postcard encoding of [`Claim`]. The check of the i-th frame is the first 8 bytes of
+//! BLAKE3(transfer id ‖ i as 8 bytes ‖ claim), so that a torn tail, a repeated and a moved frame end the usable
+//! part there. What this module does not do: I/O, and order of steps: that is `store/`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::attributes::{Level, Stamps};
+use crate::digest::{ChunkDigest, FileDigest, PathHash, check8};
+use crate::geometry::{ChunkRun, EntryIndex};
+use crate::identity::TransferId;
+
+const MAGIC: &[u8; 17] = b"landfall journal\n";
+const VERSION: u16 = 1;
+/// Bytes of the header.
+pub const HEADER_BYTES: usize = 35;
+/// Bytes of the largest claim.
+const CLAIM_BYTES_MAX: usize = 256;
+
+/// One claim. Part of formats: append variants, never reorder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Claim {
+    /// A run of chunks was written to this staging inode, and the inode synced afterwards.
+    Durable {
+        /// The file.
+        entry: EntryIndex,
+        /// The inode that was synced.
+        inode: u64,
+        /// Which chunks.
+        run: ChunkRun,
+        /// [`run_tag`] over their digests: tells when the entry number means something else now.
+        tag: [u8; 8],
+    },
+    /// Synced before the rename: a target with that content is ours and may be replaced by a newer version.
+    Sealing {
+        /// The path.
+        path: PathHash,
+        /// Its verified content.
+        digest: FileDigest,
+    },
+    /// Verified, renamed, and the directory synced.
+    Sealed {
+        /// The file.
+        entry: EntryIndex,
+        /// Its path.
+        path: PathHash,
+        /// Its verified content.
+        digest: FileDigest,
+        /// How its read-back was proved.
+        level: Level,
+        /// The target after the rename.
+        stamps: Stamps,
+    },
+}
+
+/// The header's bytes.
+pub fn header(transfer: TransferId) -> [u8; HEADER_BYTES] {
+    let mut out = [0; HEADER_BYTES];
+    out[..17].copy_from_slice(MAGIC);
+    out[17..19].copy_from_slice(&VERSION.to_be_bytes());
+    out[19..].copy_from_slice(&transfer.0);
+    out
+}
+
+/// First 8 bytes of the BLAKE3 over the digests of a run.
+pub fn run_tag(digests: &[ChunkDigest]) -> [u8; 8] {
+    let parts: Vec<&[u8]> = digests.iter().map(|digest| &digest.0[..]).collect();
+    check8(&parts)
+}
+
+/// The frame of the `index`-th claim.
+pub fn frame(transfer: TransferId, index: u64, claim: &Claim) -> Vec<u8> {
+    let body = postcard::to_stdvec(claim).expect("encoding into memory cannot fail");
+    let mut out = Vec::with_capacity(body.len() + 10);
+    out.extend_from_slice(&u16::try_from(body.len()).expect("claims are small").to_be_bytes());
+    out.extend_from_slice(&body);
+    out.extend_from_slice(&check8(&[&transfer.0, &index.to_be_bytes(), &body]));
+    out
+}
+
+/// The usable part of a journal.
+#[derive(Debug, Default)]
+pub struct Usable {
+    /// Its claims, in order.
+    pub claims: Vec<Claim>,
+    /// Its length in bytes; 0 if not even the header is good.
+    pub bytes: u64,
+    /// Whether bytes follow that are not usable: a torn tail, or damage.
+    pub has_rest: bool,
+}
+
+/// Parses a whole journal file, up to the first frame that is not good.
+pub fn parse(transfer: TransferId, file: &[u8]) -> Usable {
+    let mut usable = Usable { has_rest: !file.is_empty(), ..Usable::default() };
+    if file.len() < HEADER_BYTES || file[..HEADER_BYTES] != header(transfer) {
+        return usable;
+    }
+    let mut at = HEADER_BYTES;
+    while let Some((claim, end)) = parse_frame(transfer, usable.claims.len() as u64, file, at) {
+        usable.claims.push(claim);
+        at = end;
+    }
+    usable.bytes = at as u64;
+    usable.has_rest = at < file.len();
+    usable
+}
+
+fn parse_frame(transfer: TransferId, index: u64, file: &[u8], at: usize) -> Option<(Claim, usize)> {
+    let length = u16::from_be_bytes(*file.get(at..at + 2)?.first_chunk()?) as usize;
+    if length > CLAIM_BYTES_MAX {
+        return None;
+    }
+    let body = file.get(at + 2..at + 2 + length)?;
+    let check = file.get(at + 2 + length..at + 10 + length)?;
+    if check != check8(&[&transfer.0, &index.to_be_bytes(), body]) {
+        return None;
+    }
+    let (claim, rest) = postcard::take_from_bytes::<Claim>(body).ok()?;
+    rest.is_empty().then_some((claim, at + 10 + length))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::attributes::Timestamp;
+
+    const TRANSFER: TransferId = TransferId([9; 16]);
+
+    fn samples() -> Vec<Claim> {
+        let time = Timestamp { seconds: -5, nanos: 7 };
+        vec![
+            Claim::Durable { entry: EntryIndex(3), inode: 1 << 40, run: ChunkRun { first: 1, count: 64 }, tag: [1; 8] },
+            Claim::Sealing { path: PathHash([2; 16]), digest: FileDigest([3; 32]) },
+            Claim::Sealed {
+                entry: EntryIndex(3),
+                path: PathHash([2; 16]),
+                digest: FileDigest([3; 32]),
+                level: Level::Device,
+                stamps: Stamps { size: 5, mtime: time, ctime: time, inode: 6, device: 7 },
+            },
+        ]
+    }
+
+    fn file() -> (Vec<u8>, Vec<usize>) {
+        let mut bytes = header(TRANSFER).to_vec();
+        let mut ends = vec![];
+        for (index, claim) in samples().iter().enumerate() {
+            bytes.extend_from_slice(&frame(TRANSFER, index as u64, claim));
+            ends.push(bytes.len());
+        }
+        (bytes, ends)
+    }
+
+    #[test]
+    fn the_frame_has_the_documented_bytes() {
+        let claim = Claim::Sealing { path: PathHash([2; 16]), digest: FileDigest([3; 32]) };
+        let bytes = frame(TRANSFER, 5, &claim);
+        let body = [&[1_u8][..], &[2; 16], &[3; 32]].concat();
+        assert_eq!(bytes[..2], 49_u16.to_be_bytes());
+        assert_eq!(bytes[2..51], body);
+        assert_eq!(bytes[51..], check8(&[&TRANSFER.0, &5_u64.to_be_bytes(), &body]));
+    }
+
+    #[test]
+    fn a_journal_cut_at_any_byte_keeps_every_whole_claim() {
+        let (bytes, ends) = file();
+        for cut in 0..=bytes.len() {
+            let usable = parse(TRANSFER, &bytes[..cut]);
+            let expected = ends.iter().filter(|end| **end <= cut).count();
+            assert_eq!(usable.claims, samples()[..expected], "cut at {cut}");
+            assert_eq!(usable.has_rest, cut as u64 != usable.bytes);
+        }
+        assert!(parse(TransferId([8; 16]), &bytes).claims.is_empty());
+    }
+
+    #[test]
+    fn a_repeated_frame_is_not_taken_twice() {
+        let (mut bytes, ends) = file();
+        let again = bytes[ends[0]..ends[1]].to_vec();
+        bytes.extend_from_slice(&again);
+        assert_eq!(parse(TRANSFER, &bytes).claims.len(), 3);
+    }
+
+    proptest! {
+        #[test]
+        fn a_changed_bit_never_changes_a_claim(at in 0_usize..10_000, bit in 0_u8..8) {
+            let (mut bytes, _) = file();
+            let at = at % bytes.len();
+            bytes[at] ^= 1 << bit;
+            let usable = parse(TRANSFER, &bytes);
+            prop_assert!(usable.claims.len() < 3);
+            prop_assert_eq!(&usable.claims[..], &samples()[..usable.claims.len()]);
+        }
+
+        #[test]
+        fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let mut file = header(TRANSFER).to_vec();
+            file.extend_from_slice(&bytes);
+            parse(TRANSFER, &file);
+        }
+    }
+}

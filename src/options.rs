@@ -1,0 +1,168 @@
+//! What a run is asked to do, after the command line was parsed. Plain values; the library does nothing beyond them.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::attributes::Level;
+use crate::identity::{PeerKey, Secret};
+use crate::ticket::Ticket;
+
+/// How the two sides meet.
+#[derive(Clone, Debug)]
+pub enum Meeting {
+    /// Listen and give a ticket.
+    Listen {
+        /// Address and port; port 0 and `None` mean a random port that is kept for this transfer.
+        address: Option<SocketAddr>,
+        /// Write the ticket here instead of showing it.
+        write_ticket: Option<PathBuf>,
+    },
+    /// Dial the listener of a ticket.
+    Dial(Ticket),
+    /// As the child of `--to` or `--from`: listen on loopback for its parent, which owns the transfer already.
+    Child {
+        /// The parent's key.
+        owner: PeerKey,
+        /// The secret from which the transfer's id is derived.
+        secret: Secret,
+    },
+    /// As the parent of such a child: dial it, again after each restart.
+    Parent {
+        /// Starts the child and tells its key and addresses; called again when it ended.
+        child: ChildCommand,
+        /// The local directory on the child's side.
+        other: PathBuf,
+    },
+    /// Continue the open transfer whose state is in this directory of `$LANDFALL_HOME/transfers`.
+    Resume(crate::identity::TransferId),
+}
+
+/// How a child process is started: program, arguments, and the JSON it gets on stdin.
+#[derive(Clone, Debug)]
+pub struct ChildCommand {
+    /// Program to run; this very binary.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<std::ffi::OsString>,
+    /// Options of the child's role, as JSON for its stdin (the parent adds key and secret).
+    pub options: serde_json::Value,
+}
+
+/// Whether an open transfer of the same description is continued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Continue {
+    /// Yes, without asking.
+    Open,
+    /// No: it is closed and a new one started (`--new`).
+    New,
+}
+
+/// Options of both roles.
+#[derive(Clone, Debug)]
+pub struct CommonOptions {
+    /// `$LANDFALL_HOME`.
+    pub home: PathBuf,
+    /// How the sides meet.
+    pub meeting: Meeting,
+    /// Time without any link after which a taken transfer gives up; `None` is for ever.
+    pub patience: Option<Duration>,
+    /// A further copy of the receipt.
+    pub receipt: Option<PathBuf>,
+    /// Whether an open transfer is continued.
+    pub continuation: Continue,
+}
+
+/// Options of a sender.
+#[derive(Clone, Debug)]
+pub struct SendOptions {
+    /// What both roles have.
+    pub common: CommonOptions,
+    /// Sources, as typed.
+    pub paths: Vec<PathBuf>,
+}
+
+/// Options of a receiver.
+#[derive(Clone, Debug)]
+pub struct RecvOptions {
+    /// What both roles have.
+    pub common: CommonOptions,
+    /// Target directory, as typed; it is made if it is not there.
+    pub dir: PathBuf,
+    /// What happens where the target has something else under a name.
+    pub existing: Existing,
+    /// Largest transfer that is accepted.
+    pub max_bytes: Option<u64>,
+    /// Bytes to leave free; `None` is the smaller of 5 % and 2 GiB.
+    pub reserve_bytes: Option<u64>,
+    /// Lowest level of read-back that counts as success.
+    pub accept_level: Level,
+    /// Whether somebody is asked first.
+    pub consent: Consent,
+}
+
+/// What happens where the target has something else under a name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Existing {
+    /// It is left untouched and named; exit 5.
+    #[default]
+    Refuse,
+    /// It is left untouched and counted; no exit 5.
+    Keep,
+    /// It is replaced, reusing what is equal in it.
+    Replace,
+}
+
+/// Whether somebody is asked before anything is written.
+#[derive(Clone)]
+pub enum Consent {
+    /// Holding the ticket is consent.
+    Given,
+    /// Ask once per transfer. Called on a thread of its own; may take as long as it likes.
+    Ask(Arc<dyn Fn(Question) -> Answer + Send + Sync>),
+}
+
+impl fmt::Debug for Consent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Consent::Given => "Given",
+            Consent::Ask(_) => "Ask",
+        })
+    }
+}
+
+/// What the user at a listening receiver is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// Names of the roots, raw bytes, at most 20 of them.
+    pub roots: Vec<Vec<u8>>,
+    /// How many roots there are.
+    pub root_count: u64,
+    /// Files so far.
+    pub files: u64,
+    /// Bytes so far.
+    pub bytes: u64,
+    /// Whether the above are totals, or "at least".
+    pub is_total: bool,
+    /// The sender.
+    pub peer: PeerKey,
+    /// Its host name, as it says.
+    pub host: String,
+    /// Roots that exist in the target already.
+    pub existing: u64,
+    /// Free bytes of the target.
+    pub bytes_free: u64,
+    /// The target.
+    pub dir: PathBuf,
+}
+
+/// The answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Go ahead; remembered for this transfer.
+    Accept,
+    /// Do not; the sender hears it.
+    Decline,
+}

@@ -1,0 +1,3 @@
+//! What brains ask of hands, and what they hear from them. Ids, counts and verdicts: never names or bytes.
+
+pub mod receiver;
