@@ -86,7 +86,8 @@ fn trees_are_the_same_for_the_same_seed() {
     trees::medley(&scratch.join("b"), 3);
     trees::medley(&scratch.join("c"), 4);
     let (a, b, c) = (scratch.join("a"), scratch.join("b"), scratch.join("c"));
-    let without_times = |differences: Vec<String>| differences.into_iter().filter(|text| !text.contains("mtime")).count();
+    let without_times =
+        |differences: Vec<String>| differences.into_iter().filter(|text| !text.contains("mtime")).count();
     assert_eq!(without_times(found(&a, &b)), 0);
     assert_ne!(without_times(found(&a, &c)), 0);
 }
@@ -101,7 +102,8 @@ fn paths_beyond_path_max_are_built_compared_and_removed() {
     assert!(longest > 2 * 4096, "{longest}");
     let is_content = |text: &&String| !text.contains("mtime");
     assert_eq!(oracle::differences(&one, &other, &Rules::default()).iter().filter(is_content).count(), 0);
-    let deepest = one.iter().filter(|(_, node)| node.size_bytes > 0).map(|(path, _)| path).max_by_key(|path| path.len());
+    let deepest =
+        one.iter().filter(|(_, node)| node.size_bytes > 0).map(|(path, _)| path).max_by_key(|path| path.len());
     let (parent, name) = held::open_parent(&held::open_dir(&b), deepest.unwrap()).unwrap();
     rustix::fs::unlinkat(&parent, std::ffi::OsStr::from_bytes(name), rustix::fs::AtFlags::empty()).unwrap();
     let differences = oracle::differences(&one, &oracle::snapshot(&b), &Rules::default());
@@ -127,7 +129,9 @@ fn the_oracle_sees_each_kind_of_difference() {
         ("shorter", "size", |copy| set_len(&copy.join("one-chunk"), (1 << 20) - 1)),
         ("longer", "size", |copy| set_len(&copy.join("one-chunk"), (1 << 20) + 1)),
         ("mode", "mode", |copy| fs::set_permissions(copy.join("large"), fs::Permissions::from_mode(0o640)).unwrap()),
-        ("directory mode", "mode", |copy| fs::set_permissions(copy.join("small"), fs::Permissions::from_mode(0o700)).unwrap()),
+        ("directory mode", "mode", |copy| {
+            fs::set_permissions(copy.join("small"), fs::Permissions::from_mode(0o700)).unwrap()
+        }),
         ("a nanosecond", "mtime", |copy| later(&copy.join("large"))),
         ("a nanosecond of a directory", "mtime", |copy| later(&copy.join("small"))),
         ("link", "link target", |copy| {
@@ -418,7 +422,8 @@ fn processes_are_watched_from_outside() {
     assert_ne!(memory.io, Io::default());
     let json = shell("echo '{\"event\":1}'; echo '{}'").run();
     assert_eq!(json.events().len(), 2);
-    let hung = std::panic::catch_unwind(|| shell("echo before hanging; sleep 60").start().wait(Duration::from_millis(300)));
+    let hung =
+        std::panic::catch_unwind(|| shell("echo before hanging; sleep 60").start().wait(Duration::from_millis(300)));
     let text = *hung.unwrap_err().downcast::<String>().unwrap();
     assert!(text.contains("did not end") && text.contains("before hanging"), "{text}");
 }

@@ -16,7 +16,12 @@ pub fn is_root() -> bool {
 
 /// Says on stderr that a test (or a part of one) did not run, past the capture of the test runner.
 pub fn skipped(test: &str, needs: &str) {
-    let _ = writeln!(io::stderr(), "skipped: {test}: needs {needs}");
+    say(&format!("skipped: {test}: needs {needs}"));
+}
+
+/// A line on stderr, past the capture of the test runner: a figure that a reader of the run wants to see.
+pub fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// `true` where the caller promises an unprivileged user: then a test in which nothing was denied is a failure.
@@ -27,7 +32,8 @@ pub fn must_meet_eacces() -> bool {
 /// Is reading this path refused with EACCES? Where [`must_meet_eacces`] holds it has to be.
 pub fn is_denied(path: &Path) -> bool {
     let result = std::fs::File::open(path);
-    let is_denied = matches!(&result, Err(error) if error.raw_os_error() == Some(rustix::io::Errno::ACCESS.raw_os_error()));
+    let is_denied =
+        matches!(&result, Err(error) if error.raw_os_error() == Some(rustix::io::Errno::ACCESS.raw_os_error()));
     assert!(is_denied || !must_meet_eacces(), "{} was to be denied, but: {result:?}", path.display());
     is_denied
 }

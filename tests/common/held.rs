@@ -12,7 +12,8 @@ use rustix::io::Errno;
 /// Opens a directory by an ordinary path.
 pub fn open_dir(path: &Path) -> OwnedFd {
     let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
-    rustix::fs::openat(CWD, path, flags, Mode::empty()).unwrap_or_else(|error| panic!("open {}: {error}", path.display()))
+    rustix::fs::openat(CWD, path, flags, Mode::empty())
+        .unwrap_or_else(|error| panic!("open {}: {error}", path.display()))
 }
 
 /// Opens a directory by one component below a held one.

@@ -103,10 +103,10 @@ impl Pair {
                 && let Some(running) = self.slot(side).take()
             {
                 let finished = running.kill();
-                if finished.was_killed() {
+                if finished.was_killed() && finished.summary().is_none() {
                     count += 1;
                 } else {
-                    self.ended.push((side, finished));
+                    self.ended.push((side, finished)); // it had said its last word: nothing is left to resume
                 }
             }
         }
@@ -134,9 +134,9 @@ impl Pair {
                 return;
             }
             let is_alive = self.is_running();
-            let has_victim = [Side::Sender, Side::Receiver].into_iter().any(|side| {
-                victim.includes(side) && self.slot(side).is_some()
-            });
+            let has_victim = [Side::Sender, Side::Receiver]
+                .into_iter()
+                .any(|side| victim.includes(side) && self.slot(side).is_some());
             if !is_alive || !has_victim {
                 return;
             }
@@ -164,6 +164,16 @@ impl Pair {
         while self.is_running() {
             assert!(Instant::now() < deadline, "did not end within {patience:?}\n{}", self.describe());
             std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Fails unless both sides ended by themselves with 0, the last time that they ran.
+    pub fn assert_success(&self) {
+        for side in [Side::Sender, Side::Receiver] {
+            let ending = self.ending(side).unwrap_or_else(|| panic!("{side:?} has not ended\n{}", self.describe()));
+            let said = ending.summary().and_then(|summary| summary["exit"].as_i64());
+            let is_good = ending.code() == Some(0) || (ending.was_killed() && said == Some(0));
+            assert!(is_good, "{side:?} did not succeed\n{}", self.describe());
         }
     }
 

@@ -75,7 +75,8 @@ fn node(dir: &OwnedFd, name: &[u8]) -> Node {
     let stat = held::stat(dir, name).unwrap_or_else(|error| panic!("stat {}: {error}", facility::shown(name)));
     let kind = held::kind(&stat);
     let is_link = kind == FileType::Symlink;
-    let target = is_link.then(|| rustix::fs::readlinkat(dir, OsStr::from_bytes(name), Vec::new()).unwrap().into_bytes());
+    let target =
+        is_link.then(|| rustix::fs::readlinkat(dir, OsStr::from_bytes(name), Vec::new()).unwrap().into_bytes());
     let is_file = kind == FileType::RegularFile;
     Node {
         kind,

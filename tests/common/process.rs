@@ -103,7 +103,11 @@ impl Landfall {
         words.push(self.program.as_os_str());
         words.extend(self.arguments.iter().map(OsString::as_os_str));
         let mut command = Command::new(words[0]);
-        command.args(&words[1..]).env("LANDFALL_HOME", &self.home).env_remove("LANDFALL_TICKET").env("LC_ALL", "C.UTF-8");
+        command
+            .args(&words[1..])
+            .env("LANDFALL_HOME", &self.home)
+            .env_remove("LANDFALL_TICKET")
+            .env("LC_ALL", "C.UTF-8");
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         if let Some(directory) = &self.directory {
             command.current_dir(directory);
@@ -290,6 +294,12 @@ impl Finished {
             other => panic!("not a JSON object on stdout: {line:?}: {other:?}\n{}", self.describe()),
         };
         text.lines().map(parse).collect()
+    }
+
+    /// The last event of a run with `--json`, if it is a summary; tolerates a line that a kill cut short.
+    pub fn summary(&self) -> Option<serde_json::Value> {
+        let last = self.stdout_text().lines().last().map(str::to_owned)?;
+        serde_json::from_str::<serde_json::Value>(&last).ok().filter(|event| event["event"] == "summary")
     }
 
     /// Everything that there is to know about it, for a failure's text.

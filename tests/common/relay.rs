@@ -220,7 +220,8 @@ impl Worker {
         if shared.is_silent.load(Ordering::Relaxed) {
             return;
         }
-        let counter = if direction == Direction::ToListener { &shared.to_listener_bytes } else { &shared.to_dialler_bytes };
+        let counter =
+            if direction == Direction::ToListener { &shared.to_listener_bytes } else { &shared.to_dialler_bytes };
         counter.fetch_add(datagram.len() as u64, Ordering::Relaxed);
         shared.datagrams.fetch_add(1, Ordering::Relaxed);
         self.sent_bytes += datagram.len() as u64;

@@ -15,9 +15,8 @@ impl Scratch {
     pub fn new(test: &str) -> Scratch {
         let chosen = std::env::var_os("LANDFALL_TEST_DIR").map(PathBuf::from);
         let usual = [std::env::temp_dir(), PathBuf::from("/var/tmp"), PathBuf::from(env!("CARGO_TARGET_TMPDIR"))];
-        let is_good = |dir: &PathBuf| {
-            !facility::is_tmpfs(dir) && rustix::fs::access(dir, rustix::fs::Access::WRITE_OK).is_ok()
-        };
+        let is_good =
+            |dir: &PathBuf| !facility::is_tmpfs(dir) && rustix::fs::access(dir, rustix::fs::Access::WRITE_OK).is_ok();
         let below = chosen.or_else(|| usual.into_iter().find(is_good));
         let below = below.expect("no writable directory outside tmpfs: set LANDFALL_TEST_DIR to one");
         let made = tempfile::Builder::new().prefix(&format!("landfall-{test}-")).tempdir_in(&below).unwrap();
@@ -45,7 +44,7 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         if std::thread::panicking() && std::env::var_os("LANDFALL_TEST_KEEP").is_some() {
-            facility::skipped("cleanup", &format!("a look at {}", self.path.display()));
+            facility::say(&format!("kept for a look: {}", self.path.display()));
             return;
         }
         held::remove_all_below(&held::open_dir(&self.path));

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::facility;
 
 /// A journal of at most this many bytes holds its header and no claim.
-const JOURNAL_HEADER_BYTES_MAX: u64 = 64;
+const JOURNAL_HEADER_BYTES_MAX: u64 = 48;
 
 /// Where the state of one transfer is found.
 #[derive(Clone, Debug)]
@@ -119,7 +119,8 @@ impl Places {
                 look.staging_bytes += allocated(&staged);
             }
         }
-        look.sealed_files = entries(&self.target).iter().filter(|path| **path != work).map(|path| files_below(path)).sum();
+        look.sealed_files =
+            entries(&self.target).iter().filter(|path| **path != work).map(|path| files_below(path)).sum();
         look.receiver_receipts = receipts(&self.receiver_home).len();
         look.sender_receipts = receipts(&self.sender_home).len();
         look

@@ -223,7 +223,10 @@ impl Live {
         let receiver_state = self.receiver.describe("while the sender was waited for");
         let sender = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.sender.wait(patience)));
         let Ok(sender) = sender else {
-            panic!("the sender hangs; receiver:\n{}\nat the start of the wait:\n{receiver_state}", self.receiver.describe("is running"));
+            panic!(
+                "the sender hangs; receiver:\n{}\nat the start of the wait:\n{receiver_state}",
+                self.receiver.describe("is running")
+            );
         };
         let receiver = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.receiver.wait(patience)));
         let Ok(receiver) = receiver else { panic!("the receiver hangs; sender:\n{}", sender.describe()) };

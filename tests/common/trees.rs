@@ -252,7 +252,8 @@ pub fn attributes(root: &Path, seed: u64) -> (PathBuf, bool) {
     tree.small("without");
     let has_xattr = tree.xattr("with-xattr", "user.comment", b"kept at home").is_ok();
     // version 2; user_obj rw-, user 12345 r--, group_obj r--, mask r--, other ---
-    let entry = |tag: u16, bits: u16, id: u32| [&tag.to_le_bytes()[..], &bits.to_le_bytes(), &id.to_le_bytes()].concat();
+    let entry =
+        |tag: u16, bits: u16, id: u32| [&tag.to_le_bytes()[..], &bits.to_le_bytes(), &id.to_le_bytes()].concat();
     let none = u32::MAX;
     let entries = [entry(1, 6, none), entry(2, 4, 12345), entry(4, 4, none), entry(16, 4, none), entry(32, 0, none)];
     let acl = [2u32.to_le_bytes().to_vec(), entries.concat()].concat();

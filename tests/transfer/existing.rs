@@ -16,7 +16,7 @@ const MIB: u64 = trees::CHUNK_BYTES;
 fn with_older_copy(scratch: &Scratch, setup: &Setup) {
     fs::create_dir_all(setup.target.join("source")).unwrap();
     let mut bytes = fs::read(scratch.join("source/file")).unwrap();
-    bytes[(5 * MIB + 77) as usize] ^= 1;
+    bytes[5 * 1024 * 1024 + 77] ^= 1; // in chunk 5
     fs::write(setup.target.join("source/file"), bytes).unwrap();
 }
 
@@ -156,7 +156,7 @@ fn the_working_state_of_another_transfer_is_taken_over() {
     let mut live = first.start();
     let has_state = live.receiver.wait_until("staged bytes", crate::process::PATIENT, |_| {
         let look = places.look();
-        look.staging_bytes >= 12 * MIB && look.journal_bytes > 64
+        look.staging_bytes >= 12 * MIB && look.journal_bytes > 100
     });
     assert!(has_state, "{}", live.receiver.describe("ended"));
     live.receiver.kill();

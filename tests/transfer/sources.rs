@@ -152,9 +152,8 @@ fn disturbed(scratch: &Scratch, disturb: impl FnOnce(&Path)) -> (Setup, Done) {
     let mut setup = Setup::new(scratch, "run", &[&source], Listens::Receiver);
     setup.through_relay(1).rate(8 << 20);
     let mut live = setup.start();
-    let has_crossed = live.sender.wait_until("bytes on the wire", Duration::from_secs(30), |_| {
-        setup.relay().all_bytes() > 4 << 20
-    });
+    let has_crossed =
+        live.sender.wait_until("bytes on the wire", Duration::from_secs(30), |_| setup.relay().all_bytes() > 4 << 20);
     assert!(has_crossed, "{}", live.sender.describe("ended"));
     disturb(&source.join("m-restless"));
     setup.relay().rate(0);
