@@ -22,7 +22,7 @@ use common::oracle::{self, Canary, Snapshot};
 use common::scratch::Scratch;
 use common::seed::Seed;
 use common::state::{self, KILLABLE, Places, Step};
-use common::transfer::{self, BOTH_DIRECTIONS, Listens, Live, Setup, Side};
+use common::transfer::{self, BOTH_DIRECTIONS, Listens, Setup, Side};
 use common::{facility, trees};
 
 /// Kills that the default run must reach.
@@ -230,15 +230,7 @@ fn a_side_that_was_not_killed_needs_nothing() {
                 places.look().staging_files > 0 && setup.relay().all_bytes() > 2 << 20
             });
             assert!(is_under_way, "{}", live.receiver.describe("ended"));
-            let revived = |running: common::process::Running| {
-                let finished = running.kill();
-                assert!(finished.was_killed(), "{}", finished.describe());
-                setup.command(victim).start()
-            };
-            let live = match victim {
-                Side::Sender => Live { sender: revived(live.sender), receiver: live.receiver },
-                Side::Receiver => Live { sender: live.sender, receiver: revived(live.receiver) },
-            };
+            let live = live.kill_and_restart(victim, &setup, || ());
             setup.relay().rate(0);
             let done = live.wait(RESUME_PATIENCE);
             done.assert_success();

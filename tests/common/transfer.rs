@@ -184,6 +184,17 @@ impl Setup {
         }
     }
 
+    /// Starts both again, with a ticket that is there already.
+    pub fn restart(&self) -> Live {
+        assert!(self.dialled_ticket().exists(), "a ticket of the first run");
+        let listener = self.listener();
+        let dialler = self.command(self.dialling_side()).start();
+        match self.listens {
+            Listens::Receiver => Live { sender: dialler, receiver: listener },
+            Listens::Sender => Live { sender: listener, receiver: dialler },
+        }
+    }
+
     /// Starts both and waits for both.
     pub fn run(&self) -> Done {
         self.start().wait(PATIENT)
@@ -216,6 +227,27 @@ impl Live {
     /// One of them.
     pub fn side(&mut self, side: Side) -> &mut Running {
         if side == Side::Sender { &mut self.sender } else { &mut self.receiver }
+    }
+
+    /// Kills one side, which must still be running, looks around if asked to, and starts it again.
+    pub fn kill_and_restart(self, side: Side, setup: &Setup, between: impl FnOnce()) -> Live {
+        let restarted = |running: Running| {
+            let finished = running.kill();
+            assert!(finished.was_killed(), "it had ended before the kill\n{}", finished.describe());
+            between();
+            setup.command(side).start()
+        };
+        match side {
+            Side::Sender => Live { sender: restarted(self.sender), receiver: self.receiver },
+            Side::Receiver => Live { sender: self.sender, receiver: restarted(self.receiver) },
+        }
+    }
+
+    /// Kills both, which must still be running.
+    pub fn kill_both(self) {
+        for finished in [self.receiver.kill(), self.sender.kill()] {
+            assert!(finished.was_killed(), "it had ended before the kill\n{}", finished.describe());
+        }
     }
 
     /// Waits for both. The sender may end first; a receiver lingers for its acknowledgement.

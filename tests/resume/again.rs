@@ -55,10 +55,6 @@ fn settle(places: &Places) {
     }
 }
 
-fn start_both(setup: &Setup) -> Live {
-    Live { sender: setup.command(Side::Sender).start(), receiver: setup.command(Side::Receiver).start() }
-}
-
 #[test]
 fn durable_chunks_are_not_sent_again() {
     let scratch = Scratch::new("not-again");
@@ -68,12 +64,12 @@ fn durable_chunks_are_not_sent_again() {
         setup.through_relay(1).rate(40 << 20);
         let places = setup.places(1);
         let live = run_and_stop(&setup, &places, 40 << 20);
-        assert!(live.sender.kill().was_killed() && live.receiver.kill().was_killed());
+        live.kill_both();
         let staged = places.look().staging_bytes;
         assert!(staged > 16 << 20, "{staged} bytes are staged of 40 MiB that crossed");
         setup.relay().speak();
         let before = setup.relay().all_bytes();
-        start_both(&setup).wait(RESUME_PATIENCE).assert_success();
+        setup.restart().wait(RESUME_PATIENCE).assert_success();
         transfer::assert_arrived(&source, &setup.target);
         let crossed = setup.relay().all_bytes() - before;
         let missing = (64 << 20) - staged;
@@ -94,12 +90,7 @@ fn a_kill_in_full_flow_costs_no_more_than_two_batches_and_what_was_in_flight() {
         let is_far =
             live.sender.wait_until("560 MiB on the wire", RESUME_PATIENCE, |_| setup.relay().all_bytes() > 560 << 20);
         assert!(is_far, "{}", live.sender.describe("ended"));
-        let running = std::mem::replace(
-            live.side(victim),
-            process::Landfall::new("none", &scratch.join("none")).arg("id").start(),
-        );
-        assert!(running.kill().was_killed());
-        *live.side(victim) = setup.command(victim).start();
+        let live = live.kill_and_restart(victim, &setup, || ());
         live.wait(RESUME_PATIENCE).assert_success();
         transfer::assert_arrived(&source, &setup.target);
         let crossed = setup.relay().bytes(Direction::ToListener);
@@ -161,7 +152,7 @@ fn new_bytes_flow_soon_whatever_is_there_already() {
     let live = run_and_stop(&setup, &places, 200 << 20);
     let look = places.look();
     assert!(look.staging_bytes > 100 << 20 && look.sealed_files as u64 == small_files, "{look:?}");
-    assert!(live.sender.kill().was_killed() && live.receiver.kill().was_killed());
+    live.kill_both();
     setup.relay().speak();
     let (live, took, by_sender, by_receiver) = first_new_bytes(&setup);
     let limit = Duration::from_secs(if process::is_release() { 2 } else { 5 });
@@ -187,7 +178,7 @@ fn a_source_edited_between_the_runs_arrives_and_the_others_are_not_sent_again() 
         setup.through_relay(1).rate(40 << 20);
         let places = setup.places(4);
         let live = run_and_stop(&setup, &places, 36 << 20);
-        assert!(live.sender.kill().was_killed() && live.receiver.kill().was_killed());
+        live.kill_both();
         let look = places.look();
         assert!(look.sealed_files >= 2 && look.staging_files >= 1, "{look:?}");
         let edit = |name: &str, offset: u64| {
@@ -201,7 +192,7 @@ fn a_source_edited_between_the_runs_arrives_and_the_others_are_not_sent_again() 
         }
         setup.relay().speak();
         let before = setup.relay().all_bytes();
-        start_both(&setup).wait(RESUME_PATIENCE).assert_success();
+        setup.restart().wait(RESUME_PATIENCE).assert_success();
         transfer::assert_arrived(&source, &setup.target);
         let crossed = setup.relay().all_bytes() - before;
         let missing = (40 << 20) - look.staging_bytes.min(40 << 20) + (4 << 20) + (2 << 20) + CHUNK_BYTES;

@@ -46,7 +46,7 @@ fn resume_continues_either_side_without_the_old_command() {
             places.look().journal_bytes > 100 && setup.relay().all_bytes() > 4 << 20
         });
         assert!(is_under_way, "{}", live.receiver.describe("ended"));
-        assert!(live.sender.kill().was_killed() && live.receiver.kill().was_killed());
+        live.kill_both();
         setup.relay().rate(0);
         let sender = setup.resume_command(Side::Sender).start();
         let receiver = setup.resume_command(Side::Receiver).start();
@@ -85,11 +85,7 @@ fn a_real_tree_survives_six_kills() {
             .side(victim)
             .wait_until("bytes on the wire", Duration::from_secs(600), |_| setup.relay().all_bytes() > until);
         assert!(is_there, "{}", live.side(victim).describe("ended"));
-        let idle = Landfall::new("none", &scratch.join("none")).arg("id").start();
-        let killed = std::mem::replace(live.side(victim), idle).kill();
-        assert!(killed.was_killed(), "{}", killed.describe());
-        steps.push(places.step(&places.look()));
-        *live.side(victim) = setup.command(victim).start();
+        live = live.kill_and_restart(victim, &setup, || steps.push(places.step(&places.look())));
     }
     let done = live.wait(Duration::from_secs(900));
     done.assert_success();
