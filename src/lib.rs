@@ -26,6 +26,7 @@ pub mod options;
 pub mod outcome;
 pub mod path;
 pub mod receipt;
+pub mod session;
 pub mod state;
 pub mod task;
 pub mod ticket;

@@ -1,0 +1,3 @@
+//! The brains: pure machines that decide. No runtime, no I/O, no clock, no randomness; ids, counts and verdicts only.
+
+pub mod receiver;
