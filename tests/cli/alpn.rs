@@ -33,19 +33,20 @@ fn server(protocol: &[u8]) -> quinn::ServerConfig {
     quinn::ServerConfig::with_crypto(Arc::new(config))
 }
 
-/// Listens at an address until it is dropped.
-fn listen(address: SocketAddr, protocol: &'static [u8]) -> tokio::runtime::Runtime {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-    let runtime = runtime.unwrap_or_else(|error| panic!("{error}"));
-    let guard = runtime.enter();
-    let endpoint = quinn::Endpoint::server(server(protocol), address).unwrap();
-    drop(guard);
-    runtime.spawn(async move {
-        while let Some(incoming) = endpoint.accept().await {
-            let _ = incoming.await;
-        }
+/// Listens at an address, on a thread of its own, until the test ends.
+fn listen(address: SocketAddr, protocol: &'static [u8]) {
+    let (ready, is_ready) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async move {
+            let endpoint = quinn::Endpoint::server(server(protocol), address).unwrap();
+            ready.send(()).unwrap();
+            while let Some(incoming) = endpoint.accept().await {
+                let _ = incoming.await;
+            }
+        });
     });
-    runtime
+    is_ready.recv().expect("the endpoint listens");
 }
 
 #[test]
@@ -57,7 +58,7 @@ fn a_listener_of_another_version_is_told_apart_from_a_silent_one() {
     let command = Landfall::new("recv", &scratch.join("home")).arg("recv").arg(scratch.join("in"));
     let command = command.args(["--yes", "--listen", &address.to_string()]).arg("--write-ticket").arg(&ticket);
     command.start().wait_for_ticket(&ticket).kill();
-    let _endpoint = listen(address, b"landfall/999");
+    listen(address, b"landfall/999");
     let sender = Landfall::new("send", &scratch.join("other-home")).arg("send").arg(&source).arg("--ticket-file");
     let refused = sender.arg(&ticket).args(["--patience", "10s", "--json"]).run();
     refused.assert_code(4);
