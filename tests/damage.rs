@@ -24,9 +24,10 @@ use harm::{HARMS, Harm};
 use rustix::process::Signal;
 
 /// Regular files of the source.
-const FILES: usize = 6;
+const FILES: usize = 7;
 
-/// Two files that are sealed early, two large ones of which one is under way when the link stops, two that come last.
+/// Two files that are sealed early, two large ones of which one is under way when the link stops, and small ones that
+/// come last, one of them in a directory that may not be written.
 fn source(scratch: &Scratch, name: &str) -> PathBuf {
     let mut tree = Tree::new(&scratch.dir(name).join("source"), 7);
     for (file, chunks) in [("a-early", 2), ("b-early", 2), ("c-large", 24), ("d-large", 24)] {
@@ -34,7 +35,12 @@ fn source(scratch: &Scratch, name: &str) -> PathBuf {
     }
     tree.small("y-last");
     tree.small("z-last");
-    tree.finish()
+    tree.small("locked/read-only");
+    tree.mode("locked/read-only", 0o444);
+    tree.mode("locked", 0o555);
+    let source = tree.finish();
+    common::facility::assert_locked(&source.join("locked"));
+    source
 }
 
 /// A transfer that stands still half-way: early files sealed, a large one staged, everything durable.

@@ -87,6 +87,7 @@ impl Campaign<'_> {
 
     fn assert_finished(&self, setup: &Setup, early_receipt: Option<&[u8]>, pair: &Pair) {
         let arrived = setup.target.join(self.source.file_name().unwrap());
+        facility::assert_locked(&arrived.join("locked"));
         let found = oracle::differences(self.wanted, &oracle::snapshot(&arrived), &oracle::Rules::default());
         assert!(found.is_empty(), "differs:\n  {}\n{}", oracle::in_lines(&found), pair.describe());
         state::assert_no_work_left(&setup.target);
@@ -168,6 +169,7 @@ fn any_kill_is_survived() {
     let scratch = Scratch::new("kills");
     let canary = Canary::new(&scratch.join("canary"));
     let source = trees::medley(&scratch.join("source"), seed.value);
+    facility::assert_locked(&source.join("locked"));
     let wanted = oracle::snapshot(&source);
     let file_count = wanted.values().filter(|node| node.kind == rustix::fs::FileType::RegularFile).count();
     let campaign = Campaign { scratch: &scratch, source: &source, wanted: &wanted, file_count, seed: seed.value };

@@ -38,11 +38,14 @@ pub fn is_denied(path: &Path) -> bool {
     is_denied
 }
 
-/// Is the program in PATH?
-pub fn has_program(name: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin"), PathBuf::from("/sbin")]);
-    found.into_iter().any(|dir| dir.join(name).is_file())
+/// Fails where a denial is promised and this directory without write permission may be written all the same.
+pub fn assert_locked(dir: &Path) {
+    if !must_meet_eacces() {
+        return; // an attempt that succeeds would change the times that the oracle compares
+    }
+    let attempt = std::fs::write(dir.join("attempt"), "");
+    let is_denied = attempt.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
+    assert!(is_denied, "writing in {} was to be denied, but: {attempt:?}", dir.display());
 }
 
 /// The file system of this path keeps nothing on a device.
