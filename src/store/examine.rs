@@ -18,6 +18,9 @@ use crate::options::Existing;
 use crate::outcome::{Outcome, Reason};
 use crate::task::receiver::Disposition;
 
+/// A staging file of an earlier run, and the runs that valid claims cover.
+type Staged<D> = (Arc<Held<D>>, Vec<ChunkRun>);
+
 impl<D: Disk> Intake<D> {
     /// Looks at `count` entries from `first` on.
     pub fn examine(&mut self, first: EntryIndex, count: u32) -> Vec<Disposition> {
@@ -154,12 +157,7 @@ impl<D: Disk> Intake<D> {
     }
 
     /// Opens what an earlier run left in staging for the path, with the runs that valid claims cover.
-    fn open_staged(
-        &mut self,
-        entry: EntryIndex,
-        hash: PathHash,
-        file: &FileEntry<D>,
-    ) -> io::Result<Option<(Arc<Held<D>>, Vec<ChunkRun>)>> {
+    fn open_staged(&mut self, entry: EntryIndex, hash: PathHash, file: &FileEntry<D>) -> io::Result<Option<Staged<D>>> {
         let name = super::layout::staging_name(hash);
         if !self.staged.contains(&name) {
             return Ok(None);

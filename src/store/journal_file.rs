@@ -24,7 +24,7 @@ pub(super) struct DurableClaim {
 }
 
 /// A journal in a file.
-pub(super) struct Journal<D: Disk> {
+pub(crate) struct Journal<D: Disk> {
     file: D::File,
     transfer: TransferId,
     claims: u64,

@@ -12,12 +12,12 @@ use crate::identity::TransferId;
 use crate::path::STATE_DIR_NAME;
 
 /// Name of the manifest log.
-pub const MANIFEST_NAME: &[u8] = b"manifest";
+pub(super) const MANIFEST_NAME: &[u8] = b"manifest";
 /// Name of the journal.
-pub const JOURNAL_NAME: &[u8] = b"journal";
+pub(super) const JOURNAL_NAME: &[u8] = b"journal";
 const STAGING_NAME: &[u8] = b"staging";
 /// The file whose lock says that somebody works in DIR; `state/lock.rs` holds it.
-pub const LOCK_NAME: &[u8] = b"lock";
+pub(super) const LOCK_NAME: &[u8] = b"lock";
 /// Suffix of a staging file that is being left for a new inode.
 pub(super) const LEFT_SUFFIX: &[u8] = b".left";
 
