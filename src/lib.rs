@@ -7,7 +7,7 @@
 //!  3  disk/  source/  store/  net/  pool  state       hands: all I/O
 //!  2  session/                                        brains: pure machines
 //!  1  wire manifest journal ticket receipt            formats: bytes <-> types
-//!  0  limits geometry digest path attributes error event task    words
+//!  0  limits geometry digest path attributes identity error event task    words
 //! ```
 //!
 //! Imports point down; `tests/tidy.rs` holds the table.
@@ -16,5 +16,8 @@ pub mod attributes;
 pub mod digest;
 pub mod disk;
 pub mod geometry;
+pub mod identity;
 pub mod limits;
+pub mod net;
 pub mod path;
+pub mod ticket;

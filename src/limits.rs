@@ -117,6 +117,17 @@ pub const DATA_STREAMS: usize = 2;
 pub const MTU_BYTES_MAX: u16 = 6500;
 /// UDP socket buffer that is asked for.
 pub const SOCKET_BUFFER_BYTES: usize = 8 << 20;
+/// QUIC window of one stream; it cannot change during a link. Bounds the rate on a long path: window per round trip.
+pub const STREAM_WINDOW_BYTES: u64 = 32 << 20;
+/// QUIC receive window of a receiver's link once its peer is authenticated: both data streams full, and control
+/// still moves. Costs that much memory at worst.
+pub const LINK_WINDOW_BYTES: u64 = DATA_STREAMS as u64 * STREAM_WINDOW_BYTES + CONTROL_WINDOW_BYTES;
+/// Bytes handed to QUIC and not yet acknowledged by the peer. Bounds the rate on a long path; costs that much memory.
+pub const SEND_WINDOW_BYTES: u64 = 32 << 20;
+/// Pause before the next of a ticket's addresses is dialled while earlier ones have not answered.
+pub const DIAL_STAGGER_MS: u64 = 150;
+/// Addresses in one ticket.
+pub const TICKET_ADDRESSES_MAX: usize = 16;
 
 const _: () = assert!(IN_FLIGHT_BYTES_MAX >= CHUNK_BYTES as u64 && HASH_AHEAD_BYTES >= 2 * CHUNK_BYTES as u64);
 const _: () = assert!(UNSETTLED_BYTES_MAX == IN_FLIGHT_BYTES_MAX + 2 * BATCH_BYTES);
@@ -125,3 +136,6 @@ const _: () = assert!(RECORD_BYTES_MAX > 32 * RECORD_DIGESTS_MAX + 64);
 const _: () = assert!(FRAME_BYTES_MAX > RECORD_PAGE_BYTES && HELLO_BYTES_MAX < UNPROVED_WINDOW_BYTES as usize);
 const _: () = assert!((MTU_BYTES_MAX as usize) * 10 <= 65_535);
 const _: () = assert!(KEEP_ALIVE_MS * 3 < IDLE_MS_MAX);
+const _: () = assert!(LINK_WINDOW_BYTES >= IN_FLIGHT_BYTES_MAX + CONTROL_WINDOW_BYTES);
+const _: () = assert!(STREAM_WINDOW_BYTES > CONTROL_WINDOW_BYTES && CONTROL_WINDOW_BYTES > FRAME_BYTES_MAX as u64);
+const _: () = assert!(INCOMING_RETRY_MIN < INCOMING_MAX && TICKET_ADDRESSES_MAX <= u8::MAX as usize);
