@@ -132,6 +132,12 @@ pub const SEND_WINDOW_BYTES: u64 = 32 << 20;
 pub const DIAL_STAGGER_MS: u64 = 150;
 /// Addresses in one ticket.
 pub const TICKET_ADDRESSES_MAX: usize = 16;
+/// Ports from which a listener takes one at random and keeps it: first and last.
+pub const PORT_MIN: u16 = 20_000;
+/// As above.
+pub const PORT_MAX: u16 = 29_999;
+/// Bytes of a small state file (a transfer's record). Longer ones are damaged and are not read.
+pub const RECORD_FILE_BYTES_MAX: usize = 4 << 20;
 
 const _: () = assert!(IN_FLIGHT_BYTES_MAX >= CHUNK_BYTES as u64 && HASH_AHEAD_BYTES >= 2 * CHUNK_BYTES as u64);
 const _: () = assert!(UNSETTLED_BYTES_MAX == IN_FLIGHT_BYTES_MAX + 2 * BATCH_BYTES);
