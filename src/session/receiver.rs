@@ -171,6 +171,11 @@ impl Receiver {
             Input::Declined => self.stop(StopReason::Declined),
             Input::StopRequested(reason) => self.stop(reason),
             Input::StateFailed => self.stop(StopReason::StateFailed),
+            Input::StateFull => {
+                self.full_since.get_or_insert(now);
+                self.space_due.get_or_insert(now);
+                self.ending.stall();
+            }
             Input::PeerStopped(reason) => self.ending.end(&mut self.tasks, End::PeerStopped(reason)),
             Input::TreeFinished | Input::ReceiptIssued | Input::Acknowledged | Input::Closed => {
                 self.ending.hear(&mut self.tasks, now, &input, self.is_linked);
@@ -331,7 +336,7 @@ impl Receiver {
                 self.ending.finish(&mut self.tasks);
             }
         }
-        self.ending.advance(&mut self.tasks, now);
+        self.ending.advance(&mut self.tasks, now, self.full_since.is_some());
         if self.space_due.is_some_and(|due| now >= due) {
             self.space_due = None;
             self.tasks.push_back(Task::LookAtSpace);

@@ -9,6 +9,7 @@ mod adopt;
 mod batch;
 mod directories;
 mod examine;
+mod hands;
 mod intake;
 mod journal_file;
 mod layout;
@@ -32,7 +33,8 @@ use crate::pool::Pool;
 use crate::state::log::ManifestLog;
 
 pub use batch::Batch;
-pub use intake::Intake;
+pub use hands::{Done, Work};
+pub use intake::{Handle, Intake};
 pub use layout::Layout;
 pub use recover::{Recovered, recover};
 pub use settle::{Observed, Settler};

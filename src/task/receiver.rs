@@ -266,6 +266,8 @@ pub enum Input {
     StopRequested(StopReason),
     /// State could not be written.
     StateFailed,
+    /// There was no space for what ends the transfer: it is tried again when there is some.
+    StateFull,
     /// Time has passed.
     Tick,
 }

@@ -31,17 +31,19 @@ pub struct Ending {
     linger_until: Option<Instant>,
     /// Records came while the tree was being finished: it is finished again.
     is_stale: bool,
+    /// A step failed for lack of space and is to be tried again.
+    is_stalled: bool,
 }
 
 impl Ending {
     /// For a run without a receipt.
     pub fn open(linger: Duration) -> Ending {
-        Ending { stage: Stage::Open, linger, linger_until: None, is_stale: false }
+        Ending { stage: Stage::Open, linger, linger_until: None, is_stale: false, is_stalled: false }
     }
 
     /// For a run that holds a persisted receipt already.
     pub fn issued(now: Instant, linger: Duration) -> Ending {
-        Ending { stage: Stage::Issued, linger, linger_until: Some(now + linger), is_stale: false }
+        Ending { stage: Stage::Issued, linger, linger_until: Some(now + linger), is_stale: false, is_stalled: false }
     }
 
     pub(super) fn has_receipt(&self) -> bool {
@@ -105,7 +107,21 @@ impl Ending {
         }
     }
 
-    pub(super) fn advance(&mut self, tasks: &mut VecDeque<Task>, now: Instant) {
+    /// The step that was asked for last failed for lack of space.
+    pub(super) fn stall(&mut self) {
+        self.is_stalled = true;
+    }
+
+    pub(super) fn advance(&mut self, tasks: &mut VecDeque<Task>, now: Instant, is_full: bool) {
+        if self.is_stalled && !is_full {
+            self.is_stalled = false;
+            match self.stage {
+                Stage::Finishing => tasks.push_back(Task::FinishTree),
+                Stage::Issuing => tasks.push_back(Task::IssueReceipt),
+                Stage::Closing(_) => tasks.push_back(Task::Close),
+                Stage::Open | Stage::Issued | Stage::Over => (),
+            }
+        }
         if self.stage == Stage::Issued && self.linger_until.is_some_and(|until| now >= until) {
             self.close(tasks, End::Unconfirmed);
         }
