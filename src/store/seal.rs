@@ -180,6 +180,11 @@ impl<D: Disk> Shared<D> {
         locked(&self.journal).sync()
     }
 
+    /// Free space where the target lies, and what kind of file system it is.
+    pub fn space(&self) -> io::Result<crate::disk::Space> {
+        self.disk.space(&self.layout.root)
+    }
+
     /// Removes the working state: the receipt is persisted elsewhere.
     pub fn remove_state(&self) -> io::Result<()> {
         self.layout.remove(&self.disk)
