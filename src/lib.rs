@@ -29,6 +29,7 @@ pub mod outcome;
 pub mod path;
 pub mod pool;
 pub mod receipt;
+pub mod recv;
 pub mod session;
 pub mod state;
 pub mod store;

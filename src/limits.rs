@@ -111,6 +111,8 @@ pub const PROGRESS_MS: u64 = 500;
 pub const STALL_MS: u64 = 3000;
 /// A receiver with a receipt stays this long for its acknowledgement.
 pub const LINGER_MS: u64 = 60_000;
+/// The user is asked after this though the sender's walk is not done: with "at least".
+pub const QUESTION_MS: u64 = 2000;
 /// Pause between two looks at a full disk.
 pub const SPACE_CHECK_MS: u64 = 2000;
 /// Default patience without any link when nobody watches.

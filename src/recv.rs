@@ -4,6 +4,7 @@
 mod engine;
 mod intake_link;
 mod news;
+mod question;
 mod receipt;
 mod setup;
 
@@ -19,14 +20,14 @@ use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 
 use crate::disk::RealDisk;
-use crate::error::{Error, Exit};
+use crate::error::Error;
 use crate::event::{Event, Events, Finished, Notice};
 use crate::identity::Role;
 use crate::limits::{FRAME_BYTES_MAX, LINGER_MS, PROGRESS_MS};
 use crate::manifest::Position;
 use crate::meet::{HelloExtras, Meet, Met};
 use crate::net::{CloseCode, ControlReceiver, ControlSender, Link, LinkError};
-use crate::options::RecvOptions;
+use crate::options::{Answer, RecvOptions};
 use crate::session::receiver::{Ending, Receiver, Settings};
 use crate::state::transfer;
 use crate::task::receiver::{End, Input, Task};
@@ -42,11 +43,7 @@ use setup::{Setup, Start};
 const PAGES_WAITING_MAX: usize = 64;
 
 /// Receives one transfer. `shutdown` ends with the number of a signal.
-pub async fn run(
-    options: RecvOptions,
-    events: Events,
-    shutdown: impl Future<Output = u8>,
-) -> Result<Finished, Error> {
+pub async fn run(options: RecvOptions, events: Events, shutdown: impl Future<Output = u8>) -> Result<Finished, Error> {
     let setup = match setup::open(options, events).await? {
         Start::Finished(finished) => return Ok(*finished),
         Start::Work(setup) => *setup,
@@ -79,7 +76,7 @@ enum Turn {
     Control(Result<Bytes, LinkError>),
     Data(DataNews),
     Heard(Heard),
-    Answer(crate::options::Answer),
+    Answer(Answer),
     Shutdown(u8),
     Time,
 }
@@ -106,9 +103,11 @@ struct Driver {
     permits: Arc<Semaphore>,
     pages: Arc<Semaphore>,
     watch: Watch,
-    answers: (UnboundedSender<crate::options::Answer>, UnboundedReceiver<crate::options::Answer>),
+    answers: (UnboundedSender<Answer>, UnboundedReceiver<Answer>),
     progress_due: Instant,
     end: Option<End>,
+    /// The sender has not confirmed that it has the receipt.
+    is_unconfirmed: bool,
     /// The signal that asked to stop.
     signal: Option<u8>,
 }
@@ -125,7 +124,8 @@ impl Driver {
         let mut brain = new_brain(&setup, now);
         let engine = Engine::start(&parts, None, &mut brain).map_err(|error| setup.state_error(error))?;
         setup.look_at_level(&engine.shared)?;
-        let watch = Watch::new(setup.events.clone(), now);
+        let mut watch = Watch::new(setup.events.clone(), now);
+        watch.replayed(engine.shared.with_log(|log| log.entry_count()));
         watch.tell_damage(engine.is_log_cut, engine.is_journal_cut);
         let mut driver = Driver {
             setup,
@@ -142,6 +142,7 @@ impl Driver {
             answers: unbounded_channel(),
             progress_due: now,
             end: None,
+            is_unconfirmed: false,
             signal: None,
         };
         if driver.setup.is_agreed {
@@ -188,7 +189,7 @@ impl Driver {
 
     /// The only place that waits.
     async fn next_input(&mut self, shutdown: &mut (impl Future<Output = u8> + Unpin)) -> Result<Turn, Error> {
-        let due = [self.brain.poll_timeout(), Some(self.progress_due), self.setup.question_due()];
+        let due = [self.brain.poll_timeout(), Some(self.progress_due)];
         let due = due.into_iter().flatten().min().unwrap_or(self.progress_due);
         let extras = || HelloExtras {
             ladder: self.engine.shared.with_log(|log| log.rungs()),
@@ -196,14 +197,15 @@ impl Driver {
             chunk_bytes: crate::limits::CHUNK_BYTES,
         };
         let meet = self.meet.as_mut().expect("only finishing takes it");
+        // Frames are read as fast as the intake takes records, which goes to disk and waits for nobody else.
+        let is_room = self.pages.available_permits() > 0;
         let control = async {
             match &mut self.channel {
-                Some(channel) => channel.receiver.recv(FRAME_BYTES_MAX).await,
-                None => std::future::pending().await,
+                Some(channel) if is_room => channel.receiver.recv(FRAME_BYTES_MAX).await,
+                _ => std::future::pending().await,
             }
         };
         Ok(tokio::select! {
-            biased;
             number = shutdown, if self.signal.is_none() => Turn::Shutdown(number),
             Some(heard) = self.heard.recv() => Turn::Heard(heard),
             Some(news) = self.data.1.recv() => Turn::Data(news),
@@ -243,12 +245,11 @@ impl Driver {
     }
 
     fn connect(&mut self, met: Met) {
-        if self.channel.is_some() {
+        if self.channel.take().is_some_and(|channel| channel.is_continued) {
             self.hear(Input::LinkLost);
         }
         self.setup.met(&met);
         self.watch.sender = Some((met.link.peer_key(), met.hello.host.clone()));
-        self.watch.is_met = true;
         self.channel = Some(Channel {
             link: met.link,
             sender: met.sender,
@@ -282,9 +283,8 @@ impl Driver {
             Message::Stop(stop) => self.hear(Input::PeerStopped(stop.reason)),
             _ if !is_continued => return self.misbehaved("a message before its place"),
             Message::Records(page) => {
-                let Ok(permit) = Arc::clone(&self.pages).try_acquire_owned() else {
-                    return self.wait_with_records(page);
-                };
+                let permit = Arc::clone(&self.pages).try_acquire_owned();
+                let permit = permit.expect("frames are read only while a permit is free, and nobody else takes one");
                 self.engine.tell(Command::Records(page.into(), permit));
             }
             Message::Settled(position) => {
@@ -292,25 +292,6 @@ impl Driver {
             }
             Message::Acknowledge(_) => self.hear(Input::Acknowledged),
             _ => return self.misbehaved("a message that only a receiver sends"),
-        }
-        Ok(())
-    }
-
-    /// The intake is far behind: whoever sends records so fast waits with this thread, which is bounded by a page.
-    fn wait_with_records(&mut self, page: Vec<u8>) -> Result<(), Error> {
-        let mut notes = vec![];
-        while self.pages.available_permits() == 0 {
-            match self.heard.blocking_recv_now() {
-                Some(heard) => notes.push(heard),
-                None => std::thread::sleep(Duration::from_millis(1)),
-            }
-        }
-        for heard in notes {
-            self.heard(heard)?;
-        }
-        let permit = Arc::clone(&self.pages).try_acquire_owned();
-        if let Ok(permit) = permit {
-            self.engine.tell(Command::Records(page.into(), permit));
         }
         Ok(())
     }
@@ -339,8 +320,10 @@ impl Driver {
         self.engine.stop();
         while self.heard.try_recv().is_ok() {}
         self.brain = new_brain(&self.setup, Instant::now());
-        self.engine = Engine::start(&self.parts, rung, &mut self.brain).map_err(|error| self.setup.state_error(error))?;
+        self.engine =
+            Engine::start(&self.parts, rung, &mut self.brain).map_err(|error| self.setup.state_error(error))?;
         self.watch.tell_damage(self.engine.is_log_cut, self.engine.is_journal_cut);
+        self.watch.replayed(self.engine.shared.with_log(|log| log.entry_count()));
         if rung.is_none()
             && let Some(channel) = self.channel.take()
         {
@@ -369,6 +352,9 @@ impl Driver {
             Heard::Observed(observed) => self.watch.observed(&self.engine.shared, &observed),
             Heard::Input(input) => {
                 self.watch.look_at(&self.engine.shared, &input);
+                if input == Input::ReceiptIssued {
+                    self.setup.issued();
+                }
                 if let Input::BatchSettled(files) = &input {
                     self.engine.tell(Command::Settled(files.clone()));
                 }
@@ -378,21 +364,48 @@ impl Driver {
         Ok(())
     }
 
+    /// Asks the user, once the first records are there, or all of them.
+    fn ask_if_due(&mut self, now: Instant) {
+        if !self.setup.is_asking() || self.channel.as_ref().is_none_or(|channel| !channel.is_continued) {
+            return;
+        }
+        if !self.setup.is_question_due(now, self.brain.tally().is_total) {
+            return;
+        }
+        let Some((sender, host)) = self.watch.sender.clone() else { return };
+        let question = question::ask(&self.engine.shared, &self.brain.tally(), sender, host, &self.setup.dir);
+        self.setup.put_question(question, self.answers.0.clone());
+    }
+
+    fn answer(&mut self, answer: Answer) -> Result<(), Error> {
+        match answer {
+            Answer::Accept => {
+                self.setup.is_agreed = true;
+                if let Some(meet) = &mut self.meet {
+                    meet.agree()?;
+                }
+                self.hear(Input::Consented);
+            }
+            Answer::Decline => self.hear(Input::Declined),
+        }
+        Ok(())
+    }
+
     /// What the end of the brain means for the run.
     fn ended(&mut self, end: End) -> Result<Finished, Error> {
         match end {
             End::Acknowledged | End::Unconfirmed => {
-                if end == End::Unconfirmed {
+                self.is_unconfirmed = end == End::Unconfirmed;
+                if self.is_unconfirmed {
                     self.setup.events.emit(Event::Notice(Notice::SenderMayNotKnow));
                 }
                 self.setup.summary(&self.watch, self.brain.tally())
             }
             End::PeerStopped(reason) => {
-                let exit = if news::is_worth_retrying(reason) { Exit::Again } else { Exit::Refused };
-                Err(Error::StoppedByPeer { peer: Role::Sender, reason, exit })
+                Err(Error::StoppedByPeer { peer: Role::Sender, reason, exit: news::exit_of_stop(reason) })
             }
             End::Stopped(StopReason::Interrupted) => Err(news::interrupted(self.signal.unwrap_or(15))),
-            End::Stopped(reason) => Err(self.setup.stopped(reason, self.brain.tally())),
+            End::Stopped(reason) => Err(self.setup.stopped(reason, self.brain.tally(), &self.engine.shared)),
         }
     }
 
@@ -401,9 +414,9 @@ impl Driver {
         let mut meet = self.meet.take().expect("only finishing takes it");
         let code = match &outcome {
             Ok(finished) => {
-                self.setup.events.emit(Event::Summary(Box::new(finished.summary.clone())));
-                let is_confirmed = !self.watch.is_unconfirmed;
-                meet.close(if is_confirmed { transfer::End::Finished } else { transfer::End::Unconfirmed })?;
+                self.setup.events.emit(Event::Summary(finished.summary.clone()));
+                let end = if self.is_unconfirmed { transfer::End::Unconfirmed } else { transfer::End::Finished };
+                meet.close(end)?;
                 CloseCode::Finished
             }
             Err(error) => {
@@ -423,7 +436,7 @@ impl Driver {
 
 fn new_brain(setup: &Setup, now: Instant) -> Receiver {
     let linger = Duration::from_millis(LINGER_MS);
-    let ending = if setup.has_receipt() { Ending::issued(now, linger) } else { Ending::open() };
+    let ending = if setup.has_receipt() { Ending::issued(now, linger) } else { Ending::open(linger) };
     let settings = Settings {
         chunk_bytes: crate::limits::CHUNK_BYTES,
         max_bytes: setup.settings.max_bytes,

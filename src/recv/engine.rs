@@ -75,7 +75,8 @@ impl<D: Disk> Engine<D> {
         let pool = Pool::new(POOL_THREADS);
         let recovered =
             recover(&parts.disk, layout, parts.header, parts.policy, pool, rung, |noted| brain.note(noted))?;
-        let (store, shared) = (recovered.store, Arc::clone(&recovered.store.shared));
+        let shared = Arc::clone(&recovered.store.shared);
+        let store = recovered.store;
         let (commands, for_intake) = channel();
         let (work, for_settler) = channel();
         let (intake, heard) = (store.intake, parts.heard.clone());

@@ -73,10 +73,7 @@ impl Issuer {
     }
 
     /// The exceptions, and how many bytes were read back at each level.
-    fn collect<D: Disk>(
-        &self,
-        shared: &Shared<D>,
-    ) -> io::Result<(std::collections::BTreeMap<u32, Outcome>, [u64; 4])> {
+    fn collect<D: Disk>(&self, shared: &Shared<D>) -> io::Result<(std::collections::BTreeMap<u32, Outcome>, [u64; 4])> {
         let exceptions = shared.ledger().exceptions.clone();
         let mut bytes_by_level = [0; 4];
         let count = shared.with_log(|log| log.entry_count());

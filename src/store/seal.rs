@@ -185,6 +185,11 @@ impl<D: Disk> Shared<D> {
         self.disk.space(&self.layout.root)
     }
 
+    /// Whether the target has something under the name of a root.
+    pub fn has_in_target(&self, root: &RelPath) -> bool {
+        self.disk.stat(&self.layout.root, root.name()).is_ok()
+    }
+
     /// Removes the working state: the receipt is persisted elsewhere.
     pub fn remove_state(&self) -> io::Result<()> {
         self.layout.remove(&self.disk)
