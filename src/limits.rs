@@ -38,6 +38,10 @@ pub const SCAN_BYTES: u64 = 64 << 20;
 pub const POOL_THREADS: usize = 16;
 /// Bytes of one uncached read.
 pub const READ_BACK_BYTES: usize = 1 << 20;
+/// How often a direct read may end inside a unit before the end of the file, as it does while the file grows.
+pub const DIRECT_STALLS_MAX: u32 = 8;
+/// How often an open is tried that the kernel asks to repeat (`EAGAIN`: a lease, a rename on the way).
+pub const OPEN_ATTEMPTS_MAX: u32 = 8;
 /// How often one page's absence from the cache is probed before the level falls to `requested`.
 pub const EVICTION_PROBES_MAX: u32 = 4;
 
