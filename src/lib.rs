@@ -26,6 +26,8 @@ pub mod options;
 pub mod outcome;
 pub mod path;
 pub mod receipt;
+pub mod session;
+pub mod source;
 pub mod state;
 pub mod task;
 pub mod ticket;

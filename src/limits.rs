@@ -133,6 +133,18 @@ pub const DIAL_STAGGER_MS: u64 = 150;
 /// Addresses in one ticket.
 pub const TICKET_ADDRESSES_MAX: usize = 16;
 
+/// Directories that the source walk holds open at once; those further up are opened again when it comes back to
+/// them. Costs a descriptor each.
+pub const HELD_DIRECTORIES_MAX: usize = 64;
+/// Files and other entries whose records share one write of the manifest log.
+pub const STEP_ENTRIES_MAX: usize = 64;
+/// Entries that one step of the stat pass compares before others get their turn.
+pub const STEP_COMPARED_MAX: usize = 512;
+/// Times that reading a source is tried before an I/O error is believed.
+pub const SOURCE_READS_MAX: u32 = 3;
+/// Source files that serving keeps open. Costs a descriptor each.
+pub const OPEN_SOURCES_MAX: usize = 16;
+
 const _: () = assert!(IN_FLIGHT_BYTES_MAX >= CHUNK_BYTES as u64 && HASH_AHEAD_BYTES >= 2 * CHUNK_BYTES as u64);
 const _: () = assert!(UNSETTLED_BYTES_MAX == IN_FLIGHT_BYTES_MAX + 2 * BATCH_BYTES);
 const _: () = assert!(UNVERIFIED_BYTES_MAX >= 2 * UNSETTLED_BYTES_MAX);
