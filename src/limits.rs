@@ -132,6 +132,12 @@ pub const SEND_WINDOW_BYTES: u64 = 32 << 20;
 pub const DIAL_STAGGER_MS: u64 = 150;
 /// Addresses in one ticket.
 pub const TICKET_ADDRESSES_MAX: usize = 16;
+/// Ports from which a listener takes one at random and keeps it: first and last.
+pub const PORT_MIN: u16 = 20_000;
+/// As above.
+pub const PORT_MAX: u16 = 29_999;
+/// Bytes of a small state file (a transfer's record). Longer ones are damaged and are not read.
+pub const RECORD_FILE_BYTES_MAX: usize = 4 << 20;
 
 /// Directories that the source walk holds open at once; those further up are opened again when it comes back to
 /// them. Costs a descriptor each.
