@@ -148,6 +148,10 @@ pub const STEP_ENTRIES_MAX: usize = 64;
 pub const STEP_COMPARED_MAX: usize = 512;
 /// Times that reading a source is tried before an I/O error is believed.
 pub const SOURCE_READS_MAX: u32 = 3;
+/// Answered chunks that are reported to the sender's brain together.
+pub const SERVED_REPORT_CHUNKS: u32 = 16;
+/// Longest wait for the last control messages to arrive before a link is closed.
+pub const FAREWELL_MS: u64 = 3000;
 /// Source files that serving keeps open. Costs a descriptor each.
 pub const OPEN_SOURCES_MAX: usize = 16;
 

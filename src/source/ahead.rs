@@ -110,6 +110,11 @@ impl HashAhead {
         self.lock().has_room()
     }
 
+    /// Whether anybody still needs chunks.
+    pub fn gate(&self) -> Gate {
+        self.lock().gate
+    }
+
     /// Waits until there is room, or until the buffer is closed.
     pub fn wait_for_room(&self) -> Gate {
         let state = self.lock();

@@ -128,6 +128,51 @@ pub fn open_roots(paths: &[PathBuf]) -> Result<(Roots<RealDisk>, Vec<Notice>), E
     Ok((Roots::new(disk, roots), notices))
 }
 
+/// Sources as they are remembered: absolute, and still saying whether a directory or its content was meant.
+pub fn canonical(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
+    let one = |path: &PathBuf| {
+        let failed = |source: io::Error| Error::Local {
+            what: "source",
+            object: path.clone(),
+            problem: "cannot be found",
+            source: Some(source),
+        };
+        let typed = Typed::new(path);
+        let mut out = match typed.last {
+            b"." => path.canonicalize().map_err(failed)?.into_os_string(),
+            last => typed.parent().canonicalize().map_err(failed)?.join(OsStr::from_bytes(last)).into_os_string(),
+        };
+        match typed.last {
+            b"." => out.push("/."),
+            _ if typed.has_slash => out.push("/"),
+            _ => {}
+        }
+        Ok(PathBuf::from(out))
+    };
+    paths.iter().map(one).collect()
+}
+
+/// A path as it was typed, in its parts: `Path` forgets a closing slash or dot, and here they mean something.
+struct Typed<'a> {
+    before: &'a [u8],
+    last: &'a [u8],
+    has_slash: bool,
+}
+
+impl Typed<'_> {
+    fn new(path: &Path) -> Typed<'_> {
+        let bytes = path.as_os_str().as_bytes();
+        let slashes = bytes.iter().rev().take_while(|byte| **byte == b'/').count();
+        let bare = &bytes[..bytes.len() - slashes];
+        let at = bare.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+        Typed { before: &bare[..at], last: &bare[at..], has_slash: slashes > 0 }
+    }
+
+    fn parent(&self) -> &Path {
+        if self.before.is_empty() { Path::new(".") } else { Path::new(OsStr::from_bytes(self.before)) }
+    }
+}
+
 fn one_name(name: &[u8]) -> Error {
     let name = crate::path::Escaped(name);
     Error::Usage(format!("two sources would arrive under one name: `{name}`"))
@@ -164,13 +209,8 @@ fn open_root(disk: RealDisk, path: &Path) -> Result<(Root<RealDisk>, (u64, u64))
         io::ErrorKind::NotFound => refuse("is not there", None),
         _ => refuse("cannot be opened", Some(error)),
     };
-    let typed = path.as_os_str().as_bytes();
-    let without_slashes = &typed[..typed.len() - typed.iter().rev().take_while(|byte| **byte == b'/').count()];
-    let (before, last) = match without_slashes.iter().rposition(|byte| *byte == b'/') {
-        Some(slash) => (&without_slashes[..=slash], &without_slashes[slash + 1..]),
-        None => (&without_slashes[..0], without_slashes),
-    };
-    let root = match last {
+    let typed = Typed::new(path);
+    let root = match typed.last {
         b"." => {
             let dir = RealDisk::open_root(path).map_err(unreadable)?;
             let stat = disk.stat_dir(&dir).map_err(unreadable)?;
@@ -181,7 +221,7 @@ fn open_root(disk: RealDisk, path: &Path) -> Result<(Root<RealDisk>, (u64, u64))
             let text = format!("`{0}` has no name; write `{0}/.` to send what is in it", path.display());
             return Err(Error::Usage(text.replace("//.", "/.")));
         }
-        _ if without_slashes.len() < typed.len() => {
+        last if typed.has_slash => {
             // As everywhere in Unix, the slash asks for the directory, also behind a symlink.
             let real = path.canonicalize().map_err(unreadable)?;
             let parent = real.parent().unwrap_or(Path::new("/"));
@@ -189,16 +229,15 @@ fn open_root(disk: RealDisk, path: &Path) -> Result<(Root<RealDisk>, (u64, u64))
             let parent = RealDisk::open_root(parent).map_err(unreadable)?;
             Root::Named { name: last.to_vec(), parent, leaf }
         }
-        _ => {
-            let parent = if before.is_empty() { Path::new(".") } else { Path::new(OsStr::from_bytes(before)) };
-            let parent = RealDisk::open_root(parent).map_err(unreadable)?;
+        last => {
+            let parent = RealDisk::open_root(typed.parent()).map_err(unreadable)?;
             Root::Named { name: last.to_vec(), parent, leaf: last.to_vec() }
         }
     };
     let Root::Named { name, parent, leaf } = &root else { unreachable!("contents were returned above") };
     RelPath::parse(name).map_err(|_| refuse("has a name that cannot be sent", None))?;
     let stat = disk.stat(parent, leaf).map_err(unreadable)?;
-    if without_slashes.len() < typed.len() && stat.kind != crate::attributes::FileKind::Directory {
+    if typed.has_slash && stat.kind != crate::attributes::FileKind::Directory {
         return Err(refuse("is not a directory", None));
     }
     Ok((root, (stat.device, stat.inode)))

@@ -4,6 +4,7 @@ pub mod files;
 pub mod home;
 pub mod lock;
 pub mod log;
+pub mod outcome;
 pub mod receipts;
 mod text;
 pub mod transfer;
