@@ -88,6 +88,19 @@ pub const RETRY_DELAY_MS_MIN: u64 = 100;
 pub const RETRY_DELAY_MS_MAX: u64 = 2000;
 /// A link that is not authenticated by then is closed.
 pub const HANDSHAKE_MS_MAX: u64 = 10_000;
+/// After a peer has ended a link for good, or a child process has ended: how long the driver is left to read what was
+/// said last on that link.
+pub const LINK_VERDICT_MS: u64 = 500;
+/// A listener looks at the wall clock this often: its own stands still while the machine sleeps.
+pub const EXPIRY_LOOK_MS: u64 = 30_000;
+/// A child waits this long for its predecessor, which ends when it finds out that their parent is gone.
+pub const PREDECESSOR_MS: u64 = 5000;
+/// Pause between two refusals that a listener shows. Further ones in between are not shown.
+pub const REFUSAL_NOTICE_MS: u64 = 1000;
+/// Random ports that a listener tries before it gives up.
+pub const PORT_TRIES_MAX: u32 = 64;
+/// Bytes of the line with which a parent tells a child what to do, and of the child's answer.
+pub const CHILD_LINE_BYTES_MAX: usize = 4 << 20;
 /// QUIC keep-alive interval.
 pub const KEEP_ALIVE_MS: u64 = 5000;
 /// QUIC idle timeout: a silent link is suspect after this.
