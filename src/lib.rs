@@ -22,6 +22,7 @@ pub mod identity;
 pub mod journal;
 pub mod limits;
 pub mod manifest;
+pub mod net;
 pub mod options;
 pub mod outcome;
 pub mod path;

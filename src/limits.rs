@@ -38,6 +38,10 @@ pub const SCAN_BYTES: u64 = 64 << 20;
 pub const POOL_THREADS: usize = 16;
 /// Bytes of one uncached read.
 pub const READ_BACK_BYTES: usize = 1 << 20;
+/// How often a direct read may end inside a unit before the end of the file, as it does while the file grows.
+pub const DIRECT_STALLS_MAX: u32 = 8;
+/// How often an open is tried that the kernel asks to repeat (`EAGAIN`: a lease, a rename on the way).
+pub const OPEN_ATTEMPTS_MAX: u32 = 8;
 /// How often one page's absence from the cache is probed before the level falls to `requested`.
 pub const EVICTION_PROBES_MAX: u32 = 4;
 
@@ -128,6 +132,12 @@ pub const SEND_WINDOW_BYTES: u64 = 32 << 20;
 pub const DIAL_STAGGER_MS: u64 = 150;
 /// Addresses in one ticket.
 pub const TICKET_ADDRESSES_MAX: usize = 16;
+/// Ports from which a listener takes one at random and keeps it: first and last.
+pub const PORT_MIN: u16 = 20_000;
+/// As above.
+pub const PORT_MAX: u16 = 29_999;
+/// Bytes of a small state file (a transfer's record). Longer ones are damaged and are not read.
+pub const RECORD_FILE_BYTES_MAX: usize = 4 << 20;
 
 const _: () = assert!(IN_FLIGHT_BYTES_MAX >= CHUNK_BYTES as u64 && HASH_AHEAD_BYTES >= 2 * CHUNK_BYTES as u64);
 const _: () = assert!(UNSETTLED_BYTES_MAX == IN_FLIGHT_BYTES_MAX + 2 * BATCH_BYTES);

@@ -1,7 +1,7 @@
 //! A buffer that O_DIRECT accepts, without `unsafe`: an over-allocated vector and its aligned part.
 
-/// Alignment that every known file system's O_DIRECT accepts.
-const ALIGNMENT_BYTES: usize = 4096;
+/// Alignment that every known file system's O_DIRECT accepts, in memory and on the device.
+pub(super) const ALIGNMENT_BYTES: usize = 4096;
 
 /// A reusable, aligned buffer. Holds the bytes of the last read.
 #[derive(Debug, Default)]

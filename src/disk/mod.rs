@@ -7,6 +7,8 @@
 //! What this floor does not do: decide. No retry, no policy, no order of steps.
 
 mod buffer;
+mod bypass;
+mod kernel;
 mod real;
 mod real_dir;
 mod real_file;

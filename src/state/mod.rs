@@ -1,3 +1,9 @@
 //! Persisted state of both sides: the manifest log, and (`home`) identity, tickets, ownership and receipts.
 
+pub mod files;
+pub mod home;
+pub mod lock;
 pub mod log;
+pub mod receipts;
+mod text;
+pub mod transfer;

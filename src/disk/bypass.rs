@@ -1,0 +1,250 @@
+//! Reading past the page cache, and the proof of how far that succeeded. Owns the second descriptor that such reads
+//! go through: with O_DIRECT where the file system states its alignment for it, else buffered and probed.
+//! Not here: when to read back and what to do with a level; whether the data was synced (a page that is dirty
+//! cannot be evicted, so a probed read of it proves nothing, and says so).
+
+use std::fs::File;
+use std::io::{self, IoSliceMut};
+use std::num::NonZeroU64;
+use std::os::unix::fs::FileExt;
+
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{Advice, Mode, OFlags, StatxFlags};
+use rustix::io::{Errno, ReadWriteFlags};
+
+use super::buffer::ALIGNMENT_BYTES;
+use super::kernel::{open_beneath, stat_descriptor, statx_descriptor, through_procfs};
+use super::real::is_volatile;
+use super::real_file::read_up_to;
+use super::{AlignedBuffer, RealDir};
+use crate::attributes::Level;
+use crate::limits::{DIRECT_STALLS_MAX, EVICTION_PROBES_MAX};
+
+/// More than a page-cache folio can be long, and a multiple of it: dropping a page that lies in a larger folio
+/// needs the whole folio inside the range.
+const FOLIO_NEIGHBOURHOOD_BYTES: u64 = 4 << 20;
+
+/// Smallest block of any file system: pages are filled in blocks.
+const BLOCK_BYTES_MIN: u64 = 512;
+
+/// How uncached reads of one file are made.
+#[derive(Debug)]
+pub(super) enum Bypass {
+    /// By O_DIRECT on this descriptor.
+    Direct(File),
+    /// Through the cache, by a descriptor of its own (advice is the descriptor's), after eviction and probing.
+    Probed(Probed),
+    /// Memory is all there is.
+    Volatile,
+}
+
+/// A buffered descriptor, and how finely its file system fills pages.
+#[derive(Debug)]
+pub(super) struct Probed {
+    pub(super) file: File,
+    /// Bytes from probe to probe: a page, or a block where several share a page.
+    pub(super) step_bytes: u64,
+}
+
+impl Bypass {
+    /// Opens the second descriptor. `file` is the held one, `name` in `dir` where it was opened.
+    /// What the file system states is asked here and not at creation: a file may be moved from inside its inode
+    /// (where direct reads are quietly buffered) to the device when it grows, but not back.
+    pub(super) fn open(file: &File, dir: &RealDir, name: &[u8]) -> io::Result<Bypass> {
+        if is_direct_stated(file)? {
+            match reopen(file, dir, name, OFlags::DIRECT) {
+                Ok(direct) => return Ok(Bypass::Direct(direct)),
+                Err(error) if is_refusal(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let space = rustix::fs::fstatfs(file)?;
+        if is_volatile(&space) {
+            return Ok(Bypass::Volatile);
+        }
+        let page_bytes = rustix::param::page_size() as u64;
+        let block_bytes = u64::try_from(space.f_bsize).unwrap_or(page_bytes);
+        let step_bytes = match block_bytes {
+            BLOCK_BYTES_MIN.. if block_bytes < page_bytes && page_bytes % block_bytes == 0 => block_bytes,
+            _ => page_bytes,
+        };
+        let file = match reopen(file, dir, name, OFlags::empty()) {
+            Ok(second) => second,
+            // Shares its advice with the held descriptor, which costs that one its read-ahead.
+            Err(error) if is_refusal(&error) => file.try_clone()?,
+            Err(error) => return Err(error),
+        };
+        Ok(Bypass::Probed(Probed { file, step_bytes }))
+    }
+
+    /// Reads up to `len` bytes into `buffer`, short only at the end of the file. `held` is the file's other
+    /// descriptor.
+    pub(super) fn read(&self, held: &File, buffer: &mut AlignedBuffer, offset: u64, len: usize) -> io::Result<Level> {
+        if offset.checked_add(len as u64).is_none_or(|end| i64::try_from(end).is_err()) {
+            return Err(Errno::OVERFLOW.into());
+        }
+        match self {
+            Bypass::Direct(file) => read_direct(file, buffer, offset, len),
+            Bypass::Probed(probed) => probed.read(buffer, offset, len),
+            Bypass::Volatile => {
+                fill(held, buffer, offset, len)?;
+                Ok(Level::Cache)
+            }
+        }
+    }
+}
+
+/// Whether the file system states that it reads this file by O_DIRECT at our alignment. Silence is no.
+fn is_direct_stated(file: &File) -> io::Result<bool> {
+    let stat = statx_descriptor(file.as_fd(), StatxFlags::DIOALIGN)?;
+    let divides = |alignment: u32| alignment != 0 && (ALIGNMENT_BYTES as u64).is_multiple_of(alignment.into());
+    let is_stated = stat.stx_mask & StatxFlags::DIOALIGN.bits() != 0;
+    Ok(is_stated && divides(stat.stx_dio_mem_align) && divides(stat.stx_dio_offset_align))
+}
+
+/// Errors that say "not this way"; all others (no descriptors left, a failing disk) are the caller's to hear.
+fn is_refusal(error: &io::Error) -> bool {
+    const REFUSALS: [Errno; 7] =
+        [Errno::INVAL, Errno::OPNOTSUPP, Errno::ACCESS, Errno::PERM, Errno::NOENT, Errno::LOOP, Errno::STALE];
+    error.kind() == io::ErrorKind::Unsupported
+        || REFUSALS.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+/// A second descriptor of the same inode, for reading.
+fn reopen(file: &File, dir: &RealDir, name: &[u8], flags: OFlags) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | flags;
+    let through = through_procfs(file.as_fd(), |table, entry| rustix::fs::openat(table, entry, flags, Mode::empty()));
+    match through {
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => reopen_by_name(file, dir, name, flags),
+        opened => Ok(File::from(opened?)),
+    }
+}
+
+/// The same without procfs: the name must still lead to the same inode (`ESTALE` if not).
+pub(super) fn reopen_by_name(file: &File, dir: &RealDir, name: &[u8], flags: OFlags) -> io::Result<File> {
+    let flags = flags | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY;
+    let second: OwnedFd = open_beneath(dir.fd(), name, flags, Mode::empty())?;
+    let (held, found) = (stat_descriptor(file.as_fd())?, stat_descriptor(second.as_fd())?);
+    match (held.device, held.inode) == (found.device, found.inode) {
+        true => Ok(File::from(second)),
+        false => Err(Errno::STALE.into()),
+    }
+}
+
+/// Reads whole units that cover the range, and moves the wanted bytes to the front of the buffer.
+fn read_direct(file: &File, buffer: &mut AlignedBuffer, offset: u64, len: usize) -> io::Result<Level> {
+    let start = offset - offset % ALIGNMENT_BYTES as u64;
+    let skip = usize::try_from(offset - start).expect("less than the alignment");
+    let wanted = skip + len;
+    let slice = buffer.prepare(wanted);
+    let (mut filled, mut stalls) = (0, 0);
+    while filled < wanted {
+        match file.read_at(&mut slice[filled..], start + filled as u64) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        }
+        let excess = filled % ALIGNMENT_BYTES;
+        if excess == 0 || filled >= wanted {
+            continue;
+        }
+        if start + filled as u64 >= file.metadata()?.len() {
+            break;
+        }
+        // Cut short inside a unit and not at the end, as when the file grows: from the last whole unit again.
+        filled -= excess;
+        stalls += 1;
+        if stalls > DIRECT_STALLS_MAX {
+            return Err(io::Error::other("direct reads end inside a unit again and again, and not at the end"));
+        }
+    }
+    let count = filled.min(wanted).saturating_sub(skip);
+    slice.copy_within(skip..skip + count, 0);
+    buffer.set_filled(count);
+    Ok(Level::Device)
+}
+
+/// Reads through the cache.
+fn fill(file: &File, buffer: &mut AlignedBuffer, offset: u64, len: usize) -> io::Result<()> {
+    let count = read_up_to(file, &mut buffer.prepare(len)[..len], offset)?;
+    buffer.set_filled(count);
+    Ok(())
+}
+
+/// What one probe found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Probe {
+    /// Not in the cache: what a read returns after this moment was fetched after it.
+    Absent,
+    /// In the cache.
+    Present,
+    /// The file ends before it.
+    End,
+    /// The file system has no reads that do not wait.
+    Unsupported,
+}
+
+impl Probed {
+    /// Evicts, proves that nothing of the range was in the cache, and reads it.
+    pub(super) fn read(&self, buffer: &mut AlignedBuffer, offset: u64, len: usize) -> io::Result<Level> {
+        let level = self.evict(offset, len as u64)?;
+        fill(&self.file, buffer, offset, len)?;
+        Ok(level)
+    }
+
+    /// Drops the range from the cache and probes every step of it. A probe may itself start to fetch its page:
+    /// that page comes from the device, after the proof, and having been advised "random" nothing else with it;
+    /// so probing all and then reading all is one proof, and keeps many fetches under way at once.
+    fn evict(&self, offset: u64, len: u64) -> io::Result<Level> {
+        let page_bytes = rustix::param::page_size() as u64;
+        let (start, end) = (offset - offset % page_bytes, offset.saturating_add(len).max(offset + 1));
+        let is_advised = rustix::fs::fadvise(&self.file, 0, None, Advice::Random).is_ok();
+        if !is_advised || self.drop_range(start, end, page_bytes).is_err() {
+            return Ok(Level::Cache);
+        }
+        for position in (start..end).step_by(usize::try_from(self.step_bytes).expect("at most a page")) {
+            match self.probe_until_absent(position)? {
+                Probe::Absent => {}
+                Probe::End => break,
+                Probe::Present | Probe::Unsupported => return Ok(Level::Requested),
+            }
+        }
+        Ok(Level::Evicted)
+    }
+
+    fn probe_until_absent(&self, position: u64) -> io::Result<Probe> {
+        for _ in 1..EVICTION_PROBES_MAX {
+            let probe = self.probe(position)?;
+            if probe != Probe::Present {
+                return Ok(probe);
+            }
+            // Perhaps a part of a folio that reaches beyond the range: drop the neighbourhood.
+            if self.drop_range(position, position + 1, FOLIO_NEIGHBOURHOOD_BYTES).is_err() {
+                return Ok(Probe::Present);
+            }
+        }
+        self.probe(position)
+    }
+
+    /// Drops whole units that cover a range. Dirty pages stay, and start to be written.
+    fn drop_range(&self, start: u64, end: u64, unit: u64) -> Result<(), Errno> {
+        let start = start - start % unit;
+        rustix::fs::fadvise(&self.file, start, NonZeroU64::new(end.next_multiple_of(unit) - start), Advice::DontNeed)
+    }
+
+    fn probe(&self, position: u64) -> io::Result<Probe> {
+        let mut byte = [0];
+        let probed = rustix::io::retry_on_intr(|| {
+            let mut byte = [IoSliceMut::new(&mut byte)];
+            rustix::io::preadv2(&self.file, &mut byte, position, ReadWriteFlags::NOWAIT)
+        });
+        match probed {
+            Ok(0) => Ok(Probe::End),
+            Ok(_) => Ok(Probe::Present),
+            Err(Errno::AGAIN) => Ok(Probe::Absent),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(Probe::Unsupported),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! A link: one QUIC connection to a peer whose key is known. It starts unproved, with windows too small to hurt,
+//! and is raised by the driver once the peer has shown what it may do.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::{Connection, VarInt};
+use rustls::pki_types::CertificateDer;
+
+use super::config::window;
+use super::control::{ControlReceiver, ControlSender};
+use super::data::{DataReceiver, DataSender};
+use super::error::{CloseCode, LinkError};
+use super::tls::peer_key;
+use crate::identity::{PeerKey, Role};
+use crate::limits::{CONTROL_WINDOW_BYTES, DATA_STREAMS, LINK_WINDOW_BYTES};
+
+const EXPORTER_LABEL: &[u8] = b"EXPORTER-landfall-v1";
+
+/// A link with its control stream.
+#[derive(Debug)]
+pub struct NewLink {
+    /// The link.
+    pub link: Link,
+    /// The outgoing half of its control stream.
+    pub sender: ControlSender,
+    /// The incoming half. On the listener's side the first frame has already arrived.
+    pub receiver: ControlReceiver,
+}
+
+/// One QUIC connection. Clones are handles to the same; when the last one and all its streams are gone, the peer
+/// hears [`CloseCode::Dropped`].
+#[derive(Clone, Debug)]
+pub struct Link(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    connection: Connection,
+    peer: PeerKey,
+    exporter: [u8; 32],
+}
+
+/// What QUIC measures on a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkStats {
+    /// Current estimate of the round-trip time.
+    pub round_trip: Duration,
+    /// Bytes of a UDP datagram on this path, as discovered so far.
+    pub mtu_bytes: u16,
+    /// Bytes that may be on their way at once.
+    pub congestion_window_bytes: u64,
+    /// Packets sent.
+    pub sent_packets: u64,
+    /// Packets of these that were declared lost.
+    pub lost_packets: u64,
+}
+
+impl Link {
+    pub(super) fn new(connection: Connection) -> Result<Link, LinkError> {
+        let identity = connection.peer_identity().and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
+        let peer = identity.as_ref().and_then(|certs| certs.first()).and_then(peer_key);
+        let peer = peer.ok_or(LinkError::Misbehaved("it showed no key"))?;
+        let mut exporter = [0; 32];
+        connection
+            .export_keying_material(&mut exporter, EXPORTER_LABEL, &[])
+            .map_err(|_| LinkError::Misbehaved("its TLS has no keying material"))?;
+        Ok(Link(Arc::new(Inner { connection, peer, exporter })))
+    }
+
+    /// Opens the control stream. The listener hears of it with the first frame.
+    pub(super) async fn open_control(self) -> Result<NewLink, LinkError> {
+        let (send, recv) = self.0.connection.open_bi().await?;
+        Ok(NewLink { link: self, sender: ControlSender::new(send), receiver: ControlReceiver::new(recv) })
+    }
+
+    /// Waits for the dialler's control stream.
+    pub(super) async fn accept_control(&self) -> Result<NewLink, LinkError> {
+        let (send, recv) = self.0.connection.accept_bi().await?;
+        Ok(NewLink { link: self.clone(), sender: ControlSender::new(send), receiver: ControlReceiver::new(recv) })
+    }
+
+    /// The key that the peer has proved to hold.
+    pub fn peer_key(&self) -> PeerKey {
+        self.0.peer
+    }
+
+    /// Where the peer is.
+    pub fn remote_addr(&self) -> SocketAddr {
+        let address = self.0.connection.remote_address();
+        SocketAddr::new(address.ip().to_canonical(), address.port())
+    }
+
+    /// Keying material that both ends of this link share, and nobody between them.
+    pub fn exporter(&self) -> [u8; 32] {
+        self.0.exporter
+    }
+
+    /// Gives an authenticated peer the room that its role needs: `ours` is the role of this side. A receiver takes
+    /// data streams; a sender takes none, and needs room for control only.
+    pub fn raise_windows(&self, ours: Role) {
+        let connection = &self.0.connection;
+        match ours {
+            Role::Receiver => {
+                let streams = u32::try_from(DATA_STREAMS).expect("limits.rs keeps it small");
+                connection.set_receive_window(window(LINK_WINDOW_BYTES));
+                connection.set_max_concurrent_uni_streams(VarInt::from_u32(streams));
+            }
+            Role::Sender => connection.set_receive_window(window(CONTROL_WINDOW_BYTES)),
+        }
+    }
+
+    /// Opens a data stream; waits until the receiver allows it.
+    pub async fn open_data(&self) -> Result<DataSender, LinkError> {
+        Ok(DataSender::new(self.0.connection.open_uni().await?))
+    }
+
+    /// Waits for a data stream that the sender opens. May be cancelled.
+    pub async fn accept_data(&self) -> Result<DataReceiver, LinkError> {
+        Ok(DataReceiver::new(self.0.connection.accept_uni().await?))
+    }
+
+    /// Closes the link at once: what is not yet delivered is lost (see [`ControlSender::finish`]), operations on
+    /// this side fail with [`LinkError::ClosedHere`], the peer hears the code. A second close changes nothing.
+    pub fn close(&self, code: CloseCode) {
+        self.0.connection.close(code.to_varint(), code.reason());
+    }
+
+    /// Waits until the link is gone and says why. May be cancelled.
+    pub async fn closed(&self) -> LinkError {
+        self.0.connection.closed().await.into()
+    }
+
+    /// Why the link is gone, if it is.
+    pub fn close_reason(&self) -> Option<LinkError> {
+        self.0.connection.close_reason().map(LinkError::from)
+    }
+
+    /// What QUIC measures, now.
+    pub fn stats(&self) -> LinkStats {
+        let path = self.0.connection.stats().path;
+        LinkStats {
+            round_trip: path.rtt,
+            mtu_bytes: path.current_mtu,
+            congestion_window_bytes: path.cwnd,
+            sent_packets: path.sent_packets,
+            lost_packets: path.lost_packets,
+        }
+    }
+}
