@@ -3,7 +3,7 @@
 //! ```text
 //!  6  main.rs                                         exit code, nothing else
 //!  5  cli/  progress                                  the face
-//!  4  send  recv                                      drivers: where brains meet hands
+//!  4  send  recv  verify                              drivers: where brains meet hands
 //!  3  disk/  source/  store/  net/  pool  state       hands: all I/O
 //!  2  session/                                        brains: pure machines
 //!  1  wire manifest journal ticket receipt            formats: bytes <-> types
@@ -13,6 +13,7 @@
 //! Imports point down; `tests/tidy.rs` holds the table.
 
 pub mod attributes;
+pub mod cli;
 pub mod digest;
 pub mod disk;
 pub mod error;
@@ -26,8 +27,10 @@ pub mod net;
 pub mod options;
 pub mod outcome;
 pub mod path;
+pub mod progress;
 pub mod receipt;
 pub mod state;
 pub mod task;
 pub mod ticket;
+pub mod verify;
 pub mod wire;

@@ -301,7 +301,10 @@ mod tests {
         }
         let both = send(&format!("landfall send a b {options}")).both;
         assert_eq!(both.patience, Some(Patience::Limited(Duration::from_secs(600))));
-        assert_eq!((both.shown.verbose, both.shown.quiet, both.shown.json, both.new, both.yes), (2, true, true, true, true));
+        assert_eq!(
+            (both.shown.verbose, both.shown.quiet, both.shown.json, both.new, both.yes),
+            (2, true, true, true, true)
+        );
     }
 
     #[test]
@@ -359,7 +362,10 @@ mod tests {
         for bad in ["", "10", "-5s", "soon", "5 parsecs"] {
             assert!(parse_patience(bad).is_err(), "{bad}");
         }
-        assert_eq!((parse_bytes("12"), parse_bytes("1 KiB"), parse_bytes("2GB")), (Ok(12), Ok(1024), Ok(2_000_000_000)));
+        assert_eq!(
+            (parse_bytes("12"), parse_bytes("1 KiB"), parse_bytes("2GB")),
+            (Ok(12), Ok(1024), Ok(2_000_000_000))
+        );
         for bad in ["", "-1", "x", "1 elephant"] {
             assert!(parse_bytes(bad).is_err(), "{bad}");
         }

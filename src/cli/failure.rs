@@ -3,7 +3,6 @@
 
 use std::error::Error as _;
 use std::fmt::Write as _;
-use std::iter;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
@@ -26,9 +25,7 @@ pub(super) struct Failure {
 impl Failure {
     /// Something that will not go better by itself.
     pub(super) fn new(message: &str, cause: &dyn std::error::Error) -> Failure {
-        let causes = iter::successors(Some(cause), |cause| cause.source());
-        let causes = causes.map(|cause| shown::lower_first(&shown::sentence(&cause.to_string()))).collect();
-        Failure { message: shown::sentence(message), causes, hint: None, exit: Exit::Failed }
+        Failure { message: shown::sentence(message), causes: causes(Some(cause)), hint: None, exit: Exit::Failed }
     }
 
     /// A bad command line.
@@ -102,14 +99,24 @@ impl Failure {
 
 impl From<&Error> for Failure {
     fn from(error: &Error) -> Failure {
-        let causes = iter::successors(error.source(), |cause| cause.source());
         Failure {
             message: shown::sentence(&error.to_string()),
-            causes: causes.map(|cause| shown::lower_first(&shown::sentence(&cause.to_string()))).collect(),
+            causes: causes(error.source()),
             hint: error.hint().map(str::to_owned),
             exit: error.exit(),
         }
     }
+}
+
+/// An error and all that caused it, each as a line.
+fn causes(first: Option<&dyn std::error::Error>) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut next = first;
+    while let Some(cause) = next {
+        lines.push(shown::lower_first(&shown::sentence(&cause.to_string())));
+        next = cause.source();
+    }
+    lines
 }
 
 /// A value of clap's as text; several become `a`, `b` without the outer quotes.
@@ -184,7 +191,9 @@ mod tests {
         );
         assert_eq!(
             usage("landfall send a --listen here"),
-            format!("error: `here` is not a value of `--listen <ADDR:PORT>`\n  └─ invalid socket address syntax\n{options}")
+            format!(
+                "error: `here` is not a value of `--listen <ADDR:PORT>`\n  └─ invalid socket address syntax\n{options}"
+            )
         );
         assert_eq!(usage("landfall send a --receipt"), format!("error: `--receipt <FILE>` needs a value\n{options}"));
         assert_eq!(usage("landfall send a --json=x"), format!("error: `--json` takes no value\n{options}"));

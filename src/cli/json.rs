@@ -122,10 +122,8 @@ pub fn event(event: &Event) -> Map<String, Value> {
 
 /// The object of a run that ended without a summary.
 pub(super) fn error(failure: &Failure) -> Map<String, Value> {
-    let mut object = filled(
-        "error",
-        json!({ "message": failure.message, "causes": failure.causes, "exit": failure.exit.code() }),
-    );
+    let mut object =
+        filled("error", json!({ "message": failure.message, "causes": failure.causes, "exit": failure.exit.code() }));
     if let Some(hint) = &failure.hint {
         object.insert("hint".into(), hint.as_str().into());
     }
@@ -259,10 +257,7 @@ fn waits_for_word(waits_for: WaitsFor) -> Option<&'static str> {
 
 /// Every reason's stable word, for the document's test.
 pub fn reason_words() -> Vec<&'static str> {
-    (0..=u8::MAX)
-        .map_while(|number| postcard::from_bytes::<Reason>(&[number]).ok())
-        .map(Reason::word)
-        .collect()
+    (0..=u8::MAX).map_while(|number| postcard::from_bytes::<Reason>(&[number]).ok()).map(Reason::word).collect()
 }
 
 /// Writes everything beyond ASCII, and DEL, as `\u` escapes.
@@ -296,7 +291,10 @@ mod tests {
         let mut object = object("x");
         object.insert("text".into(), text.into());
         let line = line(object, None);
-        assert!(line.is_ascii() && line.ends_with("}\n") && !line[..line.len() - 1].contains(char::is_control), "{line}");
+        assert!(
+            line.is_ascii() && line.ends_with("}\n") && !line[..line.len() - 1].contains(char::is_control),
+            "{line}"
+        );
         assert_eq!(serde_json::from_str::<Value>(&line).unwrap()["text"], text);
     }
 

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::{Timestamp, ZonedDateTime};
 
 use super::shown;
 use crate::attributes::Level;
@@ -29,7 +29,7 @@ pub(super) struct LeftOut {
 /// A date of this place's time zone.
 pub(super) fn date(seconds: i64) -> String {
     let instant = Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX);
-    instant.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M %Z").to_string()
+    ZonedDateTime::new(instant, TimeZone::system()).strftime("%Y-%m-%d %H:%M %Z").to_string()
 }
 
 /// A notice in words.
