@@ -3,7 +3,7 @@
 //! ```text
 //!  6  main.rs                                         exit code, nothing else
 //!  5  cli/  progress                                  the face
-//!  4  send  recv                                      drivers: where brains meet hands
+//!  4  send  recv  verify                              drivers: where brains meet hands
 //!  3  disk/  source/  store/  net/  pool  state       hands: all I/O
 //!  2  session/                                        brains: pure machines
 //!  1  wire manifest journal ticket receipt            formats: bytes <-> types
@@ -13,6 +13,7 @@
 //! Imports point down; `tests/tidy.rs` holds the table.
 
 pub mod attributes;
+pub mod cli;
 pub mod digest;
 pub mod disk;
 pub mod error;
@@ -28,6 +29,7 @@ pub mod options;
 pub mod outcome;
 pub mod path;
 pub mod pool;
+pub mod progress;
 pub mod receipt;
 pub mod recv;
 pub mod send;
@@ -37,4 +39,5 @@ pub mod state;
 pub mod store;
 pub mod task;
 pub mod ticket;
+pub mod verify;
 pub mod wire;

@@ -153,6 +153,10 @@ pub const PORT_MIN: u16 = 20_000;
 pub const PORT_MAX: u16 = 29_999;
 /// Bytes of a small state file (a transfer's record). Longer ones are damaged and are not read.
 pub const RECORD_FILE_BYTES_MAX: usize = 4 << 20;
+/// Events that wait for the screen. Progress is dropped beyond it; everything else makes its driver wait.
+pub const EVENTS_MAX: usize = 256;
+/// Bytes of a file that is said to hold a ticket; a longer one is none.
+pub const TICKET_FILE_BYTES_MAX: usize = 16 << 10;
 
 /// Directories that the source walk holds open at once; those further up are opened again when it comes back to
 /// them. Costs a descriptor each.

@@ -1,2 +1,7 @@
 //! Exit code, nothing else.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(landfall::cli::run(std::env::args_os()))
+}

@@ -1,6 +1,7 @@
 //! Persisted state of both sides: the manifest log, and (`home`) identity, tickets, ownership and receipts.
 
 pub mod files;
+pub mod given;
 pub mod home;
 pub mod lock;
 pub mod log;

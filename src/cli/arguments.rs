@@ -1,0 +1,373 @@
+//! The command line as it is typed: commands, options, and the texts of `--help`. It owns the words and their
+//! shapes, not what they lead to: `settings` turns them into options of the library.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use jiff::SignedDuration;
+
+use crate::attributes::Level;
+use crate::options::Existing;
+
+const ABOUT: &str = "Move files between two machines and prove that they arrived on the receiver's disk";
+const LINK: &str = "How the sides meet";
+const RECEIVER: &str = "At the receiver (`send` forwards them with --to)";
+const SHOWN: &str = "What is shown";
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(name = "landfall", version, about = ABOUT, disable_help_subcommand = true, max_term_width = 100)]
+pub(super) struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub(super) command: Option<Command>,
+}
+
+/// One command.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Send files and directories
+    ///
+    /// `x` and `x/` arrive as `x`; `.` and `x/.` as their contents. Without --ticket, --ticket-file and --to this side
+    /// listens and prints a ticket for the other one.
+    Send(SendArguments),
+    /// Receive into a directory
+    ///
+    /// Without --ticket, --ticket-file and --from this side listens and prints a ticket for the other one.
+    Recv(RecvArguments),
+    /// Continue unfinished transfers, all or one
+    Resume(ResumeArguments),
+    /// Show what is durable, what is missing, and who waits for whom
+    Status(StatusArguments),
+    /// Compare a directory with a receipt: is everything still what was received?
+    ///
+    /// Every file that the receipt calls delivered is read past the cache and hashed; sizes, modes, times, links and
+    /// directories are compared. Times of directories are not: whatever is added or removed there changes them.
+    Verify(VerifyArguments),
+    /// Show this installation's fingerprint and where its key is
+    Id(IdArguments),
+    /// The other side of --to and --from; its options come on standard input
+    #[command(hide = true)]
+    Child,
+}
+
+/// `landfall send`.
+#[derive(Debug, Args)]
+pub(super) struct SendArguments {
+    /// Files and directories to send
+    #[arg(required = true, value_name = "PATH")]
+    pub(super) paths: Vec<PathBuf>,
+    /// Copy into this local directory instead: both sides run here, over loopback
+    #[arg(long, value_name = "DEST", help_heading = LINK, conflicts_with_all = ["ticket", "ticket_file"])]
+    pub(super) to: Option<OsString>,
+    #[command(flatten)]
+    pub(super) both: BothArguments,
+    #[command(flatten)]
+    pub(super) receiver: ReceiverArguments,
+}
+
+/// `landfall recv`.
+#[derive(Debug, Args)]
+pub(super) struct RecvArguments {
+    /// Target directory; it is made if it is not there
+    #[arg(default_value = ".", value_name = "DIR")]
+    pub(super) dir: PathBuf,
+    /// Copy this local file or directory instead: both sides run here, over loopback
+    #[arg(long, value_name = "SRC", help_heading = LINK, conflicts_with_all = ["ticket", "ticket_file"])]
+    pub(super) from: Option<OsString>,
+    #[command(flatten)]
+    pub(super) both: BothArguments,
+    #[command(flatten)]
+    pub(super) receiver: ReceiverArguments,
+}
+
+/// Options of both roles.
+#[derive(Debug, Args)]
+pub(super) struct BothArguments {
+    /// Dial with a ticket: from LANDFALL_TICKET, else asked for, else the first line of standard input
+    #[arg(long, help_heading = LINK, conflicts_with = "ticket_file")]
+    pub(super) ticket: bool,
+    /// Dial with the ticket in this file
+    #[arg(long, value_name = "FILE", help_heading = LINK)]
+    pub(super) ticket_file: Option<PathBuf>,
+    /// Listen on this address; port 0 is a random one, kept for the whole transfer
+    #[arg(long, value_name = "ADDR:PORT", help_heading = LINK)]
+    pub(super) listen: Option<SocketAddr>,
+    /// Write the ticket to this file instead of standard output
+    #[arg(long, value_name = "FILE", help_heading = LINK)]
+    pub(super) write_ticket: Option<PathBuf>,
+    /// Give up after this long without any link, as `90s`, `10m`, `2h` or `forever`
+    ///
+    /// Without it: never on a terminal, else 10 minutes. A ticket that nobody takes expires after a day either way.
+    #[arg(long, value_name = "DUR", value_parser = parse_patience, help_heading = LINK)]
+    pub(super) patience: Option<Patience>,
+    /// Start a new transfer even if an open one has the same description; that one is closed
+    #[arg(long, help_heading = LINK)]
+    pub(super) new: bool,
+    /// Do not ask before receiving
+    #[arg(long, help_heading = LINK)]
+    pub(super) yes: bool,
+    /// Write a further copy of the receipt to this file
+    #[arg(long, value_name = "FILE", help_heading = SHOWN)]
+    pub(super) receipt: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) shown: ShownArguments,
+}
+
+/// Options about what is shown.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub(super) struct ShownArguments {
+    /// Print one JSON object a line on standard output (docs/json.md)
+    #[arg(long, help_heading = SHOWN)]
+    pub(super) json: bool,
+    /// No progress and no notices: only results and errors
+    #[arg(short, long, help_heading = SHOWN)]
+    pub(super) quiet: bool,
+    /// Log what happens on standard error; twice for every chunk
+    #[arg(short, long, action = clap::ArgAction::Count, help_heading = SHOWN)]
+    pub(super) verbose: u8,
+}
+
+/// Options that only a receiver has a use for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Args)]
+pub(super) struct ReceiverArguments {
+    /// What to do where the target has something else under a name (default: refuse)
+    #[arg(long, value_name = "WHAT", help_heading = RECEIVER)]
+    pub(super) existing: Option<ExistingWord>,
+    /// Refuse a transfer that is larger, as `500MB` or `2TiB`
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, help_heading = RECEIVER)]
+    pub(super) max_size: Option<u64>,
+    /// Leave this much of the disk free (default: the smaller of 5 % and 2 GiB)
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, help_heading = RECEIVER)]
+    pub(super) reserve: Option<u64>,
+    /// Lowest level of read-back that counts (default: evicted)
+    #[arg(long, value_name = "LEVEL", help_heading = RECEIVER)]
+    pub(super) accept_level: Option<LevelWord>,
+}
+
+/// `landfall resume`.
+#[derive(Debug, Args)]
+pub(super) struct ResumeArguments {
+    /// One transfer; the first digits are enough if no other begins with them
+    #[arg(value_name = "ID")]
+    pub(super) id: Option<String>,
+    #[command(flatten)]
+    pub(super) shown: ShownArguments,
+    /// Give up after this long without any link, as `90s`, `10m`, `2h` or `forever`
+    #[arg(long, value_name = "DUR", value_parser = parse_patience)]
+    pub(super) patience: Option<Patience>,
+}
+
+/// `landfall status`.
+#[derive(Debug, Args)]
+pub(super) struct StatusArguments {
+    /// One transfer, or the target directory of one
+    #[arg(value_name = "ID|DIR")]
+    pub(super) which: Option<OsString>,
+    /// Print one JSON object for each transfer (docs/json.md)
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// `landfall verify`.
+#[derive(Debug, Args)]
+pub(super) struct VerifyArguments {
+    /// The receipt
+    #[arg(value_name = "RECEIPT")]
+    pub(super) receipt: PathBuf,
+    /// Directory into which was received
+    #[arg(default_value = ".", value_name = "DIR", conflicts_with = "b3sum")]
+    pub(super) dir: PathBuf,
+    /// Check the receipt alone, and print what `b3sum -c` reads, to be run in DIR
+    #[arg(long)]
+    pub(super) b3sum: bool,
+    /// Print one JSON object a line (docs/json.md)
+    #[arg(long, conflicts_with = "b3sum")]
+    pub(super) json: bool,
+    /// Name what differs and nothing else
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+}
+
+/// `landfall id`.
+#[derive(Debug, Args)]
+pub(super) struct IdArguments {
+    /// Print one JSON object (docs/json.md)
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// How long a side waits without any link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// So long.
+    Limited(Duration),
+    /// For ever.
+    Forever,
+}
+
+/// `--existing`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum ExistingWord {
+    /// Leave it untouched and name it; exit 5
+    Refuse,
+    /// Leave it untouched and count it
+    Keep,
+    /// Replace it, moving only the chunks that differ
+    Replace,
+}
+
+impl From<ExistingWord> for Existing {
+    fn from(word: ExistingWord) -> Existing {
+        match word {
+            ExistingWord::Refuse => Existing::Refuse,
+            ExistingWord::Keep => Existing::Keep,
+            ExistingWord::Replace => Existing::Replace,
+        }
+    }
+}
+
+/// `--accept-level`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum LevelWord {
+    /// O_DIRECT on a file system that states its alignment for it
+    Device,
+    /// Each page was found absent from the cache just before it was read
+    Evicted,
+    /// The cache was asked to step aside, without proof that it did
+    Requested,
+    /// Possibly from the cache: proves nothing about the device
+    Cache,
+}
+
+impl From<LevelWord> for Level {
+    fn from(word: LevelWord) -> Level {
+        match word {
+            LevelWord::Device => Level::Device,
+            LevelWord::Evicted => Level::Evicted,
+            LevelWord::Requested => Level::Requested,
+            LevelWord::Cache => Level::Cache,
+        }
+    }
+}
+
+fn parse_patience(text: &str) -> Result<Patience, String> {
+    if text == "forever" {
+        return Ok(Patience::Forever);
+    }
+    let span: Option<SignedDuration> = text.parse().ok();
+    let length = span.and_then(|span| Duration::try_from(span).ok());
+    length.map(Patience::Limited).ok_or_else(|| "a time is written as `90s`, `10m`, `2h` or `forever`".to_owned())
+}
+
+fn parse_bytes(text: &str) -> Result<u64, String> {
+    let size: Result<ByteSize, String> = text.parse();
+    size.map(|size| size.as_u64()).map_err(|_| "a size is written as `1000000`, `500MB` or `2TiB`".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Arguments, clap::Error> {
+        Arguments::try_parse_from(line.split_whitespace())
+    }
+
+    fn send(line: &str) -> SendArguments {
+        match parse(line).unwrap().command.unwrap() {
+            Command::Send(arguments) => arguments,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_definition_holds_together() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn both_roles_take_the_options_of_both() {
+        let options = "--listen 127.0.0.1:0 --write-ticket t --patience 10m --receipt r --json -q -vv --yes --new";
+        for role in ["send a b", "recv d"] {
+            assert!(parse(&format!("landfall {role} {options}")).is_ok(), "{role}");
+        }
+        let both = send(&format!("landfall send a b {options}")).both;
+        assert_eq!(both.patience, Some(Patience::Limited(Duration::from_secs(600))));
+        assert_eq!(
+            (both.shown.verbose, both.shown.quiet, both.shown.json, both.new, both.yes),
+            (2, true, true, true, true)
+        );
+    }
+
+    #[test]
+    fn a_receiver_has_its_own_options_and_a_directory_by_default() {
+        let line = "landfall recv --existing replace --max-size 2TiB --reserve 0 --accept-level cache";
+        let Command::Recv(arguments) = parse(line).unwrap().command.unwrap() else { panic!("not a recv") };
+        assert_eq!(arguments.dir, PathBuf::from("."));
+        let expected = ReceiverArguments {
+            existing: Some(ExistingWord::Replace),
+            max_size: Some(2 << 40),
+            reserve: Some(0),
+            accept_level: Some(LevelWord::Cache),
+        };
+        assert_eq!(arguments.receiver, expected);
+        assert!(send("landfall send a --to b --existing keep").receiver.existing.is_some());
+    }
+
+    #[test]
+    fn what_another_version_brings_is_unknown() {
+        for line in [
+            "send a --expect f",
+            "send a --reread-source",
+            "recv --existing rename",
+            "resume --peer 1.2.3.4:5",
+            "resume --new-ticket",
+            "forget x",
+            "completions bash",
+            "man",
+        ] {
+            assert!(parse(&format!("landfall {line}")).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        for line in [
+            "send",
+            "send a --ticket --ticket-file f",
+            "send a --ticket --to b",
+            "recv d --from s --ticket-file f",
+            "verify r d --b3sum",
+            "verify",
+            "recv a b",
+            "send a --ticket=x",
+        ] {
+            assert!(parse(&format!("landfall {line}")).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn times_and_sizes_are_read_with_their_units() {
+        assert_eq!(parse_patience("90s"), Ok(Patience::Limited(Duration::from_secs(90))));
+        assert_eq!(parse_patience("1h30m"), Ok(Patience::Limited(Duration::from_secs(5400))));
+        assert_eq!(parse_patience("forever"), Ok(Patience::Forever));
+        for bad in ["", "10", "-5s", "soon", "5 parsecs"] {
+            assert!(parse_patience(bad).is_err(), "{bad}");
+        }
+        assert_eq!(
+            (parse_bytes("12"), parse_bytes("1 KiB"), parse_bytes("2GB")),
+            (Ok(12), Ok(1024), Ok(2_000_000_000))
+        );
+        for bad in ["", "-1", "x", "1 elephant"] {
+            assert!(parse_bytes(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! The other side of `--to` and `--from`: its options as JSON, written by the parent's command line and read by the
+//! child's. The parent adds `owner` and `secret`. It does not start anything.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+use data_encoding::{BASE64, HEXLOWER};
+use serde_json::{Map, Value};
+
+use super::arguments::{ExistingWord, LevelWord, ReceiverArguments};
+use super::failure::Failure;
+use super::json::put_path;
+use super::settings::{home, with_receiver};
+use crate::identity::{PeerKey, Role, Secret};
+use crate::options::{ChildCommand, CommonOptions, Consent, Continue, Meeting, RecvOptions, SendOptions};
+
+/// What a child is asked to do.
+#[derive(Debug)]
+pub(super) enum Asked {
+    /// To send.
+    Send(SendOptions),
+    /// To receive.
+    Receive(RecvOptions),
+}
+
+/// This very program, to be started as a child.
+pub(super) fn command(options: &Map<String, Value>) -> Result<ChildCommand, Failure> {
+    let program = std::env::current_exe()
+        .map_err(|error| Failure::new("could not find this program to start it again", &error))?;
+    Ok(ChildCommand { program, arguments: vec![OsString::from("child")], options: Value::Object(options.clone()) })
+}
+
+/// Options of a receiving child.
+pub(super) fn receiver_options(dir: &Path, receiver: &ReceiverArguments) -> Map<String, Value> {
+    let mut options = Map::new();
+    options.insert("role".into(), Role::Receiver.word().into());
+    put_path(&mut options, "path", dir);
+    put_word(&mut options, "existing", receiver.existing);
+    put_word(&mut options, "accept_level", receiver.accept_level);
+    options.extend(receiver.max_size.map(|bytes| ("max_size".to_owned(), bytes.into())));
+    options.extend(receiver.reserve.map(|bytes| ("reserve".to_owned(), bytes.into())));
+    options
+}
+
+/// Options of a sending child.
+pub(super) fn sender_options(source: &Path) -> Map<String, Value> {
+    let mut options = Map::new();
+    options.insert("role".into(), Role::Sender.word().into());
+    put_path(&mut options, "path", source);
+    options
+}
+
+/// Reads what the parent wrote.
+pub(super) fn parse(line: &str) -> Result<Asked, Failure> {
+    let options: Value = serde_json::from_str(line).map_err(|error| unreadable(&error.to_string()))?;
+    let path = path_of(&options).ok_or_else(|| unreadable("no path"))?;
+    let key = bytes_of(&options, "owner").ok_or_else(|| unreadable("no owner"))?;
+    let secret = bytes_of(&options, "secret").ok_or_else(|| unreadable("no secret"))?;
+    let common = CommonOptions {
+        home: home()?,
+        meeting: Meeting::Child { owner: PeerKey(key), secret: Secret::from_bytes(secret) },
+        // The parent decides how long to wait: the child ends with it.
+        patience: None,
+        receipt: None,
+        continuation: Continue::Open,
+    };
+    match options["role"].as_str() {
+        Some("sender") => Ok(Asked::Send(SendOptions { common, paths: vec![path] })),
+        Some("receiver") => {
+            let receiver = receiver_of(&options).ok_or_else(|| unreadable("unknown words"))?;
+            Ok(Asked::Receive(with_receiver(common, path, &receiver, Consent::Given)))
+        }
+        _ => Err(unreadable("no role")),
+    }
+}
+
+fn unreadable(cause: &str) -> Failure {
+    Failure::usage("`landfall child` is started by landfall itself, with its options on standard input").cause(cause)
+}
+
+fn receiver_of(options: &Value) -> Option<ReceiverArguments> {
+    Some(ReceiverArguments {
+        existing: word_of::<ExistingWord>(options, "existing")?,
+        max_size: number_of(options, "max_size")?,
+        reserve: number_of(options, "reserve")?,
+        accept_level: word_of::<LevelWord>(options, "accept_level")?,
+    })
+}
+
+fn put_word<T: ValueEnum>(options: &mut Map<String, Value>, key: &str, word: Option<T>) {
+    let word = word.and_then(|word| word.to_possible_value());
+    options.extend(word.map(|word| (key.to_owned(), word.get_name().into())));
+}
+
+fn word_of<T: ValueEnum>(options: &Value, key: &str) -> Option<Option<T>> {
+    match options.get(key) {
+        None => Some(None),
+        Some(word) => T::from_str(word.as_str()?, false).ok().map(Some),
+    }
+}
+
+fn number_of(options: &Value, key: &str) -> Option<Option<u64>> {
+    match options.get(key) {
+        None => Some(None),
+        Some(number) => number.as_u64().map(Some),
+    }
+}
+
+fn path_of(options: &Value) -> Option<PathBuf> {
+    match options.get("path") {
+        Some(text) => Some(PathBuf::from(text.as_str()?)),
+        None => {
+            let bytes = BASE64.decode(options.get("path_b64")?.as_str()?.as_bytes()).ok()?;
+            Some(OsString::from_vec(bytes).into())
+        }
+    }
+}
+
+fn bytes_of<const N: usize>(options: &Value, key: &str) -> Option<[u8; N]> {
+    HEXLOWER.decode(options.get(key)?.as_str()?.as_bytes()).ok()?.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    use super::*;
+    use crate::attributes::Level;
+    use crate::options::Existing;
+
+    fn written(mut options: Map<String, Value>) -> String {
+        options.insert("owner".into(), HEXLOWER.encode(&[1; 32]).into());
+        options.insert("secret".into(), HEXLOWER.encode(&[2; 16]).into());
+        Value::Object(options).to_string()
+    }
+
+    #[test]
+    fn a_receiving_child_reads_what_its_parent_wrote() {
+        let receiver = ReceiverArguments {
+            existing: Some(ExistingWord::Replace),
+            max_size: Some(7),
+            reserve: None,
+            accept_level: Some(LevelWord::Cache),
+        };
+        let path = Path::new(OsStr::from_bytes(b"/a/\xff\n"));
+        let Asked::Receive(options) = parse(&written(receiver_options(path, &receiver))).unwrap() else {
+            panic!("not a receiver")
+        };
+        assert_eq!(options.dir, path);
+        assert_eq!((options.existing, options.accept_level), (Existing::Replace, Level::Cache));
+        assert_eq!((options.max_bytes, options.reserve_bytes), (Some(7), None));
+        let Meeting::Child { owner, secret } = &options.common.meeting else { panic!("not a child") };
+        assert_eq!((owner.0, *secret.expose()), ([1; 32], [2; 16]));
+    }
+
+    #[test]
+    fn a_sending_child_reads_what_its_parent_wrote() {
+        let Asked::Send(options) = parse(&written(sender_options(Path::new("/a b")))).unwrap() else {
+            panic!("not a sender")
+        };
+        assert_eq!(options.paths, [PathBuf::from("/a b")]);
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        let whole = written(sender_options(Path::new("/a")));
+        for bad in [
+            String::new(),
+            "{}".into(),
+            whole.replace("sender", "x"),
+            whole.replace("owner", "x"),
+            whole.replace("secret", "x"),
+            whole.replace("path", "x"),
+        ] {
+            assert!(parse(&bad).is_err(), "{bad}");
+        }
+        let receiver = written(receiver_options(Path::new("/a"), &ReceiverArguments::default()));
+        assert!(parse(&receiver).is_ok());
+        assert!(parse(&receiver.replacen('{', "{\"existing\":\"x\",", 1)).is_err());
+    }
+}

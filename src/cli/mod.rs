@@ -1,0 +1,151 @@
+//! The face: from the words of the command line to options of the library, from its events to bars, lines, JSON and
+//! an exit code. It decides what is shown and when, and nothing about the transfer itself.
+
+mod arguments;
+mod child;
+mod consent;
+mod console;
+mod failure;
+mod id;
+mod invitation;
+pub mod json;
+mod resume;
+mod run;
+mod screen;
+mod settings;
+mod shown;
+mod signals;
+mod status;
+mod text;
+mod transfers;
+mod verify;
+
+use std::ffi::OsString;
+use std::io::BufRead;
+use std::sync::Arc;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+use tracing_subscriber::EnvFilter;
+
+use arguments::{Arguments, Command, ShownArguments};
+use console::{Console, Verbosity};
+use failure::Failure;
+use run::Job;
+use screen::Output;
+use signals::Heeds;
+use transfers::Labelled;
+
+use crate::error::Exit;
+
+/// What `landfall` alone says.
+const OVERVIEW: &str = "\
+landfall moves files between two machines and proves that they arrived on the receiver's disk.
+
+  landfall send PATH...               listen, and print a ticket for the other machine
+  landfall recv [DIR] --ticket        the other machine: dial with that ticket
+  landfall send PATH... --to DIR      a verified copy on this machine
+  landfall resume                     continue whatever was interrupted
+  landfall status                     what is durable, what is missing
+  landfall verify RECEIPT [DIR]       later: is everything still what was received?
+
+Either side may listen. `landfall --help` shows all commands, `landfall send --help` all options.
+";
+
+/// Runs a command line to its end. Returns the exit code.
+pub fn run(arguments: impl Iterator<Item = OsString>) -> u8 {
+    let arguments: Vec<OsString> = arguments.collect();
+    // Whoever asked for JSON gets it even where the command line is wrong.
+    let wants_json = arguments.iter().skip(1).take_while(|word| *word != "--").any(|word| word == "--json");
+    let outcome =
+        invitation::refuse_in_arguments(&arguments).and_then(|()| parse(&arguments)).and_then(|parsed| match parsed {
+            Some(Arguments { command: Some(command) }) => perform(command),
+            Some(Arguments { command: None }) => {
+                Console::new(Verbosity::Quiet).error(OVERVIEW);
+                Ok(Exit::Usage)
+            }
+            None => Ok(Exit::Done),
+        });
+    let exit = outcome.unwrap_or_else(|failure| {
+        let console = Console::new(Verbosity::Quiet);
+        if wants_json {
+            console.result(&json::line(json::error(&failure), None));
+        }
+        console.error(&failure.text());
+        failure.exit
+    });
+    exit.code()
+}
+
+/// The command line, or `None` if clap has answered it (`--help`, `--version`).
+fn parse(arguments: &[OsString]) -> Result<Option<Arguments>, Failure> {
+    match Arguments::try_parse_from(arguments) {
+        Ok(parsed) => Ok(Some(parsed)),
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            // Help that nobody reads is no failure.
+            drop(error.print());
+            Ok(None)
+        }
+        Err(error) => {
+            let known = ["send", "recv", "resume", "status", "verify", "id"];
+            let command = arguments.get(1).and_then(|word| known.into_iter().find(|known| word == known));
+            Err(Failure::of_arguments(&error, command))
+        }
+    }
+}
+
+fn perform(command: Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Send(arguments) => {
+            let (console, output) = prepare(arguments.both.shown);
+            let job = Job::Send(settings::send(arguments, &console)?);
+            transfers::run(vec![Labelled { label: None, job }], &console, output, Heeds::All)
+        }
+        Command::Recv(arguments) => {
+            let (console, output) = prepare(arguments.both.shown);
+            let job = Job::Receive(settings::recv(arguments, &console)?);
+            transfers::run(vec![Labelled { label: None, job }], &console, output, Heeds::All)
+        }
+        Command::Resume(arguments) => {
+            let (console, output) = prepare(arguments.shown);
+            resume::run(&arguments, &console, output)
+        }
+        Command::Status(arguments) => status::run(&arguments, &Console::new(Verbosity::Quiet)).map(|()| Exit::Done),
+        Command::Verify(arguments) => verify::run(&arguments),
+        Command::Id(arguments) => id::run(&arguments, &Console::new(Verbosity::Quiet)).map(|()| Exit::Done),
+        Command::Child => as_child(),
+    }
+}
+
+/// The console that was asked for, the log if one was, and what stands on standard output.
+fn prepare(shown: ShownArguments) -> (Arc<Console>, Output) {
+    let verbosity = match (shown.verbose, shown.quiet) {
+        (0, false) => Verbosity::Normal,
+        (0, true) => Verbosity::Quiet,
+        (level, _) => {
+            start_log(if level == 1 { "landfall=debug" } else { "landfall=trace" });
+            Verbosity::Logging
+        }
+    };
+    (Arc::new(Console::new(verbosity)), if shown.json { Output::Json } else { Output::Text })
+}
+
+fn start_log(filter: &str) {
+    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false);
+    // A log that is there already serves as well.
+    drop(log.with_env_filter(EnvFilter::new(filter)).try_init());
+}
+
+/// The other side of `--to` and `--from`: one line of options, then the end of standard input is the end of the
+/// parent, and of this process.
+fn as_child() -> Result<Exit, Failure> {
+    let mut line = String::new();
+    let read = std::io::stdin().lock().read_line(&mut line);
+    read.map_err(|error| Failure::new("could not read the options from standard input", &error))?;
+    let job = match child::parse(&line)? {
+        child::Asked::Send(options) => Job::Send(options),
+        child::Asked::Receive(options) => Job::Receive(options),
+    };
+    let console = Arc::new(Console::new(Verbosity::Quiet));
+    transfers::run(vec![Labelled { label: None, job }], &console, Output::Nothing, Heeds::OnlyTerminate)
+}

@@ -1,0 +1,189 @@
+//! What one transfer shows: its events become bars, lines, JSON and the result. It decides when something is shown;
+//! the words are in `text`, `json` and `progress`, the drawing is `console`'s.
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use indicatif::ProgressBar;
+
+use super::console::{Console, Shows};
+use super::failure::Failure;
+use super::json;
+use super::text::{LEFT_OUT_NAMED_MAX, LeftOut, date, event_text, summary_text};
+use crate::event::{Event, Snapshot};
+use crate::identity::{Role, TransferId};
+use crate::progress::{View, lines, plain_line};
+use crate::wire::Phase;
+
+/// Between two plain lines while things move.
+const LINE_SECONDS: u64 = 5;
+/// Between two plain lines while nothing moves.
+const STALLED_LINE_SECONDS: u64 = 30;
+/// Between two looks at the clock while no event comes.
+const TICK_MS: u64 = 500;
+
+/// What stands on standard output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Output {
+    /// Results for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+    /// Nothing: it belongs to somebody else.
+    Nothing,
+}
+
+/// The screen of one transfer.
+#[derive(Debug)]
+pub(super) struct Screen {
+    console: Arc<Console>,
+    output: Output,
+    /// Which of several transfers it is; `None` if there is one.
+    label: Option<TransferId>,
+    view: View,
+    bar: Option<ProgressBar>,
+    left_out: Vec<LeftOut>,
+    left_out_count: u64,
+    last_line: Option<(Instant, Phase, bool)>,
+}
+
+impl Screen {
+    /// For a transfer in this role.
+    pub(super) fn new(console: Arc<Console>, output: Output, label: Option<TransferId>, role: Role) -> Screen {
+        let bar = (console.shows() == Shows::Bars).then(|| console.bar());
+        let view = View::new(role, Instant::now());
+        Screen { console, output, label, view, bar, left_out: vec![], left_out_count: 0, last_line: None }
+    }
+
+    /// Shows events until there are no more.
+    pub(super) fn run(&mut self, events: Receiver<Event>) {
+        loop {
+            match events.recv_timeout(Duration::from_millis(TICK_MS)) {
+                Ok(event) => self.take(Instant::now(), event),
+                Err(RecvTimeoutError::Timeout) => self.show_progress(Instant::now()),
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        self.clear();
+    }
+
+    fn take(&mut self, now: Instant, event: Event) {
+        if self.output == Output::Json {
+            self.console.result(&json::line(json::event(&event), self.label));
+        }
+        if let Event::LeftOut { path, reason, .. } = &event {
+            self.left_out_count += 1;
+            if self.left_out.len() >= LEFT_OUT_NAMED_MAX {
+                if self.left_out_count == LEFT_OUT_NAMED_MAX as u64 + 1 {
+                    self.notice("more entries are left out; the receipt names all of them");
+                }
+                return;
+            }
+            self.left_out.push(LeftOut { path: path.clone(), reason: *reason });
+        }
+        if let Some(line) = event_text(&event, self.view.role()) {
+            self.notice(&line);
+        }
+        match event {
+            Event::Progress(snapshot) => self.take_progress(now, snapshot),
+            Event::Ticket { text, expires, written_to } => match written_to {
+                Some(path) => self.notice(&format!("the ticket is in {}", super::text::quoted(&path))),
+                None => self.show_ticket(&text, expires),
+            },
+            Event::Summary(summary) => {
+                self.clear();
+                if self.output == Output::Text {
+                    self.console.result(&summary_text(&summary, &self.left_out));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn show_ticket(&mut self, ticket: &str, expires: u64) {
+        if self.output != Output::Text {
+            return;
+        }
+        let command = match self.view.role() {
+            Role::Sender => "landfall recv --ticket",
+            Role::Receiver => "landfall send PATH... --ticket",
+        };
+        let until = date(i64::try_from(expires).unwrap_or(i64::MAX));
+        self.notice(&format!(
+            "on the other machine: `{command}`, and give it this ticket when it asks. Whoever has the ticket may take \
+             the transfer, once, until {until}:"
+        ));
+        self.console.result(&format!("{ticket}\n"));
+    }
+
+    fn notice(&self, line: &str) {
+        match self.label {
+            Some(label) => self.console.notice(&format!("{}: {line}", short(label))),
+            None => self.console.notice(line),
+        }
+    }
+
+    fn take_progress(&mut self, now: Instant, snapshot: Snapshot) {
+        self.view.update(now, snapshot);
+        self.show_progress(now);
+    }
+
+    fn show_progress(&mut self, now: Instant) {
+        match (&self.bar, self.console.shows()) {
+            (Some(bar), _) => {
+                let mut lines = lines(&self.view, self.console.columns());
+                if let Some(label) = self.label {
+                    lines.insert(0, short(label));
+                }
+                self.console.draw(bar, &lines);
+            }
+            (None, Shows::Lines) if self.is_line_due(now) => {
+                self.notice(&plain_line(&self.view));
+                let phase = self.view.snapshot().phase;
+                self.last_line = Some((now, phase, self.view.stall().is_some()));
+            }
+            _ => {}
+        }
+    }
+
+    /// A line is due when the phase or the stall changes, and now and then.
+    fn is_line_due(&self, now: Instant) -> bool {
+        let is_stalled = self.view.stall().is_some();
+        match self.last_line {
+            None => self.view.snapshot().phase != Phase::Connecting || is_stalled,
+            Some((at, phase, was_stalled)) => {
+                let pause = if is_stalled { STALLED_LINE_SECONDS } else { LINE_SECONDS };
+                let has_changed = phase != self.view.snapshot().phase || is_stalled && !was_stalled;
+                has_changed || now.saturating_duration_since(at) >= Duration::from_secs(pause)
+            }
+        }
+    }
+
+    fn clear(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    /// Shows why there is no result.
+    pub(super) fn fail(&mut self, failure: &Failure) {
+        self.clear();
+        if self.output == Output::Json {
+            self.console.result(&json::line(json::error(failure), self.label));
+        }
+        let label = self.label.map(|label| format!("{}: ", short(label))).unwrap_or_default();
+        self.console.error(&(label + &failure.text()));
+    }
+}
+
+/// Enough of an id to tell transfers apart, and to type.
+pub(super) fn short(id: TransferId) -> String {
+    id.to_string()[..8].to_owned()
+}
+
+/// Whether somebody can be asked: both ways to a terminal.
+pub(super) fn can_ask() -> bool {
+    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}

@@ -1,0 +1,185 @@
+//! From the command line to the library's options: what is left unsaid, what contradicts itself, which paths are
+//! remote. Nothing here touches the network or writes anything.
+
+use std::env;
+use std::ffi::OsStr;
+use std::io::{self, IsTerminal};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use etcetera::BaseStrategy;
+
+use super::arguments::{BothArguments, Patience, ReceiverArguments, RecvArguments, SendArguments};
+use super::child;
+use super::consent;
+use super::console::Console;
+use super::failure::Failure;
+use super::invitation;
+use super::screen::can_ask;
+use super::shown;
+use crate::attributes::Level;
+use crate::identity::Role;
+use crate::limits::PATIENCE_MS;
+use crate::options::{CommonOptions, Consent, Continue, Existing, Meeting, RecvOptions, SendOptions};
+
+/// Lowest level of read-back that counts if nobody says otherwise.
+const LEVEL_DEFAULT: Level = Level::Evicted;
+
+/// `$LANDFALL_HOME`, else the directory for state that the desktop's convention names.
+pub(super) fn home() -> Result<PathBuf, Failure> {
+    if let Some(home) = env::var_os("LANDFALL_HOME").filter(|home| !home.is_empty()) {
+        return absolute(Path::new(&home));
+    }
+    let base = etcetera::base_strategy::Xdg::new().ok().and_then(|base| base.state_dir());
+    base.map(|base| base.join("landfall")).ok_or_else(|| {
+        Failure::usage("there is no place for landfall's state: this user has no home directory")
+            .hint("say where with `LANDFALL_HOME=DIR`")
+    })
+}
+
+/// What `send` is asked to do.
+pub(super) fn send(arguments: SendArguments, console: &Console) -> Result<SendOptions, Failure> {
+    let SendArguments { paths, to, both, receiver } = arguments;
+    if let Some(dest) = &to {
+        let dest = local(dest, "DEST")?;
+        refuse_inside(&paths, &dest)?;
+        let child = child::command(&child::receiver_options(&dest, &receiver))?;
+        let meeting = Meeting::Parent { child, other: dest };
+        return Ok(SendOptions { common: common(&both, meeting)?, paths });
+    }
+    if receiver != ReceiverArguments::default() {
+        return Err(Failure::usage(format!("`{}` is an option of the receiver", first_of(&receiver)))
+            .hint("give it to `landfall recv` on the other side, or copy with `--to DIR`"));
+    }
+    let meeting = meeting(&both, Role::Sender, console)?;
+    Ok(SendOptions { common: common(&both, meeting)?, paths })
+}
+
+/// What `recv` is asked to do.
+pub(super) fn recv(arguments: RecvArguments, console: &Arc<Console>) -> Result<RecvOptions, Failure> {
+    let RecvArguments { dir, from, both, receiver } = arguments;
+    let meeting = match &from {
+        Some(source) => {
+            let source = local(source, "SRC")?;
+            refuse_inside(std::slice::from_ref(&source), &dir)?;
+            Meeting::Parent { child: child::command(&child::sender_options(&source))?, other: source }
+        }
+        None => meeting(&both, Role::Receiver, console)?,
+    };
+    let asks = matches!(meeting, Meeting::Listen { .. }) && !both.yes && can_ask();
+    let consent = if asks { consent::asking(Arc::clone(console)) } else { Consent::Given };
+    Ok(with_receiver(common(&both, meeting)?, dir, &receiver, consent))
+}
+
+/// Options of a receiver with what was left unsaid.
+pub(super) fn with_receiver(
+    common: CommonOptions,
+    dir: PathBuf,
+    receiver: &ReceiverArguments,
+    consent: Consent,
+) -> RecvOptions {
+    RecvOptions {
+        common,
+        dir,
+        existing: receiver.existing.map(Existing::from).unwrap_or_default(),
+        max_bytes: receiver.max_size,
+        reserve_bytes: receiver.reserve,
+        accept_level: receiver.accept_level.map_or(LEVEL_DEFAULT, Level::from),
+        consent,
+    }
+}
+
+fn common(both: &BothArguments, meeting: Meeting) -> Result<CommonOptions, Failure> {
+    Ok(CommonOptions {
+        home: home()?,
+        meeting,
+        patience: patience(both.patience),
+        receipt: both.receipt.as_deref().map(absolute).transpose()?,
+        continuation: if both.new { Continue::New } else { Continue::Open },
+    })
+}
+
+/// Somebody who watches decides for himself how long to wait.
+pub(super) fn patience(given: Option<Patience>) -> Option<Duration> {
+    match given {
+        Some(Patience::Limited(time)) => Some(time),
+        Some(Patience::Forever) => None,
+        None if io::stderr().is_terminal() => None,
+        None => Some(Duration::from_millis(PATIENCE_MS)),
+    }
+}
+
+fn meeting(both: &BothArguments, role: Role, console: &Console) -> Result<Meeting, Failure> {
+    if both.ticket || both.ticket_file.is_some() {
+        refuse_listening(both, if both.ticket { "--ticket" } else { "--ticket-file" })?;
+    }
+    Ok(match &both.ticket_file {
+        Some(path) => Meeting::Dial(invitation::from_file(path, role)?),
+        None if both.ticket => Meeting::Dial(invitation::from_surroundings(console, role)?),
+        None => {
+            let write_ticket = both.write_ticket.as_deref().map(absolute).transpose()?;
+            Meeting::Listen { address: both.listen, write_ticket }
+        }
+    })
+}
+
+/// Who dials cannot listen.
+fn refuse_listening(both: &BothArguments, dials: &str) -> Result<(), Failure> {
+    let listens = both.listen.map(|_| "--listen").or(both.write_ticket.as_ref().map(|_| "--write-ticket"));
+    listens.map_or(Ok(()), |listens| {
+        Err(Failure::usage(format!("`{listens}` cannot be given together with `{dials}`"))
+            .hint("one side listens and prints a ticket, the other one uses it"))
+    })
+}
+
+fn first_of(receiver: &ReceiverArguments) -> &'static str {
+    let given = [
+        (receiver.existing.is_some(), "--existing"),
+        (receiver.max_size.is_some(), "--max-size"),
+        (receiver.reserve.is_some(), "--reserve"),
+        (receiver.accept_level.is_some(), "--accept-level"),
+    ];
+    given.into_iter().find(|(is_given, _)| *is_given).map_or("", |(_, name)| name)
+}
+
+/// A path on this machine, absolute, since the other side may be started again from elsewhere.
+fn local(place: &OsStr, what: &str) -> Result<PathBuf, Failure> {
+    let bytes = place.as_bytes();
+    let slash = bytes.iter().position(|byte| *byte == b'/').unwrap_or(bytes.len());
+    if bytes[..slash].contains(&b':') {
+        return Err(Failure::usage(format!("`{}` names another machine", shown::os(place)))
+            .cause(&format!("this version takes only a local directory as {what}"))
+            .hint("run `landfall` on both machines with a ticket; a local name with a colon is written `./a:b`"));
+    }
+    if bytes.is_empty() {
+        return Err(Failure::usage(format!("{what} is empty")));
+    }
+    absolute(Path::new(place))
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path).map_err(|error| Failure::new(&format!("could not find `{}`", path.display()), &error))
+}
+
+/// A target inside a source would receive itself.
+fn refuse_inside(sources: &[PathBuf], target: &Path) -> Result<(), Failure> {
+    let Some(target) = resolved(target) else { return Ok(()) };
+    for source in sources {
+        if source.canonicalize().is_ok_and(|source| source.is_dir() && target.starts_with(&source)) {
+            return Err(Failure::usage(format!("the target lies inside the source `{}`", source.display()))
+                .hint("choose a target outside of what is sent"));
+        }
+    }
+    Ok(())
+}
+
+/// Where a path leads, as far as it exists.
+fn resolved(path: &Path) -> Option<PathBuf> {
+    let path = std::path::absolute(path).ok()?;
+    path.ancestors().find_map(|there| {
+        let rest = path.strip_prefix(there).ok()?;
+        there.canonicalize().ok().map(|there| there.join(rest))
+    })
+}

@@ -1,0 +1,204 @@
+//! The words of results and notices for people: what arrived, how well it is proved, what is missing, and how to
+//! check it later. One screen at most. What it does not do: print.
+
+use std::fmt::Write as _;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ZonedDateTime};
+
+use super::shown;
+use crate::attributes::Level;
+use crate::event::{Event, Found, Notice, Summary};
+use crate::identity::Role;
+use crate::outcome::{NotPreserved, Reason};
+use crate::path::{Escaped, RelPath};
+use crate::progress::figures::{bytes, count, counted, rate, time};
+
+/// Entries left out that are named on the screen; the receipt names all.
+pub(super) const LEFT_OUT_NAMED_MAX: usize = 20;
+
+/// An entry that was left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct LeftOut {
+    pub(super) path: RelPath,
+    pub(super) reason: Reason,
+}
+
+/// A date of this place's time zone.
+pub(super) fn date(seconds: i64) -> String {
+    let instant = Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX);
+    ZonedDateTime::new(instant, TimeZone::system()).strftime("%Y-%m-%d %H:%M %Z").to_string()
+}
+
+/// A notice in words.
+pub(super) fn notice_text(notice: &Notice) -> String {
+    match notice {
+        Notice::NamedTwice(path) => format!("`{}` is named twice and sent once", Escaped(path)),
+        Notice::StateSkipped(path) => format!("`{}` is landfall's own state and is not sent", Escaped(path)),
+        Notice::StateRebuilt { what, instead } => format!("{what} was damaged or missing: {instead}; nothing is lost"),
+        Notice::NotDurable => "the target's file system does not survive a power cut".to_owned(),
+        Notice::SenderMayNotKnow => "the sender may not know yet; `landfall resume` answers it".to_owned(),
+        Notice::DiskFull { missing_bytes } => {
+            format!("the receiver's disk is full: {} more are needed; waiting for space", bytes(*missing_bytes))
+        }
+        Notice::DiskFreed => "there is space again".to_owned(),
+        Notice::Retried { path, reason } => format!("`{path}` is read once more: {reason}"),
+        Notice::Refused { address, why } => format!("refused a connection from {address}: {}", shown::sentence(why)),
+    }
+}
+
+/// The line of an event that is neither progress nor a result.
+pub(super) fn event_text(event: &Event, role: Role) -> Option<String> {
+    Some(match event {
+        Event::Ticket { .. } | Event::Progress(_) | Event::Summary(_) => return None,
+        Event::Transfer { id, start, .. } => match start {
+            crate::event::Start::New => return None,
+            crate::event::Start::Resumed => format!("continuing transfer {id}"),
+        },
+        Event::Connected { peer, host, address } => {
+            let host = Escaped(host.as_bytes());
+            format!("connected to the {} at {address}: {} (calls itself `{host}`)", role.other(), peer.fingerprint())
+        }
+        Event::LinkLost { cause } => format!("the link is lost ({}); trying again", shown::sentence(cause)),
+        Event::Notice(notice) => notice_text(notice),
+        Event::LeftOut { path, reason, .. } => format!("left out `{path}`: {reason}"),
+        Event::Mismatch { path, offset, found } => {
+            let found = match found {
+                Found::Arrival => "wrong bytes arrived",
+                Found::ReadBack => "the device returned wrong bytes",
+                Found::BadRead => "the device returned wrong bytes once, right ones on the next read",
+                Found::Source => "the source returns other bytes than before",
+            };
+            format!("{found} in `{path}` at offset {}", count(*offset))
+        }
+    })
+}
+
+/// The result of a run, on one screen.
+pub(super) fn summary_text(summary: &Summary, left_out: &[LeftOut]) -> String {
+    let mut lines = vec![headline(summary)];
+    lines.push(format!("  verified    {}", verified_words(summary)));
+    if let Some(text) = not_preserved_words(&summary.counts.not_preserved) {
+        lines.push(format!("  not kept    {text}"));
+    }
+    if summary.attributes_not_applied > 0 {
+        let entries = counted(summary.attributes_not_applied, "entry", "entries");
+        lines.push(format!("  attributes  mode or times of {entries} could not be set"));
+    }
+    if summary.kept > 0 {
+        let entries = counted(summary.kept, "entry", "entries");
+        lines.push(format!("  kept        the target's own version of {entries}"));
+    }
+    lines.extend(left_out_lines(summary.left_out, left_out));
+    lines.push(format!("  moved       {}", moved_words(summary)));
+    lines.push(format!("  {:<11} {}", summary.role.other().word(), peer_words(summary)));
+    let receipt = shown::path(&summary.receipt);
+    lines.push(format!("  receipt     {receipt} ({})", date(summary.finished)));
+    lines.push(format!("  check later landfall verify {} DIR", quoted(&summary.receipt)));
+    lines.join("\n") + "\n"
+}
+
+fn headline(summary: &Summary) -> String {
+    let counts = &summary.counts;
+    let mut what = vec![counted(summary.delivered_files, "file", "files")];
+    if counts.directories > 0 {
+        what.push(counted(counts.directories, "directory", "directories"));
+    }
+    if counts.symlinks > 0 {
+        what.push(counted(counts.symlinks, "symlink", "symlinks"));
+    }
+    let verb = if summary.left_out == 0 { "arrived" } else { "arrived, but not everything did" };
+    format!("{} ({}) {verb}", what.join(", "), bytes(summary.delivered_bytes))
+}
+
+fn verified_words(summary: &Summary) -> String {
+    let level = level_words(summary.level);
+    let durable = if summary.is_durable {
+        "synced to stable storage"
+    } else {
+        "NOT durable: the target's file system does not survive a power cut"
+    };
+    format!("{level}; {durable}")
+}
+
+/// What a level means.
+pub(super) fn level_words(level: Level) -> &'static str {
+    match level {
+        Level::Device => "read back from the device, past the cache (level device)",
+        Level::Evicted => "read back after the cache was seen to be empty (level evicted)",
+        Level::Requested => "read back, but the cache may have answered (level requested)",
+        Level::Cache => "read back from the cache, which proves nothing about the device (level cache)",
+    }
+}
+
+fn not_preserved_words(lost: &NotPreserved) -> Option<String> {
+    let all = [
+        (lost.owners, "owner"),
+        (lost.extended_attributes, "ACLs or extended attributes"),
+        (lost.hard_links, "hard links"),
+        (lost.special_bits, "setuid, setgid or sticky bit"),
+    ];
+    let parts = all.iter().filter(|(number, _)| *number > 0);
+    let parts: Vec<String> =
+        parts.map(|(number, what)| format!("{what} of {}", counted(*number, "entry", "entries"))).collect();
+    (!lost.is_empty()).then(|| parts.join("; "))
+}
+
+fn left_out_lines(total: u64, named: &[LeftOut]) -> Vec<String> {
+    if total == 0 {
+        return Vec::new();
+    }
+    let mut lines = vec![format!("  left out    {}", counted(total, "entry", "entries"))];
+    let shown = &named[..named.len().min(LEFT_OUT_NAMED_MAX)];
+    lines.extend(shown.iter().map(|entry| format!("    `{}`: {}", entry.path, entry.reason)));
+    let more = total.saturating_sub(shown.len() as u64);
+    if more > 0 {
+        lines.push(format!("    and {} more, each named in the receipt", count(more)));
+    }
+    lines
+}
+
+fn moved_words(summary: &Summary) -> String {
+    let mut text = format!("{} over the link", bytes(summary.wire_bytes));
+    if summary.adopted_bytes > 0 {
+        write!(text, ", {} were already here", bytes(summary.adopted_bytes)).expect("writing into memory cannot fail");
+    }
+    if summary.resent_chunks > 0 {
+        let chunks = counted(summary.resent_chunks, "chunk", "chunks");
+        write!(text, ", {chunks} sent again").expect("writing into memory cannot fail");
+    }
+    write!(text, ", in {}", time(summary.elapsed)).expect("writing into memory cannot fail");
+    if let Some(rate) = rate(summary.wire_bytes, summary.elapsed).filter(|_| summary.wire_bytes > 0) {
+        write!(text, " ({rate})").expect("writing into memory cannot fail");
+    }
+    text
+}
+
+fn peer_words(summary: &Summary) -> String {
+    format!("{} (calls itself `{}`)", summary.peer.fingerprint(), Escaped(summary.peer_host.as_bytes()))
+}
+
+/// A path that a shell takes as it stands.
+pub(super) fn quoted(path: &Path) -> String {
+    let bytes = path.as_os_str().as_bytes();
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+,:@%".contains(byte);
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !bytes.is_empty() && bytes.iter().all(is_plain) => text.to_owned(),
+        Ok(text) if Escaped(bytes).to_string() == text => format!("'{}'", text.replace('\'', "'\\''")),
+        _ => {
+            let escaped: String = bytes.iter().flat_map(|byte| ansi_c(*byte)).collect();
+            format!("$'{escaped}'")
+        }
+    }
+}
+
+/// One byte inside `$'…'`.
+fn ansi_c(byte: u8) -> Vec<char> {
+    if byte.is_ascii_graphic() && byte != b'\'' && byte != b'\\' || byte == b' ' {
+        vec![char::from(byte)]
+    } else {
+        format!("\\x{byte:02x}").chars().collect()
+    }
+}
