@@ -43,7 +43,7 @@ use setup::{Setup, Start};
 const PAGES_WAITING_MAX: usize = 64;
 
 /// Receives one transfer. `shutdown` ends with the number of a signal.
-pub async fn run(options: RecvOptions, events: Events, shutdown: impl Future<Output = u8>) -> Result<Finished, Error> {
+pub async fn run(options: RecvOptions, events: Events, shutdown: impl Future<Output = i32>) -> Result<Finished, Error> {
     let setup = match setup::open(options, events).await? {
         Start::Finished(finished) => return Ok(*finished),
         Start::Work(setup) => *setup,
@@ -77,7 +77,7 @@ enum Turn {
     Data(DataNews),
     Heard(Heard),
     Answer(Answer),
-    Shutdown(u8),
+    Shutdown(i32),
     Time,
 }
 
@@ -109,7 +109,7 @@ struct Driver {
     /// The sender has not confirmed that it has the receipt.
     is_unconfirmed: bool,
     /// The signal that asked to stop.
-    signal: Option<u8>,
+    signal: Option<i32>,
 }
 
 impl Driver {
@@ -188,7 +188,7 @@ impl Driver {
     }
 
     /// The only place that waits.
-    async fn next_input(&mut self, shutdown: &mut (impl Future<Output = u8> + Unpin)) -> Result<Turn, Error> {
+    async fn next_input(&mut self, shutdown: &mut (impl Future<Output = i32> + Unpin)) -> Result<Turn, Error> {
         let due = [self.brain.poll_timeout(), Some(self.progress_due)];
         let due = due.into_iter().flatten().min().unwrap_or(self.progress_due);
         let extras = || HelloExtras {

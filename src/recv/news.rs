@@ -229,7 +229,8 @@ pub(super) fn exit_of_stop(reason: StopReason) -> Exit {
 }
 
 /// A signal, by its number.
-pub(super) fn interrupted(number: u8) -> Error {
+pub(super) fn interrupted(number: i32) -> Error {
+    let number = u8::try_from(number).unwrap_or(15);
     let name = match number {
         1 => "SIGHUP",
         2 => "SIGINT",
