@@ -7,3 +7,8 @@ pub mod log;
 pub mod receipts;
 mod text;
 pub mod transfer;
+
+#[cfg(test)]
+mod test_disk;
+#[cfg(test)]
+mod tests;
