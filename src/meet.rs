@@ -156,6 +156,17 @@ enum Step {
     Told(Result<(), GreetFailure>),
 }
 
+/// What a dialler does for a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Effort {
+    /// It dials, and keeps a child.
+    Everything,
+    /// It keeps a child; there is a link, or about to be one.
+    Child,
+    /// The end has come.
+    Nothing,
+}
+
 /// What `next` waits for.
 #[derive(Debug)]
 enum Input {
@@ -227,7 +238,11 @@ impl Meet {
 
     async fn next_input(&mut self) -> Input {
         let deadline = self.deadline();
-        let is_alone = self.current.is_none() && self.greetings.is_empty();
+        let effort = match (&self.doom, &self.current) {
+            (Some(_), _) => Effort::Nothing,
+            (None, None) if self.greetings.is_empty() => Effort::Everything,
+            (None, _) => Effort::Child,
+        };
         let lost = async {
             match &self.current {
                 Some(current) => current.link.closed().await,
@@ -237,7 +252,7 @@ impl Meet {
         let way = async {
             match &mut self.way {
                 Way::Listen(listening) => Input::Listen(listening.next_input().await),
-                Way::Dial(dialling) => Input::Dial(dialling.next_input(is_alone).await),
+                Way::Dial(dialling) => Input::Dial(dialling.next_input(effort).await),
             }
         };
         tokio::select! {

@@ -11,7 +11,7 @@ use tracing::debug;
 
 use super::greet::{self, GreetFailure};
 use super::parent::{self, Parenting};
-use super::{Desk, HelloExtras, Meet, Met, Step, Way, fate, joined};
+use super::{Desk, Effort, HelloExtras, Meet, Met, Step, Way, fate, joined};
 use crate::error::Error;
 use crate::identity::PeerKey;
 use crate::limits::{HANDSHAKE_MS_MAX, RETRY_DELAY_MS_MAX, RETRY_DELAY_MS_MIN, TICKET_ADDRESSES_MAX};
@@ -98,13 +98,13 @@ impl Dialling {
         Dialling { endpoint: Arc::new(endpoint), rounds: JoinSet::new(), backoff: Backoff::new(), parenting }
     }
 
-    /// Waits for what happens next; dials only while this side `is_alone`.
-    pub(super) async fn next_input(&mut self, is_alone: bool) -> Input {
+    /// Waits for what happens next.
+    pub(super) async fn next_input(&mut self, effort: Effort) -> Input {
         let is_there = self.parenting.as_ref().is_none_or(Parenting::is_ready);
         let due = self.backoff.due();
         let child = async {
             match &mut self.parenting {
-                Some(parenting) => parenting.next_input().await,
+                Some(parenting) => parenting.next_input(effort).await,
                 None => std::future::pending().await,
             }
         };
@@ -112,7 +112,7 @@ impl Dialling {
             Some(done) = self.rounds.join_next() => {
                 joined(done).map_or(Input::Nothing, |done| Input::Round(Box::new(done)))
             }
-            () = sleep_until(due), if is_alone && is_there => Input::RoundIsDue,
+            () = sleep_until(due), if effort == Effort::Everything && is_there => Input::RoundIsDue,
             input = child => Input::Child(input),
         }
     }

@@ -13,7 +13,7 @@ use tracing::debug;
 
 use super::child::Ready;
 use super::dial::Backoff;
-use super::{Meet, Way};
+use super::{Effort, Meet, Way};
 use crate::error::{Error, Exit};
 use crate::limits::{LINGER_MS, LINK_VERDICT_MS};
 use crate::net::{CloseCode, Link};
@@ -61,8 +61,11 @@ impl Parenting {
         self.running.as_ref().is_some_and(|running| running.is_ready)
     }
 
-    pub(super) async fn next_input(&mut self) -> Input {
+    pub(super) async fn next_input(&mut self, effort: Effort) -> Input {
         let Some(running) = &mut self.running else {
+            if effort == Effort::Nothing {
+                std::future::pending::<()>().await;
+            }
             sleep_until(self.backoff.due()).await;
             return Input::StartIsDue;
         };

@@ -9,3 +9,8 @@ pub mod outcome;
 pub mod receipts;
 mod text;
 pub mod transfer;
+
+#[cfg(test)]
+mod test_disk;
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::attributes::Level;
 use crate::identity::{PeerKey, Role, Secret, TransferId};
-use crate::options::{ChildCommand, Existing};
+use crate::options::{ChildCommand, CommonOptions, Consent, Continue, Existing, Meeting, RecvOptions, SendOptions};
 use crate::state::files::{Damage, Kind, disclose, enclose};
 use crate::state::text::{hex, path};
 
@@ -150,6 +150,24 @@ pub struct TransferRecord {
     pub closed: Option<Closed>,
 }
 
+impl From<&RecvOptions> for Settings {
+    fn from(options: &RecvOptions) -> Settings {
+        let receiver = ReceiverSettings {
+            existing: options.existing,
+            max_bytes: options.max_bytes,
+            reserve_bytes: options.reserve_bytes,
+            accept_level: options.accept_level,
+        };
+        Settings { receiver: Some(receiver), ..Settings::from(&options.common) }
+    }
+}
+
+impl From<&CommonOptions> for Settings {
+    fn from(options: &CommonOptions) -> Settings {
+        Settings { patience: options.patience, receipt: options.receipt.clone(), receiver: None }
+    }
+}
+
 impl TransferRecord {
     /// Whether the transfer is to be continued by the same command or by `resume`.
     pub fn is_open(&self) -> bool {
@@ -176,6 +194,36 @@ impl TransferRecord {
     /// Whether nobody took the ticket and nobody can any more.
     pub fn is_expired(&self, now_seconds: u64) -> bool {
         self.side == Side::Listener && self.peer.is_none() && now_seconds >= self.expiry_seconds
+    }
+
+    /// The options with which `resume` continues a sender.
+    pub fn send_options(&self, home: PathBuf) -> SendOptions {
+        SendOptions { common: self.common_options(home), paths: self.paths.clone() }
+    }
+
+    /// The options with which `resume` continues a receiver; `None` if this is no receiver's record. Whoever has
+    /// agreed is not asked again.
+    pub fn recv_options(&self, home: PathBuf, consent: Consent) -> Option<RecvOptions> {
+        let (settings, dir) = (self.settings.receiver?, self.paths.first()?.clone());
+        Some(RecvOptions {
+            common: self.common_options(home),
+            dir,
+            existing: settings.existing,
+            max_bytes: settings.max_bytes,
+            reserve_bytes: settings.reserve_bytes,
+            accept_level: settings.accept_level,
+            consent: if self.is_agreed { Consent::Given } else { consent },
+        })
+    }
+
+    fn common_options(&self, home: PathBuf) -> CommonOptions {
+        CommonOptions {
+            home,
+            meeting: Meeting::Resume(self.id),
+            patience: self.settings.patience,
+            receipt: self.settings.receipt.clone(),
+            continuation: Continue::Open,
+        }
     }
 
     /// The bytes of the record's file.
