@@ -34,7 +34,7 @@ pub mod pool;
 pub mod progress;
 pub mod receipt;
 pub mod recv;
-// pub mod send;
+pub mod send;
 pub mod session;
 pub mod source;
 pub mod state;
