@@ -14,7 +14,7 @@ use super::child::{Pipes, Ready, task_line};
 use super::dial::Dialling;
 use super::listen::Listening;
 use super::parent::{Parenting, program_or_this};
-use super::{Desk, Meet, Opened, Way, Wish, choose, dial, now_seconds};
+use super::{Desk, Meet, Opened, Way, Wish, choose, dial, farewell, now_seconds};
 use crate::disk::RealDisk;
 use crate::error::Error;
 use crate::event::{Event, Events, Start};
@@ -54,7 +54,7 @@ impl Meet {
             // Old state that cannot be removed stands in nobody's way.
             warn!(%error, "old state was not pruned");
         }
-        let chosen = choose::choose(common, &wish, &home, &events)?;
+        let (chosen, abandoned) = choose::choose(common, &wish, &home, &events)?;
         let (record, start) = match chosen {
             choose::Chosen::Finished(record) => return Ok(Opened::Finished(record)),
             choose::Chosen::New(record) => (*record, Start::New),
@@ -62,7 +62,7 @@ impl Meet {
         };
         let lock = lock(&home, &record).await?;
         let secret = record.secret.clone().or_else(|| choose::supplied_secret(common));
-        let mut desk = Desk { home, identity, events, record, secret, _lock: lock };
+        let mut desk = Desk { home, identity: Arc::clone(&identity), events, record, secret, _lock: lock };
         if start == Start::Resumed && !still_as_chosen(&mut desk)? {
             return Ok(Opened::Finished(Box::new(desk.record)));
         }
@@ -82,6 +82,7 @@ impl Meet {
             doom: None,
             greetings: JoinSet::new(),
             greeting_count: 0,
+            farewells: farewell::begin(&identity, abandoned),
         })))
     }
 }

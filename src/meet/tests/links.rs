@@ -136,3 +136,22 @@ async fn goodbye_reaches_the_peer() {
     let closed = here.home().load(id, Role::Receiver).unwrap().unwrap().closed.unwrap();
     assert_eq!(closed.end, End::Finished);
 }
+
+#[tokio::test]
+async fn nothing_is_lost_when_next_is_cancelled_again_and_again() {
+    let (here, there) = (Installation::new(), Installation::new());
+    let mut listener = here.listen(Role::Receiver).await;
+    let mut dialler = there.dial(Role::Sender, &listener.ticket()).await;
+    let impatient = async |run: &mut Run| loop {
+        if let Ok(met) = timeout(Duration::from_micros(300), run.meet.next(extras)).await {
+            return met.unwrap();
+        }
+        tokio::task::yield_now().await;
+    };
+    for _ in 0..3 {
+        let both = async { tokio::join!(impatient(&mut listener), impatient(&mut dialler)) };
+        let (near, far) = timeout(PATIENCE, both).await.unwrap();
+        assert_eq!(near.link.exporter(), far.link.exporter());
+        near.link.close(CloseCode::Dropped);
+    }
+}
