@@ -2,6 +2,7 @@
 //! then its ticket.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use crate::disk::RealDisk;
 use crate::error::Error;
 use crate::event::{Event, Events, Start};
 use crate::identity::TransferId;
-use crate::limits::{PORT_MAX, PORT_MIN, PORT_TRIES_MAX, PREDECESSOR_MS, RETRY_DELAY_MS_MIN};
+use crate::limits::{PORT_ATTEMPTS_MAX, PREDECESSOR_MS, RETRY_DELAY_MS_MIN};
 use crate::net::{Accept, BindError, Endpoint, Identity, random};
 use crate::options::{ChildCommand, CommonOptions};
 use crate::state::files::write_private;
@@ -27,6 +28,9 @@ use crate::state::home::Home;
 use crate::state::lock::Lock;
 use crate::state::transfer::{End, Side, TransferRecord};
 use crate::ticket::Ticket;
+
+/// Where a listener takes a port that nobody asked for: below what systems give to diallers, above what services have.
+pub(super) const RANDOM_PORTS: RangeInclusive<u16> = 20_000..=29_999;
 
 impl Meet {
     /// Finds or begins the transfer that is meant, locks it, binds its socket, saves its record and, at a listener,
@@ -167,7 +171,7 @@ fn bind_listener(desk: &Desk) -> Result<Endpoint, Error> {
     if let Some(port) = fixed {
         return bind_port(asked, port, desk).map_err(|error| bind_error(error, asked, port));
     }
-    let mut tries = PORT_TRIES_MAX;
+    let mut tries = PORT_ATTEMPTS_MAX;
     loop {
         let port = random_port()?;
         tries -= 1;
@@ -207,9 +211,9 @@ fn bind_error(error: BindError, asked: Option<SocketAddr>, port: u16) -> Error {
 
 fn random_port() -> Result<u16, Error> {
     let bytes = random().map_err(no_randomness)?;
-    let ports = u32::from(PORT_MAX - PORT_MIN) + 1;
+    let ports = u32::from(RANDOM_PORTS.end() - RANDOM_PORTS.start()) + 1;
     let offset = u32::from_be_bytes(bytes) % ports;
-    Ok(PORT_MIN + u16::try_from(offset).expect("fewer ports than a u16 counts"))
+    Ok(RANDOM_PORTS.start() + u16::try_from(offset).expect("fewer ports than a u16 counts"))
 }
 
 pub(super) fn no_randomness(error: impl std::error::Error + Send + Sync + 'static) -> Error {

@@ -9,6 +9,4 @@ mod text;
 pub mod transfer;
 
 #[cfg(test)]
-mod test_disk;
-#[cfg(test)]
 mod tests;
