@@ -43,6 +43,13 @@ impl ControlSender {
         Ok(())
     }
 
+    /// Sends bytes that are not a frame.
+    #[cfg(test)]
+    pub(super) async fn send_raw(&mut self, bytes: &[u8]) -> Result<(), LinkError> {
+        self.pending.extend_from_slice(bytes);
+        self.flush().await
+    }
+
     /// Ends the stream after what was sent and waits until the peer's QUIC has all of it. Closing a link earlier
     /// may lose the last frames. That the peer's program has read them is another matter: only its answer says so.
     pub async fn finish(&mut self) -> Result<(), LinkError> {
