@@ -171,6 +171,14 @@ async fn a_stranger_can_have_us_hold_no_more_than_its_window() {
 }
 
 #[tokio::test]
+async fn a_listener_that_never_replies_is_silent_to_whoever_set_a_limit() {
+    let (listener, dialler) = (listener(), dialler());
+    let mut near = dial(&dialler, &listener).await.unwrap();
+    let error = near.receiver.recv_within(100, Duration::from_millis(50)).await.unwrap_err();
+    assert_eq!(error, LinkError::Silent);
+}
+
+#[tokio::test]
 async fn a_frame_longer_than_its_kind_may_be_is_misbehaviour_before_it_costs_memory() {
     let mut pair = Pair::proved().await;
     pair.near.sender.send_raw(&u32::MAX.to_be_bytes()).await.unwrap();
