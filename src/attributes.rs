@@ -66,3 +66,4 @@ pub struct Stamps {
     /// Device number.
     pub device: u64,
 }
+
