@@ -98,7 +98,7 @@ pub const PREDECESSOR_MS: u64 = 5000;
 /// Pause between two refusals that a listener shows. Further ones in between are not shown.
 pub const REFUSAL_NOTICE_MS: u64 = 1000;
 /// Random ports that a listener tries before it gives up.
-pub const PORT_TRIES_MAX: u32 = 64;
+pub const PORT_ATTEMPTS_MAX: u32 = 64;
 /// Bytes of the line with which a parent tells a child what to do, and of the child's answer.
 pub const CHILD_LINE_BYTES_MAX: usize = 4 << 20;
 /// QUIC keep-alive interval.
@@ -147,10 +147,6 @@ pub const SEND_WINDOW_BYTES: u64 = 32 << 20;
 pub const DIAL_STAGGER_MS: u64 = 150;
 /// Addresses in one ticket.
 pub const TICKET_ADDRESSES_MAX: usize = 16;
-/// Ports from which a listener takes one at random and keeps it: first and last.
-pub const PORT_MIN: u16 = 20_000;
-/// As above.
-pub const PORT_MAX: u16 = 29_999;
 /// Bytes of a small state file (a transfer's record). Longer ones are damaged and are not read.
 pub const RECORD_FILE_BYTES_MAX: usize = 4 << 20;
 /// Events that wait for the screen. Progress is dropped beyond it; everything else makes its driver wait.

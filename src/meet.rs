@@ -22,6 +22,7 @@
 mod child;
 mod choose;
 mod dial;
+mod farewell;
 mod fate;
 mod greet;
 mod listen;
@@ -119,6 +120,8 @@ pub struct Meet {
     greetings: JoinSet<Step>,
     /// How many were begun: the newest wins.
     greeting_count: u64,
+    /// Tell listeners whose transfers were closed here.
+    farewells: JoinSet<()>,
 }
 
 #[derive(Debug)]
@@ -219,6 +222,7 @@ impl Meet {
     /// Ends all links with that code, gives the peers time to hear of it, and lets a child end.
     pub async fn finish(mut self, code: CloseCode) {
         self.greetings.abort_all();
+        self.farewells.abort_all();
         match self.way {
             Way::Listen(listening) => listening.finish(code).await,
             Way::Dial(dialling) => dialling.finish(code).await,
@@ -376,7 +380,8 @@ impl Meet {
             Way::Listen(listening) => listening.addresses(),
             Way::Dial(_) => vec![],
         };
-        greet::hello(&self.desk, &new.link, addresses, extras)
+        let Desk { identity, record, secret, .. } = &self.desk;
+        greet::hello(identity, record, secret.as_ref(), &new.link, addresses, extras)
     }
 }
 

@@ -36,26 +36,28 @@ pub(super) fn supplied_secret(common: &CommonOptions) -> Option<Secret> {
     }
 }
 
-/// Finds or invents the record.
+/// Finds or invents the record. Also returns the records that were closed for it, as they were before.
 pub(super) fn choose(
     common: &CommonOptions,
     wish: &Wish,
     home: &Home<RealDisk>,
     events: &Events,
-) -> Result<Chosen, Error> {
+) -> Result<(Chosen, Vec<TransferRecord>), Error> {
     let listing = home.list()?;
     for _ in &listing.damaged {
         let instead = "that transfer cannot be continued; it takes a new ticket";
         events.emit(Event::Notice(Notice::StateRebuilt { what: "the record of a transfer", instead }));
     }
-    let chooser = Chooser { wish, home, records: listing.records, continuation: common.continuation };
-    match &common.meeting {
+    let continuation = common.continuation;
+    let mut chooser = Chooser { wish, home, records: listing.records, continuation, abandoned: vec![] };
+    let chosen = match &common.meeting {
         Meeting::Resume(id) => chooser.resume(*id),
         Meeting::Dial(ticket) => chooser.dial(ticket),
         Meeting::Listen { address, write_ticket } => chooser.listen(*address, write_ticket.as_deref()),
         Meeting::Parent { child, other } => chooser.parent(child, other),
         Meeting::Child { owner, secret } => chooser.child(*owner, secret),
-    }
+    };
+    Ok((chosen?, chooser.abandoned))
 }
 
 struct Chooser<'a> {
@@ -63,10 +65,11 @@ struct Chooser<'a> {
     home: &'a Home<RealDisk>,
     records: Vec<TransferRecord>,
     continuation: Continue,
+    abandoned: Vec<TransferRecord>,
 }
 
 impl Chooser<'_> {
-    fn resume(self, id: TransferId) -> Result<Chosen, Error> {
+    fn resume(&self, id: TransferId) -> Result<Chosen, Error> {
         let role = self.wish.role;
         match self.home.load(id, role)? {
             None => Err(Error::Usage(format!("there is no transfer {id} in which this side is the {role}"))),
@@ -75,7 +78,7 @@ impl Chooser<'_> {
         }
     }
 
-    fn dial(self, ticket: &Ticket) -> Result<Chosen, Error> {
+    fn dial(&mut self, ticket: &Ticket) -> Result<Chosen, Error> {
         let role = self.wish.role;
         if ticket.role == role {
             return Err(Error::Usage(format!(
@@ -105,7 +108,7 @@ impl Chooser<'_> {
         Ok(Chosen::New(Box::new(record)))
     }
 
-    fn listen(self, address: Option<SocketAddr>, write_ticket: Option<&Path>) -> Result<Chosen, Error> {
+    fn listen(&mut self, address: Option<SocketAddr>, write_ticket: Option<&Path>) -> Result<Chosen, Error> {
         let apply = |record: &mut TransferRecord| {
             if let Some(address) = address {
                 // Another port that is asked for replaces the saved one.
@@ -130,7 +133,7 @@ impl Chooser<'_> {
         Ok(Chosen::New(Box::new(record)))
     }
 
-    fn parent(self, child: &ChildCommand, other: &Path) -> Result<Chosen, Error> {
+    fn parent(&mut self, child: &ChildCommand, other: &Path) -> Result<Chosen, Error> {
         if let Some(mut record) = self.continued(Some(other))? {
             record.child = Some(child.clone());
             return Ok(Chosen::Continued(Box::new(record)));
@@ -143,7 +146,7 @@ impl Chooser<'_> {
     }
 
     /// A child goes on with what its parent says, also after it closed it: then it answers from its receipt.
-    fn child(self, owner: PeerKey, secret: &Secret) -> Result<Chosen, Error> {
+    fn child(&mut self, owner: PeerKey, secret: &Secret) -> Result<Chosen, Error> {
         let (id, role) = (secret.transfer_id(), self.wish.role);
         if let Some(record) = self.records.iter().find(|record| record.id == id && record.role == role) {
             let mut record = record.clone();
@@ -152,9 +155,9 @@ impl Chooser<'_> {
             return Ok(Chosen::Continued(Box::new(record)));
         }
         // A parent that lost its record comes with a new transfer; the old one is nobody's any more.
-        let orphans = |record: &&TransferRecord| record.side == Side::Child && record.peer == Some(owner);
-        for orphan in self.records.iter().filter(|record| self.shares_dir(record, id)).filter(orphans) {
-            self.abandon(orphan)?;
+        let is_orphan = |record: &TransferRecord| record.side == Side::Child && record.peer == Some(owner);
+        for orphan in self.sharing_dir(id).into_iter().filter(is_orphan) {
+            self.abandon(&orphan)?;
         }
         self.clear_dir(id)?;
         let mut record = self.new_record(Side::Child, secret.clone());
@@ -166,12 +169,13 @@ impl Chooser<'_> {
 
 impl Chooser<'_> {
     /// The open transfer of the wish's description, unless `--new` closes it.
-    fn continued(&self, other: Option<&Path>) -> Result<Option<TransferRecord>, Error> {
+    fn continued(&mut self, other: Option<&Path>) -> Result<Option<TransferRecord>, Error> {
         let now_seconds = now_seconds();
         let description = Description { role: self.wish.role, paths: &self.wish.paths, other, now_seconds };
         let matching = description.matching(&self.records);
         if self.continuation == Continue::New {
-            matching.into_iter().try_for_each(|record| self.abandon(record))?;
+            let old: Vec<TransferRecord> = matching.into_iter().cloned().collect();
+            old.iter().try_for_each(|record| self.abandon(record))?;
             return Ok(None);
         }
         match matching.as_slice() {
@@ -189,8 +193,8 @@ impl Chooser<'_> {
     }
 
     /// One open transfer for each target directory: another that has been taken stands in the way.
-    fn clear_dir(&self, id: TransferId) -> Result<(), Error> {
-        for record in self.records.iter().filter(|record| self.shares_dir(record, id)) {
+    fn clear_dir(&mut self, id: TransferId) -> Result<(), Error> {
+        for record in self.sharing_dir(id) {
             // Those of the same description are closed already; their copies here do not know it.
             let is_open = self.home.load(record.id, record.role)?.is_some_and(|record| record.is_open());
             if !is_open {
@@ -204,9 +208,13 @@ impl Chooser<'_> {
                     record.id
                 )));
             }
-            self.abandon(record)?;
+            self.abandon(&record)?;
         }
         Ok(())
+    }
+
+    fn sharing_dir(&self, id: TransferId) -> Vec<TransferRecord> {
+        self.records.iter().filter(|record| self.shares_dir(record, id)).cloned().collect()
     }
 
     fn shares_dir(&self, record: &TransferRecord, id: TransferId) -> bool {
@@ -219,10 +227,12 @@ impl Chooser<'_> {
     }
 
     /// Closes a transfer that nobody works on.
-    fn abandon(&self, record: &TransferRecord) -> Result<(), Error> {
+    fn abandon(&mut self, record: &TransferRecord) -> Result<(), Error> {
         let _held = self.home.lock(record.id, record.role)?;
         let closed = Closed { seconds: now_seconds(), end: End::Abandoned };
-        self.home.close(&mut record.clone(), closed)
+        self.home.close(&mut record.clone(), closed)?;
+        self.abandoned.push(record.clone());
+        Ok(())
     }
 
     /// The port of a listener that `--new` closes: its peer still calls there, and hears what has become of it.

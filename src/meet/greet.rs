@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::{Desk, HelloExtras, Met, fate};
-use crate::identity::Meeting;
+use super::{HelloExtras, Met, fate};
+use crate::identity::{Meeting, Secret};
 use crate::limits::{HANDSHAKE_MS_MAX, HELLO_BYTES_MAX};
-use crate::net::{Link, LinkError, NewLink};
+use crate::net::{ControlSender, Identity, Link, LinkError, NewLink};
 use crate::session::admission::{self, Refusal};
+use crate::state::transfer::TransferRecord;
 use crate::wire::{Hello, MINOR, Message, Stop};
 
 const DEADLINE: Duration = Duration::from_millis(HANDSHAKE_MS_MAX);
@@ -41,17 +42,24 @@ impl From<LinkError> for GreetFailure {
 }
 
 /// This side's hello. A dialler that has the secret proves it, for this link only.
-pub(super) fn hello(desk: &Desk, link: &Link, addresses: Vec<SocketAddr>, extras: HelloExtras) -> Hello {
-    let dialler_role = desk.record.role;
-    let proof = desk.record.side.dials().then_some(desk.secret.as_ref()).flatten().map(|secret| {
-        let (listener, dialler) = (link.peer_key(), desk.identity.public_key());
-        secret.proof(&Meeting { exporter: link.exporter(), listener, dialler, dialler_role }).to_bytes()
+pub(super) fn hello(
+    identity: &Identity,
+    record: &TransferRecord,
+    secret: Option<&Secret>,
+    link: &Link,
+    addresses: Vec<SocketAddr>,
+    extras: HelloExtras,
+) -> Hello {
+    let proof = secret.filter(|_| record.side.dials()).map(|secret| {
+        let (listener, dialler) = (link.peer_key(), identity.public_key());
+        let meeting = Meeting { exporter: link.exporter(), listener, dialler, dialler_role: record.role };
+        secret.proof(&meeting).to_bytes()
     });
     Hello {
         minor: MINOR,
         features: 0,
-        role: desk.record.role,
-        transfer: desk.record.id,
+        role: record.role,
+        transfer: record.id,
         proof,
         chunk_bytes: extras.chunk_bytes,
         addresses,
@@ -114,11 +122,11 @@ pub(super) async fn call(mut new: NewLink, ours: Hello) -> Result<Met, GreetFail
     Ok(Met { link, sender, receiver, hello: theirs })
 }
 
-/// Tells the peer in place of a hello, or after one, that this side stops.
-pub(super) async fn stop(mut new: NewLink, stop: Stop) -> Result<(), GreetFailure> {
+/// Tells the peer, in place of a hello or after one, that this side stops.
+pub(super) async fn say_stop(sender: &mut ControlSender, stop: Stop) -> Result<(), GreetFailure> {
     let farewell = async {
-        new.sender.send(&Message::Stop(stop).encode()).await?;
-        new.sender.finish().await
+        sender.send(&Message::Stop(stop).encode()).await?;
+        sender.finish().await
     };
     Ok(timeout(DEADLINE, farewell).await.map_err(|_| LinkError::Silent)??)
 }

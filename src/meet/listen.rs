@@ -151,15 +151,14 @@ impl Meet {
         self.desk.home.save(&self.desk.record).inspect_err(|_| new.link.close(CloseCode::Interrupted))
     }
 
-    fn refuse(&mut self, new: NewLink, theirs: &Hello, refusal: Refusal) -> Result<(), Error> {
+    fn refuse(&mut self, mut new: NewLink, theirs: &Hello, refusal: Refusal) -> Result<(), Error> {
         let (key, address) = (new.link.peer_key(), new.link.remote_addr());
         if refusal == Refusal::UnknownTransfer && self.was_closed_for(&new, theirs)? {
             let stop = Stop { reason: StopReason::Closed, retry: Retry::Never };
-            let link = new.link.clone();
             self.greetings.spawn(async move {
                 // The peer that does not hear it finds no such transfer instead.
-                let told = greet::stop(new, stop).await;
-                link.close(CloseCode::UnknownTransfer);
+                let told = greet::say_stop(&mut new.sender, stop).await;
+                new.link.close(CloseCode::UnknownTransfer);
                 Step::Told(told)
             });
             return Ok(());

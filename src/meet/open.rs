@@ -2,6 +2,7 @@
 //! then its ticket.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,12 +15,12 @@ use super::child::{Pipes, Ready, task_line};
 use super::dial::Dialling;
 use super::listen::Listening;
 use super::parent::{Parenting, program_or_this};
-use super::{Desk, Meet, Opened, Way, Wish, choose, dial, now_seconds};
+use super::{Desk, Meet, Opened, Way, Wish, choose, dial, farewell, now_seconds};
 use crate::disk::RealDisk;
 use crate::error::Error;
 use crate::event::{Event, Events, Start};
 use crate::identity::TransferId;
-use crate::limits::{PORT_MAX, PORT_MIN, PORT_TRIES_MAX, PREDECESSOR_MS, RETRY_DELAY_MS_MIN};
+use crate::limits::{PORT_ATTEMPTS_MAX, PREDECESSOR_MS, RETRY_DELAY_MS_MIN};
 use crate::net::{Accept, BindError, Endpoint, Identity, random};
 use crate::options::{ChildCommand, CommonOptions};
 use crate::state::files::write_private;
@@ -27,6 +28,9 @@ use crate::state::home::Home;
 use crate::state::lock::Lock;
 use crate::state::transfer::{End, Side, TransferRecord};
 use crate::ticket::Ticket;
+
+/// Where a listener takes a port that nobody asked for: below what systems give to diallers, above what services have.
+pub(super) const RANDOM_PORTS: RangeInclusive<u16> = 20_000..=29_999;
 
 impl Meet {
     /// Finds or begins the transfer that is meant, locks it, binds its socket, saves its record and, at a listener,
@@ -54,7 +58,7 @@ impl Meet {
             // Old state that cannot be removed stands in nobody's way.
             warn!(%error, "old state was not pruned");
         }
-        let chosen = choose::choose(common, &wish, &home, &events)?;
+        let (chosen, abandoned) = choose::choose(common, &wish, &home, &events)?;
         let (record, start) = match chosen {
             choose::Chosen::Finished(record) => return Ok(Opened::Finished(record)),
             choose::Chosen::New(record) => (*record, Start::New),
@@ -62,7 +66,7 @@ impl Meet {
         };
         let lock = lock(&home, &record).await?;
         let secret = record.secret.clone().or_else(|| choose::supplied_secret(common));
-        let mut desk = Desk { home, identity, events, record, secret, _lock: lock };
+        let mut desk = Desk { home, identity: Arc::clone(&identity), events, record, secret, _lock: lock };
         if start == Start::Resumed && !still_as_chosen(&mut desk)? {
             return Ok(Opened::Finished(Box::new(desk.record)));
         }
@@ -82,6 +86,7 @@ impl Meet {
             doom: None,
             greetings: JoinSet::new(),
             greeting_count: 0,
+            farewells: farewell::begin(&identity, abandoned),
         })))
     }
 }
@@ -166,7 +171,7 @@ fn bind_listener(desk: &Desk) -> Result<Endpoint, Error> {
     if let Some(port) = fixed {
         return bind_port(asked, port, desk).map_err(|error| bind_error(error, asked, port));
     }
-    let mut tries = PORT_TRIES_MAX;
+    let mut tries = PORT_ATTEMPTS_MAX;
     loop {
         let port = random_port()?;
         tries -= 1;
@@ -206,9 +211,9 @@ fn bind_error(error: BindError, asked: Option<SocketAddr>, port: u16) -> Error {
 
 fn random_port() -> Result<u16, Error> {
     let bytes = random().map_err(no_randomness)?;
-    let ports = u32::from(PORT_MAX - PORT_MIN) + 1;
+    let ports = u32::from(RANDOM_PORTS.end() - RANDOM_PORTS.start()) + 1;
     let offset = u32::from_be_bytes(bytes) % ports;
-    Ok(PORT_MIN + u16::try_from(offset).expect("fewer ports than a u16 counts"))
+    Ok(RANDOM_PORTS.start() + u16::try_from(offset).expect("fewer ports than a u16 counts"))
 }
 
 pub(super) fn no_randomness(error: impl std::error::Error + Send + Sync + 'static) -> Error {

@@ -12,6 +12,4 @@ mod text;
 pub mod transfer;
 
 #[cfg(test)]
-mod test_disk;
-#[cfg(test)]
 mod tests;

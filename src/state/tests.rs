@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod crash_disk;
+
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::PermissionsExt;
@@ -12,7 +14,6 @@ use tempfile::TempDir;
 
 use super::files::{Damage, Kind, disclose, enclose, read_small, write_atomic, write_private};
 use super::home::Home;
-use super::test_disk::CrashDisk;
 use super::transfer::{Closed, Description, End, ReceiverSettings, Settings, Side, TransferRecord};
 use crate::attributes::Level;
 use crate::disk::{Disk, RealDisk};
@@ -20,6 +21,7 @@ use crate::error::Error;
 use crate::identity::{PeerKey, Role, Secret, TransferId};
 use crate::limits::{CLOSED_STATE_DAYS, RECORD_FILE_BYTES_MAX};
 use crate::options::{ChildCommand, Existing};
+use crash_disk::CrashDisk;
 
 fn secret() -> Secret {
     Secret::from_bytes([0x11; 16])

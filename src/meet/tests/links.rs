@@ -3,9 +3,10 @@
 use std::os::unix::fs::PermissionsExt;
 use std::time::Instant;
 
+use super::super::open::RANDOM_PORTS;
 use super::*;
 use crate::event::Start;
-use crate::limits::{PORT_MAX, PORT_MIN, TICKET_SECONDS};
+use crate::limits::TICKET_SECONDS;
 use crate::net::CloseCode;
 use crate::state::transfer::{End, Side};
 
@@ -20,7 +21,7 @@ async fn a_ticket_is_taken_in_both_directions_and_forgotten() {
         let saved = here.home().load(id, role).unwrap().expect("it was saved before the ticket was shown");
         assert_eq!(saved.secret.map(|secret| *secret.expose()), Some(*ticket.secret.expose()));
         let port = saved.port.expect("with its port");
-        assert!((PORT_MIN..=PORT_MAX).contains(&port));
+        assert!(RANDOM_PORTS.contains(&port));
         assert_eq!(saved.expiry_seconds, ticket.expiry_seconds);
         assert_eq!(saved.expiry_seconds, saved.created_seconds + TICKET_SECONDS);
 
@@ -135,4 +136,23 @@ async fn goodbye_reaches_the_peer() {
     assert_eq!(far.link.closed().await, LinkError::Refused(CloseCode::Finished));
     let closed = here.home().load(id, Role::Receiver).unwrap().unwrap().closed.unwrap();
     assert_eq!(closed.end, End::Finished);
+}
+
+#[tokio::test]
+async fn nothing_is_lost_when_next_is_cancelled_again_and_again() {
+    let (here, there) = (Installation::new(), Installation::new());
+    let mut listener = here.listen(Role::Receiver).await;
+    let mut dialler = there.dial(Role::Sender, &listener.ticket()).await;
+    let impatient = async |run: &mut Run| loop {
+        if let Ok(met) = timeout(Duration::from_micros(300), run.meet.next(extras)).await {
+            return met.unwrap();
+        }
+        tokio::task::yield_now().await;
+    };
+    for _ in 0..3 {
+        let both = async { tokio::join!(impatient(&mut listener), impatient(&mut dialler)) };
+        let (near, far) = timeout(PATIENCE, both).await.unwrap();
+        assert_eq!(near.link.exporter(), far.link.exporter());
+        near.link.close(CloseCode::Dropped);
+    }
 }

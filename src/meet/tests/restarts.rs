@@ -5,6 +5,7 @@ use crate::error::Exit;
 use crate::event::Start;
 use crate::net::CloseCode;
 use crate::state::transfer::End;
+use crate::wire::{Message, Retry, Stop, StopReason};
 
 #[tokio::test]
 async fn a_ticket_that_is_not_taken_is_shown_again_on_the_same_port() {
@@ -158,4 +159,25 @@ async fn a_damaged_record_is_named_and_costs_a_new_ticket() {
     let named = |event: &Event| matches!(event, Event::Notice(Notice::StateRebuilt { .. }));
     assert_eq!(events.iter().filter(|event| named(event)).count(), 1);
     assert_ne!(listener.meet.record().id, old);
+}
+
+#[tokio::test]
+async fn a_listener_hears_that_its_peer_began_a_new_transfer() {
+    let (here, there) = (Installation::new(), Installation::new());
+    let mut listener = here.listen(Role::Sender).await;
+    let mut dialler = there.dial(Role::Receiver, &listener.ticket()).await;
+    drop(meet(&mut listener, &mut dialler).await);
+    drop(dialler);
+    let common = CommonOptions { continuation: Continue::New, ..there.common(listen_on_loopback()) };
+    let mut anew = there.open_common(Role::Receiver, &common).await.unwrap();
+    let mut met = tokio::select! {
+        met = listener.next() => met.unwrap(),
+        other = anew.next() => panic!("{other:?}"),
+    };
+    let frame = tokio::select! {
+        frame = met.receiver.recv(100) => frame.unwrap(),
+        other = anew.next() => panic!("{other:?}"),
+    };
+    let stop = Stop { reason: StopReason::Closed, retry: Retry::Never };
+    assert_eq!(Message::decode(&frame), Ok(Message::Stop(stop)));
 }
