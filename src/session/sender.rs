@@ -315,7 +315,9 @@ impl Sender {
 /// Whether a run that stops for this reason may be continued.
 fn retry_of(reason: StopReason) -> Retry {
     match reason {
-        StopReason::Interrupted | StopReason::StateFailed | StopReason::DiskFull | StopReason::SyncFailed => Retry::Later,
+        StopReason::Interrupted | StopReason::StateFailed | StopReason::DiskFull | StopReason::SyncFailed => {
+            Retry::Later
+        }
         _ => Retry::Never,
     }
 }

@@ -299,9 +299,6 @@ mod tests {
         for path in ["a/a.txt", "b.txt", "c.txt"] {
             assert!(roots.open_file(&RelPath::parse(path.as_bytes()).unwrap()).is_ok(), "{path}");
         }
-        assert_eq!(
-            roots.open_file(&RelPath::parse(b"d.txt").unwrap()).err().unwrap().kind(),
-            io::ErrorKind::NotFound
-        );
+        assert_eq!(roots.open_file(&RelPath::parse(b"d.txt").unwrap()).err().unwrap().kind(), io::ErrorKind::NotFound);
     }
 }

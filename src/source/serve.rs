@@ -87,7 +87,8 @@ impl<D: Disk> Server<D> {
     fn read(&mut self, entry: EntryIndex, described: SourceFile<D>, chunk: ChunkIndex) -> io::Result<Served> {
         let expected = described.table.get(chunk.get())?;
         let opened = self.open(entry, described);
-        let read = opened.and_then(|source| read_content(&source.file, &source.described, chunk).map(|content| (content, source)));
+        let read = opened
+            .and_then(|source| read_content(&source.file, &source.described, chunk).map(|content| (content, source)));
         let (content, source) = match read {
             Ok(read) => read,
             Err(error) => return Ok(gone(entry, reason_of(&error), None)),

@@ -180,8 +180,8 @@ fn damaged() -> io::Error {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::disk::RealDisk;
     use crate::digest::{ChunkDigest, Folder};
+    use crate::disk::RealDisk;
     use crate::identity::TransferId;
     use crate::manifest::Header;
     use crate::outcome::Counts;

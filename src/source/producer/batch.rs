@@ -1,7 +1,7 @@
 //! Records and stamps that one step of the producer writes together.
 
-use crate::digest::PathHash;
 use crate::attributes::Stamps;
+use crate::digest::PathHash;
 use crate::geometry::EntryIndex;
 use crate::limits::STEP_ENTRIES_MAX;
 use crate::manifest::Record;
