@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
 use super::workers::{Lanes, Outgoing, Report};
@@ -15,7 +15,7 @@ use crate::meet::Met;
 use crate::net::{CloseCode, ControlReceiver, ControlSender, Link, LinkError};
 use crate::state::log::Cursor;
 use crate::task::sender::Input;
-use crate::wire::{Hello, Message};
+use crate::wire::Message;
 
 /// Frames that wait to be written: one page and a few short messages at a time.
 const CONTROL_FRAMES_MAX: usize = 16;
@@ -32,7 +32,6 @@ enum Frame {
 #[derive(Debug)]
 pub(super) struct Line {
     pub(super) link: Link,
-    pub(super) hello: Hello,
     /// Frames of the peer.
     pub(super) receiver: ControlReceiver,
     /// Writers; the first that ends ends the line.
@@ -40,6 +39,8 @@ pub(super) struct Line {
     /// How far the log was sent.
     pub(super) cursor: Cursor,
     pub(super) lanes: Lanes,
+    /// The writers of data streams.
+    data: Vec<AbortHandle>,
     control: mpsc::Sender<Frame>,
 }
 
@@ -52,16 +53,17 @@ impl Line {
         wire_bytes: &Arc<AtomicU64>,
         report: &mpsc::Sender<Report>,
     ) -> Line {
-        let Met { link, sender, receiver, hello } = met;
+        let Met { link, sender, receiver, hello: _ } = met;
         let (control, frames) = mpsc::channel(CONTROL_FRAMES_MAX);
-        let mut writers = JoinSet::new();
+        let (mut writers, mut data) = (JoinSet::new(), vec![]);
         writers.spawn(write_control(sender, frames, number, report.clone()));
         let lanes = std::array::from_fn(|_| {
             let (lane, chunks) = mpsc::channel(IN_FLIGHT_CHUNKS_MAX as usize);
-            writers.spawn(write_data(link.clone(), chunks, Arc::clone(wire_bytes)));
+            data.push(writers.spawn(write_data(link.clone(), chunks, Arc::clone(wire_bytes))));
             lane
         });
-        Line { link, hello, receiver, writers, cursor, lanes: Lanes { line: number, lanes }, control }
+        let lanes = Lanes { line: number, lanes };
+        Line { link, receiver, writers, data, cursor, lanes, control }
     }
 
     /// Queues a message. A queue that is full or closed belongs to a link that is as good as gone, which shows
@@ -77,10 +79,9 @@ impl Line {
 
     /// Lets what was queued on the control stream arrive, as far as that can be waited for, and closes the link.
     pub(super) async fn close(mut self, code: CloseCode) {
-        drop((self.control, self.lanes));
-        let farewell = async {
-            while self.writers.join_next().await.is_some() {}
-        };
+        self.data.iter().for_each(AbortHandle::abort);
+        drop(self.control);
+        let farewell = async { while self.writers.join_next().await.is_some() {} };
         // A peer that no longer answers does not keep us; what matters to it will be said on the next link.
         let _ = timeout(Duration::from_millis(FAREWELL_MS), farewell).await;
         self.link.close(code);

@@ -30,6 +30,11 @@ impl Arrived {
         self.exceptions.extend(exceptions.iter().map(|exception| (path_hash(&exception.path), exception.outcome)));
     }
 
+    /// The core, if it can be read. Nobody has compared it.
+    pub(super) fn core(&self) -> Option<Core> {
+        Core::decode(&self.core).ok()
+    }
+
     pub(super) fn complete(&mut self, core: Vec<u8>, signature: Vec<u8>) {
         (self.core, self.signature) = (core, signature);
     }

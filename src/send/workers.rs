@@ -85,11 +85,8 @@ impl Workers {
         let ahead = producer.ahead();
         let permits = Arc::new(Semaphore::new(SERVE_AHEAD_CHUNKS_MAX * CHUNK_BYTES as usize));
         let (report, reports) = tokio_mpsc::channel(REPORTS_MAX);
-        let first = Produced {
-            position: producer.log().position(),
-            production: Production::Busy,
-            figures: producer.figures(),
-        };
+        let first =
+            Produced { position: producer.log().position(), production: Production::Busy, figures: producer.figures() };
         let (told, produced) = watch::channel(first);
         let (renew, renewals) = mpsc::sync_channel(IN_FLIGHT_CHUNKS_MAX as usize);
         let (serve, jobs) = mpsc::sync_channel(IN_FLIGHT_CHUNKS_MAX as usize);
@@ -225,9 +222,8 @@ impl Serving {
         for run in &job.want.runs {
             for chunk in run.first..run.first.saturating_add(run.count) {
                 let served = self.server.serve(Place { entry: run.entry.0, chunk });
-                let Served { answer, event, renew } = served.map_err(|source| {
-                    Report::Failed(Error::State { path: "manifest".into(), source })
-                })?;
+                let Served { answer, event, renew } =
+                    served.map_err(|source| Report::Failed(Error::State { path: "manifest".into(), source }))?;
                 event.into_iter().for_each(|event| self.events.emit(event));
                 if let Some((entry, reason)) = renew {
                     tell(&self.report, Report::Input(Input::Unservable(entry, reason)));

@@ -43,3 +43,6 @@ pub(crate) fn read_chunk<F: DiskFile>(file: &F, offset: u64, len: usize) -> io::
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -273,7 +273,11 @@ impl<D: Disk> Producer<D> {
                 self.current = Some(Hashing::new(entry, path, file, stat, open.geometry).resumed(open.folder));
                 Ok(())
             }
-            None => self.withdraw(entry, Reason::Superseded),
+            None => {
+                self.withdraw(entry, Reason::Superseded)?;
+                // The walk asks the log what is withdrawn.
+                self.flush()
+            }
         }
     }
 
