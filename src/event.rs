@@ -5,7 +5,6 @@ use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::Duration;
 
 use crate::attributes::Level;
-use crate::error::Exit;
 use crate::identity::{PeerKey, Role, TransferId};
 use crate::outcome::{Counts, Reason};
 use crate::path::RelPath;
@@ -224,15 +223,6 @@ pub struct Summary {
     pub receipt: std::path::PathBuf,
     /// When the receipt was made, in seconds since 1970; differs from now when an old receipt answered.
     pub finished: i64,
-}
-
-/// How a run ended that reached its end.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finished {
-    /// The exit code: everything is there, or some entries were left out.
-    pub exit: Exit,
-    /// What the face was told last.
-    pub summary: Box<Summary>,
 }
 
 /// Where events go. Progress is dropped when the face is slow; everything else waits for it.

@@ -21,7 +21,7 @@ use tokio::time::sleep_until;
 
 use crate::disk::RealDisk;
 use crate::error::Error;
-use crate::event::{Event, Events, Finished, Notice};
+use crate::event::{Event, Events, Notice};
 use crate::identity::Role;
 use crate::limits::{FRAME_BYTES_MAX, LINGER_MS, PROGRESS_MS};
 use crate::manifest::Position;
@@ -29,6 +29,7 @@ use crate::meet::{HelloExtras, Meet, Met};
 use crate::net::{CloseCode, ControlReceiver, ControlSender, Link, LinkError};
 use crate::options::{Answer, RecvOptions};
 use crate::session::receiver::{Ending, Receiver, Settings};
+use crate::state::closing::Concluded;
 use crate::state::transfer;
 use crate::task::receiver::{End, Input, Task};
 use crate::wire::{Message, StopReason};
@@ -43,9 +44,13 @@ use setup::{Setup, Start};
 const PAGES_WAITING_MAX: usize = 64;
 
 /// Receives one transfer. `shutdown` ends with the number of a signal.
-pub async fn run(options: RecvOptions, events: Events, shutdown: impl Future<Output = i32>) -> Result<Finished, Error> {
+pub async fn run(
+    options: RecvOptions,
+    events: Events,
+    shutdown: impl Future<Output = i32>,
+) -> Result<Concluded, Error> {
     let setup = match setup::open(options, events).await? {
-        Start::Finished(finished) => return Ok(*finished),
+        Start::Finished(concluded) => return Ok(*concluded),
         Start::Work(setup) => *setup,
     };
     let mut shutdown = pin!(shutdown);
@@ -392,14 +397,18 @@ impl Driver {
     }
 
     /// What the end of the brain means for the run.
-    fn ended(&mut self, end: End) -> Result<Finished, Error> {
+    fn ended(&mut self, end: End) -> Result<Concluded, Error> {
         match end {
             End::Acknowledged | End::Unconfirmed => {
                 self.is_unconfirmed = end == End::Unconfirmed;
                 if self.is_unconfirmed {
                     self.setup.events.emit(Event::Notice(Notice::SenderMayNotKnow));
                 }
-                self.setup.summary(&self.watch, self.brain.tally())
+                let (exit, summary) = self.setup.summary(&self.watch, self.brain.tally())?;
+                let meet = self.meet.as_ref().expect("only finishing takes it");
+                let (home, record) = (meet.home().clone(), meet.record().clone());
+                let end = if self.is_unconfirmed { transfer::End::Unconfirmed } else { transfer::End::Finished };
+                Ok(Concluded::new(exit, summary, home, record, end))
             }
             End::PeerStopped(reason) => {
                 Err(Error::StoppedByPeer { peer: Role::Sender, reason, exit: news::exit_of_stop(reason) })
@@ -409,14 +418,12 @@ impl Driver {
         }
     }
 
-    /// Prints the summary, closes the record, says goodbye.
-    async fn finish(mut self, outcome: Result<Finished, Error>) -> Result<Finished, Error> {
-        let mut meet = self.meet.take().expect("only finishing takes it");
+    /// Tells the summary, says goodbye. The record is closed by whoever shows the summary.
+    async fn finish(mut self, outcome: Result<Concluded, Error>) -> Result<Concluded, Error> {
+        let meet = self.meet.take().expect("only finishing takes it");
         let code = match &outcome {
-            Ok(finished) => {
-                self.setup.events.emit(Event::Summary(finished.summary.clone()));
-                let end = if self.is_unconfirmed { transfer::End::Unconfirmed } else { transfer::End::Finished };
-                meet.close(end)?;
+            Ok(concluded) => {
+                self.setup.events.emit(Event::Summary(concluded.summary.clone()));
                 CloseCode::Finished
             }
             Err(error) => {

@@ -19,7 +19,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use crate::disk::RealDisk;
 use crate::error::Error;
-use crate::event::{Event, Events, Finished, Snapshot};
+use crate::event::{Event, Events, Snapshot};
 use crate::identity::Role;
 use crate::limits::{CHUNK_BYTES, FRAME_BYTES_MAX, PROGRESS_MS};
 use crate::meet::{HelloExtras, Meet, Met, Opened, Wish};
@@ -29,6 +29,7 @@ use crate::path::RelPath;
 use crate::session::sender::{Outgoing, Sender};
 use crate::source::log::SharedLog;
 use crate::source::roots;
+use crate::state::closing::Concluded;
 use crate::state::home::Home;
 use crate::state::transfer::Settings;
 use crate::task::sender::{End, Input, PeerReceipt, ReceiptVerdict, Task};
@@ -40,7 +41,11 @@ use workers::{Job, Report, Workers};
 
 /// Sends what the options name until the receiver's receipt is held, or fails with the reason. `shutdown` gives the
 /// number of a signal that asks to stop. Needs a tokio runtime of the current-thread kind, with time and net.
-pub async fn run(options: SendOptions, events: Events, shutdown: impl Future<Output = i32>) -> Result<Finished, Error> {
+pub async fn run(
+    options: SendOptions,
+    events: Events,
+    shutdown: impl Future<Output = i32>,
+) -> Result<Concluded, Error> {
     let started = Instant::now();
     let is_resumed = matches!(options.common.meeting, Meeting::Resume(_));
     let paths = match is_resumed {
@@ -126,7 +131,7 @@ enum Heard {
 }
 
 impl Driver {
-    async fn run(mut self, shutdown: impl Future<Output = i32>) -> Result<Finished, Error> {
+    async fn run(mut self, shutdown: impl Future<Output = i32>) -> Result<Concluded, Error> {
         let mut shutdown = std::pin::pin!(shutdown);
         let mut is_asked_to_stop = false;
         loop {

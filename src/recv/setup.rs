@@ -13,13 +13,14 @@ use super::news::{Watch, missing_bytes};
 use super::receipt::{self, Held, Issuer, Parties};
 use crate::disk::{Disk, RealDir, RealDisk};
 use crate::error::{Error, Exit};
-use crate::event::{Event, Events, Finished, Notice, Summary};
+use crate::event::{Event, Events, Notice, Summary};
 use crate::identity::{PeerKey, Role, TransferId};
 use crate::limits::{CHUNK_BYTES, QUESTION_MS};
 use crate::manifest::Header;
 use crate::meet::{Meet, Met, Opened, Wish};
 use crate::options::{Answer, Consent, Meeting, Question, RecvOptions};
 use crate::path::STATE_DIR_NAME;
+use crate::state::closing::Concluded;
 use crate::state::home::Home;
 use crate::state::lock::Lock;
 use crate::state::transfer::{ReceiverSettings, Settings, Side, TransferRecord};
@@ -30,7 +31,7 @@ use crate::wire::{Message, StopReason};
 /// How the run begins.
 pub(super) enum Start {
     /// The transfer is finished: its receipt answers.
-    Finished(Box<Finished>),
+    Finished(Box<Concluded>),
     /// There is work.
     Work(Box<Setup>),
 }
@@ -272,7 +273,7 @@ impl Setup {
     }
 
     /// Sums up a run that has a receipt, and stores the further copy that was asked for.
-    pub(super) fn summary(&self, watch: &Watch, tally: Tally) -> Result<Finished, Error> {
+    pub(super) fn summary(&self, watch: &Watch, tally: Tally) -> Result<(Exit, Box<Summary>), Error> {
         let held = receipt::load(&self.home, self.transfer, |_| ())?;
         let held = held.ok_or_else(|| self.state_error(io::ErrorKind::NotFound.into()))?;
         let receipt = self.home.receipt_path(self.transfer, Role::Receiver);
@@ -324,19 +325,19 @@ fn summary_of(held: &Held, peer: PeerKey, peer_host: String, receipt: PathBuf) -
     }
 }
 
-fn finished(summary: Summary) -> Finished {
+fn finished(summary: Summary) -> (Exit, Box<Summary>) {
     let exit = if summary.left_out > 0 { Exit::LeftOut } else { Exit::Done };
-    Finished { exit, summary: Box::new(summary) }
+    (exit, Box::new(summary))
 }
 
 /// A transfer that is finished here answers from its receipt.
-fn answer(home: &Home<RealDisk>, record: &TransferRecord, events: &Events) -> Result<Finished, Error> {
+fn answer(home: &Home<RealDisk>, record: &TransferRecord, events: &Events) -> Result<Concluded, Error> {
     let held = receipt::load(home, record.id, |_| ())?;
     let path = home.receipt_path(record.id, Role::Receiver);
     let missing = || Error::State { path: path.clone(), source: io::ErrorKind::NotFound.into() };
     let held = held.ok_or_else(missing)?;
     let summary = summary_of(&held, held.core.sender, held.core.sender_host.clone(), path.clone());
-    let finished = finished(summary);
-    events.emit(Event::Summary(finished.summary.clone()));
-    Ok(finished)
+    let (exit, summary) = finished(summary);
+    events.emit(Event::Summary(summary.clone()));
+    Ok(Concluded::before(exit, summary))
 }

@@ -7,12 +7,13 @@ use super::work::open_producer;
 use super::{Driver, Ended};
 use crate::disk::RealDisk;
 use crate::error::{Error, Exit};
-use crate::event::{Event, Events, Finished, Summary};
+use crate::event::{Event, Events, Summary};
 use crate::identity::Role;
 use crate::net::CloseCode;
 use crate::receipt::{Core, head_from_json};
 use crate::source::producer::{Purpose, Work};
 use crate::source::roots::open_roots;
+use crate::state::closing::Concluded;
 use crate::state::home::Home;
 use crate::state::transfer::{End as Closing, TransferRecord};
 use crate::task::sender::End;
@@ -20,7 +21,7 @@ use crate::wire::{Retry, Stop, StopReason};
 
 impl Driver {
     /// Says goodbye, closes what is to be closed, and gives the result.
-    pub(super) async fn conclude(mut self, ended: Ended) -> Result<Finished, Error> {
+    pub(super) async fn conclude(mut self, ended: Ended) -> Result<Concluded, Error> {
         let code = match &ended {
             Ended::Misbehaved(_) => CloseCode::Misbehaved,
             Ended::By(End::Acknowledged) => CloseCode::Finished,
@@ -41,7 +42,7 @@ impl Driver {
         result
     }
 
-    fn result(&mut self, ended: Ended) -> Result<Finished, Error> {
+    fn result(&mut self, ended: Ended) -> Result<Concluded, Error> {
         let peer = Role::Receiver;
         match ended {
             Ended::Misbehaved(what) => Err(Error::Misbehaved { peer, what: what.to_owned() }),
@@ -62,15 +63,15 @@ impl Driver {
         }
     }
 
-    fn finish(&mut self) -> Result<Finished, Error> {
+    fn finish(&mut self) -> Result<Concluded, Error> {
         let agreed = self.agreed.take().expect("what was acknowledged has been compared");
         let receipt = self.meet.home().receipt_path(agreed.core.transfer, Role::Sender);
         let mut summary = summary_of(&agreed.core, receipt, self.started);
         summary.wire_bytes = self.wire_bytes.load(Ordering::Relaxed);
         summary.attributes_not_applied = agreed.tally.attributes_not_applied;
-        let finished = finished(summary, &self.events);
-        self.meet.close(Closing::Finished)?;
-        Ok(finished)
+        let (exit, summary) = told(summary, &self.events);
+        let (home, record) = (self.meet.home().clone(), self.meet.record().clone());
+        Ok(Concluded::new(exit, summary, home, record, Closing::Finished))
     }
 }
 
@@ -94,11 +95,12 @@ pub(super) fn interrupted(number: i32) -> Error {
     Error::Interrupted { name, number: u8::try_from(number).unwrap_or(u8::MAX) }
 }
 
-fn finished(summary: Summary, events: &Events) -> Finished {
+/// Tells the summary.
+fn told(summary: Summary, events: &Events) -> (Exit, Box<Summary>) {
     let exit = if summary.left_out > 0 { Exit::LeftOut } else { Exit::Done };
     let summary = Box::new(summary);
     events.emit(Event::Summary(summary.clone()));
-    Finished { exit, summary }
+    (exit, summary)
 }
 
 fn summary_of(core: &Core, receipt: std::path::PathBuf, started: Instant) -> Summary {
@@ -130,7 +132,7 @@ pub(super) fn answer_from_receipt(
     record: &TransferRecord,
     events: &Events,
     started: Instant,
-) -> Result<Finished, Error> {
+) -> Result<Concluded, Error> {
     let path = home.receipt_path(record.id, Role::Sender);
     let damaged = || Error::Local {
         what: "receipt",
@@ -149,7 +151,8 @@ pub(super) fn answer_from_receipt(
     if producer.differs() {
         return Err(Error::Finished { id: record.id, date: date_of(core.finished.seconds) });
     }
-    Ok(finished(summary_of(&core, path, started), events))
+    let (exit, summary) = told(summary_of(&core, path, started), events);
+    Ok(Concluded::before(exit, summary))
 }
 
 /// A date as people write it, in UTC.

@@ -1,6 +1,8 @@
 //! A transfer whose receipt is held and whose summary is still to be shown: it is open until that was done, so that a
 //! crash in between shows it again.
 
+use std::time::SystemTime;
+
 use crate::disk::RealDisk;
 use crate::error::{Error, Exit};
 use crate::event::Summary;
@@ -30,9 +32,11 @@ impl Concluded {
     }
 
     /// Closes the transfer, durably.
-    pub fn close(self, now_seconds: u64) -> Result<Exit, Error> {
+    pub fn close(self) -> Result<Exit, Error> {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let seconds = now.map_or(0, |since| since.as_secs());
         if let Some((home, mut record, end)) = self.record {
-            home.close(&mut record, Closed { seconds: now_seconds, end })?;
+            home.close(&mut record, Closed { seconds, end })?;
         }
         Ok(self.exit)
     }
