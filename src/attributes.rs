@@ -66,4 +66,3 @@ pub struct Stamps {
     /// Device number.
     pub device: u64,
 }
-

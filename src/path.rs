@@ -195,7 +195,9 @@ mod tests {
 
     #[test]
     fn any_other_unix_name_is_legal() {
-        for bytes in [&b"a"[..], b"...", b"a b", b"\xff\xfe", b"new\nline", b"a\\b", b"-rf", b"CON", b".landfall2", &[b'x'; 255]] {
+        for bytes in
+            [&b"a"[..], b"...", b"a b", b"\xff\xfe", b"new\nline", b"a\\b", b"-rf", b"CON", b".landfall2", &[b'x'; 255]]
+        {
             assert_eq!(RelPath::parse(bytes).unwrap().as_bytes(), bytes);
         }
         let path = RelPath::parse(b"a/b/c").unwrap();
