@@ -11,7 +11,7 @@ use tracing::debug;
 
 use super::greet::{self, GreetFailure};
 use super::parent::{self, Parenting};
-use super::{Desk, Effort, HelloExtras, Meet, Met, Step, Way, fate, joined};
+use super::{Desk, Effort, HelloExtras, Meet, Met, Step, Way, fate, joined, now_seconds};
 use crate::error::Error;
 use crate::identity::PeerKey;
 use crate::limits::{HANDSHAKE_MS_MAX, RETRY_DELAY_MS_MAX, RETRY_DELAY_MS_MIN, TICKET_ADDRESSES_MAX};
@@ -43,13 +43,13 @@ pub(super) enum Input {
 /// Why a round gave no link.
 #[derive(Debug)]
 pub(super) struct RoundFailure {
-    error: LinkError,
-    extent: Extent,
+    pub(super) error: LinkError,
+    pub(super) extent: Extent,
 }
 
 /// How many of a peer's addresses failed with the same reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Extent {
+pub(super) enum Extent {
     All,
     Some,
 }
@@ -176,7 +176,7 @@ impl Meet {
         self.greetings.spawn(async move { Step::Greeted(number, Box::new(greet::call(new, ours).await)) });
     }
 
-    fn round_failed(&mut self, failure: &RoundFailure) -> Result<(), Error> {
+    pub(super) fn round_failed(&mut self, failure: &RoundFailure) -> Result<(), Error> {
         self.last_cause = failure.error.to_string();
         debug!(cause = self.last_cause, "not reached");
         let peer = self.desk.record.role.other();
@@ -187,6 +187,8 @@ impl Meet {
                 Err(Error::WrongKey { address })
             }
             (LinkError::OtherVersion, Extent::Some) => Ok(()),
+            // A listener that can be reached says so itself, by its own clock; one that gave up cannot.
+            (error, _) if error.is_retryable() && self.desk.is_ticket_spent() => Err(Error::Expired),
             (error, _) => fate::of_new_link(peer, error).map_or(Ok(()), Err),
         }
     }
@@ -207,6 +209,14 @@ impl Meet {
             GreetFailure::Stopped(stop) => Err(fate::stopped(peer, stop)),
             GreetFailure::Unfit(refusal) => Err(fate::unfit(peer, refusal)),
         }
+    }
+}
+
+impl Desk {
+    /// Whether this dialler was never admitted, and by its own clock can no longer be.
+    fn is_ticket_spent(&self) -> bool {
+        let record = &self.record;
+        record.side == Side::Dialler && record.secret.is_some() && now_seconds() >= record.expiry_seconds
     }
 }
 

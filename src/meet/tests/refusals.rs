@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::super::dial::{Extent, RoundFailure};
 use super::*;
 use crate::error::Exit;
 use crate::identity::Secret;
@@ -241,4 +242,19 @@ async fn a_new_transfer_closes_the_old_one_and_its_peer_hears_of_it() {
     let text = "the receiver stopped: its user closed this transfer and started a new one".to_owned();
     assert_eq!(told(&error), (text, Exit::Refused));
     assert!(matches!(error, Error::StoppedByPeer { reason: StopReason::Closed, .. }));
+}
+
+#[tokio::test]
+async fn a_spent_ticket_whose_listener_is_gone_is_not_dialled_for_ever() {
+    let (here, there) = (Installation::new(), Installation::new());
+    let mut listener = here.listen(Role::Receiver).await;
+    let ticket = listener.ticket();
+    let silence = || RoundFailure { error: LinkError::Unreachable { addresses: vec![] }, extent: Extent::Some };
+
+    let mut dialler = there.dial(Role::Sender, &Ticket { expiry_seconds: 1, ..ticket }).await;
+    let error = dialler.meet.round_failed(&silence()).unwrap_err();
+    assert!(matches!(error, Error::Expired) && error.exit() == Exit::Refused, "{error}");
+    // The clock of a listener that can be reached decides; and who was admitted needs no ticket.
+    meet(&mut listener, &mut dialler).await;
+    dialler.meet.round_failed(&silence()).unwrap();
 }
