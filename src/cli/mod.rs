@@ -21,7 +21,6 @@ mod transfers;
 mod verify;
 
 use std::ffi::OsString;
-use std::io::BufRead;
 use std::sync::Arc;
 
 use clap::Parser;
@@ -139,10 +138,8 @@ fn start_log(filter: &str) {
 /// The other side of `--to` and `--from`: one line of options, then the end of standard input is the end of the
 /// parent, and of this process.
 fn as_child() -> Result<Exit, Failure> {
-    let mut line = String::new();
-    let read = std::io::stdin().lock().read_line(&mut line);
-    read.map_err(|error| Failure::new("could not read the options from standard input", &error))?;
-    let job = match child::parse(&line)? {
+    let task = crate::meet::read_task(&mut std::io::stdin().lock()).map_err(|error| Failure::from(&error))?;
+    let job = match child::parse(task)? {
         child::Asked::Send(options) => Job::Send(options),
         child::Asked::Receive(options) => Job::Receive(options),
     };
