@@ -122,6 +122,10 @@ fn two_names_of_one_file_are_renamed_as_on_linux() {
     assert_eq!(errno(disk.rename_noreplace(&root, b"a", &root, b"b")), Some(EEXIST));
     disk.replace(&root, b"a", &root, b"b").unwrap();
     assert_eq!(disk.stat(&root, b"a").unwrap().links, 2, "rename of one file over itself does nothing");
+    let before = disk.stat(&root, b"b").unwrap();
+    disk.remove(&root, b"a").unwrap();
+    let after = disk.stat(&root, b"b").unwrap();
+    assert_eq!((after.links, after.mtime == before.mtime, after.ctime == before.ctime), (1, true, false));
 }
 
 #[test]

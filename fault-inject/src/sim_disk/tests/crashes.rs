@@ -323,6 +323,12 @@ fn no_power_cut_invents_content_or_loses_what_was_synced() {
                 assert!(history.iter().any(stood), "seed {seed}, step {step}: sector {number} came from nowhere");
             }
             is_mixed |= !history.contains(&found);
+            let grown = future.open(&future.root(), b"f", Access::Write).unwrap();
+            grown.set_len(40_000).unwrap();
+            assert!(
+                read_cached(&grown)[found.len()..].iter().all(|&byte| byte == 0),
+                "seed {seed}, step {step}: stale"
+            );
         }
     }
     assert!(is_mixed, "some power cut mixes moments");
@@ -389,6 +395,23 @@ fn a_kill_keeps_the_cache_and_frees_what_only_handles_held() {
     drop((file, gone));
     assert_eq!(read_cached(&open(&disk, b"f").unwrap()), pattern(LEN), "a dead handle's end ends nothing else");
     assert_eq!(disk.counts().kills, 1);
+}
+
+#[test]
+fn the_number_of_a_lost_inode_is_given_out_again() {
+    let (disk, root) = quiet();
+    let numbers: BTreeSet<u64> = (0..9_u8).map(|n| create(&disk, &root, &[n + 1], b"").stat().unwrap().inode).collect();
+    let mut is_some_lost = false;
+    for seed in 0..50 {
+        let future = disk.fork();
+        let lost = future.reboot_with(seed).objects_lost;
+        let kept: BTreeSet<u64> = future.tree(View::Cached).values().map(|seen| seen.inode).collect();
+        let next = create(&future, &future.root(), b"next", b"").stat().unwrap().inode;
+        assert_eq!((lost, kept.contains(&next)), ((numbers.len() - kept.len()) as u64, false), "seed {seed}");
+        assert_eq!(Some(&next), numbers.difference(&kept).next().or(Some(&next)), "seed {seed}: the lowest free one");
+        is_some_lost |= lost > 0;
+    }
+    assert!(is_some_lost);
 }
 
 #[test]
