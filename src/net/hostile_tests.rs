@@ -93,12 +93,14 @@ async fn forged_and_abandoned_handshakes_do_not_keep_an_honest_peer_out() {
     frame_from(&mut listener, b"honest").await;
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
 
+    tokio::time::timeout(PATIENCE, attacker.readable()).await.unwrap().unwrap();
     let (mut answer, mut retries) = ([0; 2048], 0);
     while let Ok(length) = attacker.try_recv(&mut answer) {
         // A long header of type Retry (RFC 9000, section 17.2.5); the fixed bit may be greased.
         retries += usize::from(length > 0 && answer[0] & 0xB0 == 0xB0);
     }
-    assert!(retries > packets.len() / 2, "only {retries} addresses had to show that they receive");
+    // A burst beyond the queue of the endpoint is dropped unanswered; all others but the first few are asked.
+    assert!(retries > INCOMING_MAX / 2, "only {retries} packets had to show that they receive");
 }
 
 #[tokio::test]
