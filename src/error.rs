@@ -130,6 +130,14 @@ pub enum Error {
         /// How.
         what: String,
     },
+    /// The other side, which this process started, ended for a reason that starting it again will not cure.
+    #[error("the {} that was started here ended with exit code {}; its own words stand above", peer.word(), exit.code())]
+    ChildFailed {
+        /// Who.
+        peer: Role,
+        /// How.
+        exit: Exit,
+    },
     /// The user declined at the prompt.
     #[error("declined")]
     Declined,
@@ -192,7 +200,7 @@ impl Error {
             Error::Locked { .. } | Error::Bind { .. } | Error::NoLink { .. } => Exit::Again,
             Error::DiskFull { .. } | Error::SyncFailed { .. } => Exit::Again,
             Error::RefusedByPeer { .. } | Error::WrongKey { .. } | Error::Declined | Error::Expired => Exit::Refused,
-            Error::StoppedByPeer { exit, .. } => *exit,
+            Error::StoppedByPeer { exit, .. } | Error::ChildFailed { exit, .. } => *exit,
             Error::Interrupted { number, .. } => Exit::Signal(*number),
         }
     }

@@ -86,45 +86,29 @@ pub fn frame(transfer: TransferId, index: u64, claim: &Claim) -> Vec<u8> {
     out
 }
 
-/// The usable part of a journal.
-#[derive(Debug, Default)]
-pub struct Usable {
-    /// Its claims, in order.
-    pub claims: Vec<Claim>,
-    /// Its length in bytes; 0 if not even the header is good.
-    pub bytes: u64,
-    /// Whether bytes follow that are not usable: a torn tail, or damage.
-    pub has_rest: bool,
-}
-
-/// Parses a whole journal file, up to the first frame that is not good.
-pub fn parse(transfer: TransferId, file: &[u8]) -> Usable {
-    let mut usable = Usable { has_rest: !file.is_empty(), ..Usable::default() };
-    if file.len() < HEADER_BYTES || file[..HEADER_BYTES] != header(transfer) {
-        return usable;
-    }
-    let mut at = HEADER_BYTES;
-    while let Some((claim, end)) = parse_frame(transfer, usable.claims.len() as u64, file, at) {
-        usable.claims.push(claim);
-        at = end;
-    }
-    usable.bytes = at as u64;
-    usable.has_rest = at < file.len();
-    usable
-}
-
-fn parse_frame(transfer: TransferId, index: u64, file: &[u8], at: usize) -> Option<(Claim, usize)> {
-    let length = u16::from_be_bytes(*file.get(at..at + 2)?.first_chunk()?) as usize;
-    if length > CLAIM_BYTES_MAX {
+/// The `index`-th claim, if `bytes` begin with its undamaged frame, and the frame's length.
+pub fn next_claim(transfer: TransferId, index: u64, bytes: &[u8]) -> Option<(Claim, usize)> {
+    let (body, rest) = split_frame(bytes)?;
+    if rest.get(..8)? != check8(&[&transfer.0, &index.to_be_bytes(), body]) {
         return None;
     }
-    let body = file.get(at + 2..at + 2 + length)?;
-    let check = file.get(at + 2 + length..at + 10 + length)?;
-    if check != check8(&[&transfer.0, &index.to_be_bytes(), body]) {
-        return None;
-    }
+    Some((decode_body(body)?, body.len() + 10))
+}
+
+/// The claim of a frame that was good when the journal was opened.
+pub fn decode_claim(bytes: &[u8]) -> Option<Claim> {
+    decode_body(split_frame(bytes)?.0)
+}
+
+fn split_frame(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<2>()?;
+    let length = u16::from_be_bytes(*length) as usize;
+    if length > CLAIM_BYTES_MAX { None } else { rest.split_at_checked(length) }
+}
+
+fn decode_body(body: &[u8]) -> Option<Claim> {
     let (claim, rest) = postcard::take_from_bytes::<Claim>(body).ok()?;
-    rest.is_empty().then_some((claim, at + 10 + length))
+    rest.is_empty().then_some(claim)
 }
 
 #[cfg(test)]
@@ -162,6 +146,16 @@ mod tests {
         (bytes, ends)
     }
 
+    fn usable(file: &[u8]) -> Vec<Claim> {
+        let (mut claims, mut at) = (vec![], HEADER_BYTES);
+        while let Some((claim, bytes)) = file.get(at..).and_then(|rest| next_claim(TRANSFER, claims.len() as u64, rest))
+        {
+            claims.push(claim);
+            at += bytes;
+        }
+        claims
+    }
+
     #[test]
     fn the_frame_has_the_documented_bytes() {
         let claim = Claim::Sealing { path: PathHash([2; 16]), digest: FileDigest([3; 32]) };
@@ -176,12 +170,10 @@ mod tests {
     fn a_journal_cut_at_any_byte_keeps_every_whole_claim() {
         let (bytes, ends) = file();
         for cut in 0..=bytes.len() {
-            let usable = parse(TRANSFER, &bytes[..cut]);
             let expected = ends.iter().filter(|end| **end <= cut).count();
-            assert_eq!(usable.claims, samples()[..expected], "cut at {cut}");
-            assert_eq!(usable.has_rest, cut as u64 != usable.bytes);
+            assert_eq!(usable(&bytes[..cut]), samples()[..expected], "cut at {cut}");
         }
-        assert!(parse(TransferId([8; 16]), &bytes).claims.is_empty());
+        assert_eq!(next_claim(TransferId([8; 16]), 0, &bytes[HEADER_BYTES..]), None);
     }
 
     #[test]
@@ -189,25 +181,24 @@ mod tests {
         let (mut bytes, ends) = file();
         let again = bytes[ends[0]..ends[1]].to_vec();
         bytes.extend_from_slice(&again);
-        assert_eq!(parse(TRANSFER, &bytes).claims.len(), 3);
+        assert_eq!(usable(&bytes).len(), 3);
     }
 
     proptest! {
         #[test]
         fn a_changed_bit_never_changes_a_claim(at in 0_usize..10_000, bit in 0_u8..8) {
             let (mut bytes, _) = file();
-            let at = at % bytes.len();
+            let at = HEADER_BYTES + at % (bytes.len() - HEADER_BYTES);
             bytes[at] ^= 1 << bit;
-            let usable = parse(TRANSFER, &bytes);
-            prop_assert!(usable.claims.len() < 3);
-            prop_assert_eq!(&usable.claims[..], &samples()[..usable.claims.len()]);
+            let usable = usable(&bytes);
+            prop_assert!(usable.len() < 3);
+            prop_assert_eq!(&usable[..], &samples()[..usable.len()]);
         }
 
         #[test]
         fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let mut file = header(TRANSFER).to_vec();
-            file.extend_from_slice(&bytes);
-            parse(TRANSFER, &file);
+            let _ = next_claim(TRANSFER, 0, &bytes);
+            let _ = decode_claim(&bytes);
         }
     }
 }

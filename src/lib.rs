@@ -2,12 +2,14 @@
 //!
 //! ```text
 //!  6  main.rs                                         exit code, nothing else
-//!  5  cli/  progress                                  the face
+//!  5  cli/  progress  verify                          the face
 //!  4  send  recv  verify                              drivers: where brains meet hands
-//!  3  disk/  source/  store/  net/  pool  state       hands: all I/O
+//!  3  disk/  source/  store/  net/  pool  state/      hands: all I/O
 //!  2  session/                                        brains: pure machines
 //!  1  wire manifest journal ticket receipt            formats: bytes <-> types
-//!  0  limits geometry digest path attributes identity outcome error event task    words
+//!    error event task/ options                       words that speak of formats
+//!  0  limits geometry digest path attributes          words
+//!    identity outcome
 //! ```
 //!
 //! Imports point down; `tests/tidy.rs` holds the table.
@@ -23,13 +25,20 @@ pub mod identity;
 pub mod journal;
 pub mod limits;
 pub mod manifest;
+pub mod meet;
 pub mod net;
 pub mod options;
 pub mod outcome;
 pub mod path;
+pub mod pool;
 pub mod progress;
 pub mod receipt;
+pub mod recv;
+pub mod send;
+pub mod session;
+pub mod source;
 pub mod state;
+pub mod store;
 pub mod task;
 pub mod ticket;
 pub mod verify;

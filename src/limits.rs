@@ -88,6 +88,19 @@ pub const RETRY_DELAY_MS_MIN: u64 = 100;
 pub const RETRY_DELAY_MS_MAX: u64 = 2000;
 /// A link that is not authenticated by then is closed.
 pub const HANDSHAKE_MS_MAX: u64 = 10_000;
+/// After a peer has ended a link for good, or a child process has ended: how long the driver is left to read what was
+/// said last on that link.
+pub const LINK_VERDICT_MS: u64 = 500;
+/// A listener looks at the wall clock this often: its own stands still while the machine sleeps.
+pub const EXPIRY_LOOK_MS: u64 = 30_000;
+/// A child waits this long for its predecessor, which ends when it finds out that their parent is gone.
+pub const PREDECESSOR_MS: u64 = 5000;
+/// Pause between two refusals that a listener shows. Further ones in between are not shown.
+pub const REFUSAL_NOTICE_MS: u64 = 1000;
+/// Random ports that a listener tries before it gives up.
+pub const PORT_ATTEMPTS_MAX: u32 = 64;
+/// Bytes of the line with which a parent tells a child what to do, and of the child's answer.
+pub const CHILD_LINE_BYTES_MAX: usize = 4 << 20;
 /// QUIC keep-alive interval.
 pub const KEEP_ALIVE_MS: u64 = 5000;
 /// QUIC idle timeout: a silent link is suspect after this.
@@ -98,6 +111,8 @@ pub const PROGRESS_MS: u64 = 500;
 pub const STALL_MS: u64 = 3000;
 /// A receiver with a receipt stays this long for its acknowledgement.
 pub const LINGER_MS: u64 = 60_000;
+/// The user is asked after this though the sender's walk is not done: with "at least".
+pub const QUESTION_MS: u64 = 2000;
 /// Pause between two looks at a full disk.
 pub const SPACE_CHECK_MS: u64 = 2000;
 /// Default patience without any link when nobody watches.
@@ -132,16 +147,28 @@ pub const SEND_WINDOW_BYTES: u64 = 32 << 20;
 pub const DIAL_STAGGER_MS: u64 = 150;
 /// Addresses in one ticket.
 pub const TICKET_ADDRESSES_MAX: usize = 16;
-/// Ports from which a listener takes one at random and keeps it: first and last.
-pub const PORT_MIN: u16 = 20_000;
-/// As above.
-pub const PORT_MAX: u16 = 29_999;
 /// Bytes of a small state file (a transfer's record). Longer ones are damaged and are not read.
 pub const RECORD_FILE_BYTES_MAX: usize = 4 << 20;
 /// Events that wait for the screen. Progress is dropped beyond it; everything else makes its driver wait.
 pub const EVENTS_MAX: usize = 256;
 /// Bytes of a file that is said to hold a ticket; a longer one is none.
 pub const TICKET_FILE_BYTES_MAX: usize = 16 << 10;
+
+/// Directories that the source walk holds open at once; those further up are opened again when it comes back to
+/// them. Costs a descriptor each.
+pub const HELD_DIRECTORIES_MAX: usize = 64;
+/// Files and other entries whose records share one write of the manifest log.
+pub const STEP_ENTRIES_MAX: usize = 64;
+/// Entries that one step of the stat pass compares before others get their turn.
+pub const STEP_COMPARED_MAX: usize = 512;
+/// Times that reading a source is tried before an I/O error is believed.
+pub const SOURCE_READS_MAX: u32 = 3;
+/// Answered chunks that are reported to the sender's brain together.
+pub const SERVED_REPORT_CHUNKS: u32 = 16;
+/// Longest wait for the last control messages to arrive before a link is closed.
+pub const FAREWELL_MS: u64 = 3000;
+/// Source files that serving keeps open. Costs a descriptor each.
+pub const OPEN_SOURCES_MAX: usize = 16;
 
 const _: () = assert!(IN_FLIGHT_BYTES_MAX >= CHUNK_BYTES as u64 && HASH_AHEAD_BYTES >= 2 * CHUNK_BYTES as u64);
 const _: () = assert!(UNSETTLED_BYTES_MAX == IN_FLIGHT_BYTES_MAX + 2 * BATCH_BYTES);

@@ -339,8 +339,8 @@ mod tests {
             let role = if sends { Role::Sender } else { Role::Receiver };
             let addresses = addresses.into_iter()
                 .flat_map(|(v4, v6, port)| [
-                    SocketAddr::new(IpAddr::V4(Ipv4Addr::from_bits(v4 % 0xE000_0000 | 1)), port),
-                    SocketAddr::new(IpAddr::V6(Ipv6Addr::from_bits(v6 >> 1 | 1)), port),
+                    SocketAddr::new(IpAddr::V4(Ipv4Addr::from_bits((v4 % 0xE000_0000) | 1)), port),
+                    SocketAddr::new(IpAddr::V6(Ipv6Addr::from_bits((v6 >> 1) | 1)), port),
                 ])
                 .collect();
             let ticket = Ticket { role, key: PeerKey(key), secret: Secret::from_bytes(secret), addresses, expiry_seconds };

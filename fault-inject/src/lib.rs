@@ -1,1 +1,14 @@
+//! Fault injection for landfall: other implementations of its seams, all driven by one seed.
+//!
+//! [`sim_disk::SimDisk`] is a file system in memory that forgets what was not synced; [`faulty_disk::FaultyDisk`]
+//! injects planned faults over any [`landfall::disk::Disk`], the real one included. Nothing here is part of the
+//! shipped program, and nothing here judges the program: verdicts belong to the harness above.
 
+pub mod damage;
+pub mod errno;
+pub mod faulty_disk;
+pub mod operation;
+mod overlay;
+pub mod plan;
+pub mod rng;
+pub mod sim_disk;

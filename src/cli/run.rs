@@ -3,10 +3,10 @@
 
 use super::failure::Failure;
 use super::signals::Shutdown;
-use crate::error::{Error, Exit};
 use crate::event::Events;
 use crate::identity::Role;
 use crate::options::{RecvOptions, SendOptions};
+use crate::state::closing::Concluded;
 
 /// What a driver is asked to do.
 #[derive(Debug)]
@@ -15,12 +15,6 @@ pub(super) enum Job {
     Send(SendOptions),
     /// To receive.
     Receive(RecvOptions),
-}
-
-/// A transfer that ended with a summary.
-#[derive(Debug)]
-pub(super) struct Ended {
-    exit: Exit,
 }
 
 impl Job {
@@ -33,16 +27,12 @@ impl Job {
     }
 }
 
-/// Runs a transfer to its end.
-pub(super) async fn drive(job: Job, events: Events, shutdown: Shutdown) -> Result<Ended, Failure> {
-    drop((job, events));
-    let signal = shutdown.asked().await;
-    Err(Failure::from(&Error::Interrupted { name: signal.name, number: signal.number }))
-}
-
-impl Ended {
-    /// Closes the transfer, now that its summary has been shown, and says what follows.
-    pub(super) fn close(self) -> Result<Exit, Failure> {
-        Ok(self.exit)
-    }
+/// Runs a transfer to its end. What it returns is to be closed once the summary was shown.
+pub(super) async fn drive(job: Job, events: Events, shutdown: Shutdown) -> Result<Concluded, Failure> {
+    let asked = async { i32::from(shutdown.asked().await.number) };
+    let outcome = match job {
+        Job::Send(options) => Box::pin(crate::send::run(options, events, asked)).await,
+        Job::Receive(options) => Box::pin(crate::recv::run(options, events, asked)).await,
+    };
+    outcome.map_err(|error| Failure::from(&error))
 }

@@ -99,7 +99,7 @@ fn one(labelled: Labelled, console: Arc<Console>, output: Output, shutdown: Shut
         // The screen ends when the driver has dropped its events, so all of them are shown before the end is.
         runtime.block_on(drive(job, Events::new(sender), shutdown))
     });
-    match outcome.and_then(super::run::Ended::close) {
+    match outcome.and_then(|concluded| concluded.close().map_err(|error| Failure::from(&error))) {
         Ok(exit) => exit,
         Err(failure) => {
             screen.fail(&failure);

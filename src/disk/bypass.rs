@@ -1,5 +1,7 @@
 //! Reading past the page cache, and the proof of how far that succeeded. Owns the second descriptor that such reads
 //! go through: with O_DIRECT where the file system states its alignment for it, else buffered and probed.
+//! Bytes that a file system keeps inside its own metadata (ext4 with `inline_data`, files of btrfs up to 2 KiB) are in
+//! memory whatever is done here, and get a level that says so; reserving space before writing keeps them out of it.
 //! Not here: when to read back and what to do with a level; whether the data was synced (a page that is dirty
 //! cannot be evicted, so a probed read of it proves nothing, and says so).
 
@@ -9,7 +11,7 @@ use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{Advice, Mode, OFlags, StatxFlags};
+use rustix::fs::{Advice, Mode, OFlags, SeekFrom, Statx, StatxFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::buffer::ALIGNMENT_BYTES;
@@ -34,8 +36,8 @@ pub(super) enum Bypass {
     Direct(File),
     /// Through the cache, by a descriptor of its own (advice is the descriptor's), after eviction and probing.
     Probed(Probed),
-    /// Memory is all there is.
-    Volatile,
+    /// Through the held descriptor: memory is all there is.
+    Memory,
 }
 
 /// A buffered descriptor, and how finely its file system fills pages.
@@ -44,6 +46,8 @@ pub(super) struct Probed {
     pub(super) file: File,
     /// Bytes from probe to probe: a page, or a block where several share a page.
     pub(super) step_bytes: u64,
+    /// What eviction can prove at best.
+    pub(super) level_max: Level,
 }
 
 impl Bypass {
@@ -51,7 +55,8 @@ impl Bypass {
     /// What the file system states is asked here and not at creation: a file may be moved from inside its inode
     /// (where direct reads are quietly buffered) to the device when it grows, but not back.
     pub(super) fn open(file: &File, dir: &RealDir, name: &[u8]) -> io::Result<Bypass> {
-        if is_direct_stated(file)? {
+        let stat = statx_descriptor(file.as_fd(), StatxFlags::DIOALIGN | StatxFlags::BLOCKS | StatxFlags::SIZE)?;
+        if is_direct_stated(&stat) {
             match reopen(file, dir, name, OFlags::DIRECT) {
                 Ok(direct) => return Ok(Bypass::Direct(direct)),
                 Err(error) if is_refusal(&error) => {}
@@ -60,13 +65,17 @@ impl Bypass {
         }
         let space = rustix::fs::fstatfs(file)?;
         if is_volatile(&space) {
-            return Ok(Bypass::Volatile);
+            return Ok(Bypass::Memory);
         }
         let page_bytes = rustix::param::page_size() as u64;
         let block_bytes = u64::try_from(space.f_bsize).unwrap_or(page_bytes);
         let step_bytes = match block_bytes {
-            BLOCK_BYTES_MIN.. if block_bytes < page_bytes && page_bytes % block_bytes == 0 => block_bytes,
+            BLOCK_BYTES_MIN.. if block_bytes < page_bytes && page_bytes.is_multiple_of(block_bytes) => block_bytes,
             _ => page_bytes,
+        };
+        let level_max = match is_inside_inode(file, &stat, step_bytes) {
+            true => Level::Requested,
+            false => Level::Evicted,
         };
         let file = match reopen(file, dir, name, OFlags::empty()) {
             Ok(second) => second,
@@ -74,7 +83,7 @@ impl Bypass {
             Err(error) if is_refusal(&error) => file.try_clone()?,
             Err(error) => return Err(error),
         };
-        Ok(Bypass::Probed(Probed { file, step_bytes }))
+        Ok(Bypass::Probed(Probed { file, step_bytes, level_max }))
     }
 
     /// Reads up to `len` bytes into `buffer`, short only at the end of the file. `held` is the file's other
@@ -86,7 +95,7 @@ impl Bypass {
         match self {
             Bypass::Direct(file) => read_direct(file, buffer, offset, len),
             Bypass::Probed(probed) => probed.read(buffer, offset, len),
-            Bypass::Volatile => {
+            Bypass::Memory => {
                 fill(held, buffer, offset, len)?;
                 Ok(Level::Cache)
             }
@@ -95,11 +104,17 @@ impl Bypass {
 }
 
 /// Whether the file system states that it reads this file by O_DIRECT at our alignment. Silence is no.
-fn is_direct_stated(file: &File) -> io::Result<bool> {
-    let stat = statx_descriptor(file.as_fd(), StatxFlags::DIOALIGN)?;
+fn is_direct_stated(stat: &Statx) -> bool {
     let divides = |alignment: u32| alignment != 0 && (ALIGNMENT_BYTES as u64).is_multiple_of(alignment.into());
     let is_stated = stat.stx_mask & StatxFlags::DIOALIGN.bits() != 0;
-    Ok(is_stated && divides(stat.stx_dio_mem_align) && divides(stat.stx_dio_offset_align))
+    is_stated && divides(stat.stx_dio_mem_align) && divides(stat.stx_dio_offset_align)
+}
+
+/// Whether the bytes are kept inside the inode, which is in memory while the file is open: data, and less than a
+/// block of the device to hold it.
+fn is_inside_inode(file: &File, stat: &Statx, block_bytes: u64) -> bool {
+    let is_without_block = stat.stx_blocks.saturating_mul(512) < block_bytes;
+    is_without_block && stat.stx_size > 0 && matches!(rustix::fs::seek(file, SeekFrom::Data(0)), Ok(0))
 }
 
 /// Errors that say "not this way"; all others (no descriptors left, a failing disk) are the caller's to hear.
@@ -179,6 +194,8 @@ enum Probe {
     Absent,
     /// In the cache.
     Present,
+    /// Nothing is stored on the device up to this offset, and nothing that would be is in the cache.
+    HoleUntil(u64),
     /// The file ends before it.
     End,
     /// The file system has no reads that do not wait.
@@ -188,7 +205,7 @@ enum Probe {
 impl Probed {
     /// Evicts, proves that nothing of the range was in the cache, and reads it.
     pub(super) fn read(&self, buffer: &mut AlignedBuffer, offset: u64, len: usize) -> io::Result<Level> {
-        let level = self.evict(offset, len as u64)?;
+        let level = self.evict(offset, len as u64)?.min(self.level_max);
         fill(&self.file, buffer, offset, len)?;
         Ok(level)
     }
@@ -203,9 +220,11 @@ impl Probed {
         if !is_advised || self.drop_range(start, end, page_bytes).is_err() {
             return Ok(Level::Cache);
         }
-        for position in (start..end).step_by(usize::try_from(self.step_bytes).expect("at most a page")) {
+        let mut position = start;
+        while position < end {
             match self.probe_until_absent(position)? {
-                Probe::Absent => {}
+                Probe::Absent => position += self.step_bytes,
+                Probe::HoleUntil(until) => position = until - until % self.step_bytes,
                 Probe::End => break,
                 Probe::Present | Probe::Unsupported => return Ok(Level::Requested),
             }
@@ -223,8 +242,22 @@ impl Probed {
             if self.drop_range(position, position + 1, FOLIO_NEIGHBOURHOOD_BYTES).is_err() {
                 return Ok(Probe::Present);
             }
+            if let Some(until) = self.hole_at(position) {
+                return Ok(Probe::HoleUntil(until));
+            }
         }
         self.probe(position)
+    }
+
+    /// A hole that covers the whole step at a position, and its end. The probe of a hole finds the zeros that it
+    /// has just made up itself, at once, so holes are told by the file system's map. What is dirty counts as data.
+    fn hole_at(&self, position: u64) -> Option<u64> {
+        let until = match rustix::fs::seek(&self.file, SeekFrom::Data(position)) {
+            Ok(data) => data,
+            Err(Errno::NXIO) => stat_descriptor(self.file.as_fd()).ok()?.size.next_multiple_of(self.step_bytes),
+            Err(_) => return None,
+        };
+        (until >= position + self.step_bytes).then_some(until)
     }
 
     /// Drops whole units that cover a range. Dirty pages stay, and start to be written.

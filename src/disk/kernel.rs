@@ -113,14 +113,15 @@ fn stat_from(stat: &Statx) -> Stat {
     }
 }
 
-/// What sets the modification time and leaves the access time. Nanoseconds of a second or more are refused: two
-/// such values mean "now" and "leave it" to the kernel, and a peer may send any.
+/// What sets the modification time. The access time becomes now: leaving it out makes many FUSE file systems ignore
+/// the call and report success. Nanoseconds of a second or more are refused: two such values mean "now" and "leave
+/// it" to the kernel, and a peer may send any.
 pub(super) fn times_from(mtime: Timestamp) -> io::Result<Timestamps> {
     if mtime.nanos >= 1_000_000_000 {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "the time has a second or more of nanoseconds"));
     }
     Ok(Timestamps {
-        last_access: Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT },
+        last_access: Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW },
         last_modification: Timespec { tv_sec: mtime.seconds, tv_nsec: mtime.nanos.into() },
     })
 }

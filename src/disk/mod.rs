@@ -12,6 +12,8 @@ mod kernel;
 mod real;
 mod real_dir;
 mod real_file;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 
@@ -134,16 +136,17 @@ pub trait Disk: Clone + Send + Sync + 'static {
     /// Makes everything of the file system durable that was written before the call (`syncfs`), and reports any
     /// write-back error since the directory was opened.
     fn sync_file_system(&self, dir: &Self::Dir) -> io::Result<()>;
-    /// Mode (0777 only) and modification time of the held directory itself.
+    /// Mode (0777 only; setgid and sticky stay as they are) and modification time of the held directory itself.
     fn set_dir_metadata(&self, dir: &Self::Dir, mode: u32, mtime: Timestamp) -> io::Result<()>;
-    /// Mode of a name below, not following links: recovery of a file or directory whose mode locks us out.
+    /// Mode (as above) of a name below: recovery of a file or directory whose mode locks us out. A link is refused.
     fn set_mode(&self, dir: &Self::Dir, name: &[u8], mode: u32) -> io::Result<()>;
-    /// Modification time of a name below, not following links.
+    /// Modification time of a name below, not following links. Access times are not kept by any of these.
     fn set_mtime(&self, dir: &Self::Dir, name: &[u8], mtime: Timestamp) -> io::Result<()>;
     /// Free space where the directory lies.
     fn space(&self, dir: &Self::Dir) -> io::Result<Space>;
-    /// Whether a name carries ACLs or extended attributes (beyond `security.*` labels set by the system): what a
-    /// copy would not preserve. `false` where that cannot be told.
+    /// Whether a name carries POSIX ACLs, file capabilities or extended attributes that somebody set (beyond the
+    /// system's own `security.*` labels and made-up `system.*` views): what a copy would not preserve. `false` where
+    /// that cannot be told.
     fn has_extended_attributes(&self, dir: &Self::Dir, name: &[u8]) -> bool;
 }
 
@@ -155,7 +158,8 @@ pub trait DiskFile: Send + Sync + 'static {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Fills `buffer` with up to `len` bytes at an offset, past the page cache as far as it can be had, and says
     /// how far it is proved. Short only at the end of the file. Works whatever mode was set through this
-    /// descriptor. Never claims more than what its own probes found.
+    /// descriptor. Never claims more than what its own probes found: what is not synced cannot be evicted, and small
+    /// files for which no space was reserved before they were written may live in metadata, which cannot either.
     fn read_uncached_at(&self, buffer: &mut AlignedBuffer, offset: u64, len: usize) -> io::Result<Level>;
     /// Writes all bytes at an offset. On an error an unknown part may be written.
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
@@ -165,7 +169,8 @@ pub trait DiskFile: Send + Sync + 'static {
     fn reserve(&self, offset: u64, len: u64) -> io::Result<()>;
     /// Sets the length.
     fn set_len(&self, len: u64) -> io::Result<()>;
-    /// Starts write-back of a range and returns at once. A hint: no result means anything.
+    /// Starts write-back of a range and returns at once; what is clean may leave the cache. A hint: no result means
+    /// anything.
     fn start_writeback(&self, offset: u64, len: u64);
     /// Makes data and metadata durable. After an error nothing written through this inode may be trusted.
     fn sync(&self) -> io::Result<()>;

@@ -5,6 +5,7 @@
 use std::io;
 use std::path::Path;
 
+use rustix::fd::AsFd;
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, StatFs};
 use rustix::io::Errno;
 
@@ -135,7 +136,7 @@ impl Disk for RealDisk {
     fn set_mode(&self, dir: &RealDir, name: &[u8], mode: u32) -> io::Result<()> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW;
         let held = open_beneath(dir.fd(), component(name)?, flags, Mode::empty())?;
-        set_permission_bits(rustix::fd::AsFd::as_fd(&held), mode)
+        set_permission_bits(held.as_fd(), mode)
     }
 
     fn set_mtime(&self, dir: &RealDir, name: &[u8], mtime: Timestamp) -> io::Result<()> {
@@ -179,6 +180,7 @@ pub(super) fn is_volatile(space: &StatFs) -> bool {
 }
 
 /// The type word is signed and of differing width; the magic number is its low 32 bits.
+#[allow(clippy::useless_conversion, reason = "the word is narrower on other machines")]
 fn magic(space: &StatFs) -> u32 {
     u32::try_from(i64::from(space.f_type) & i64::from(u32::MAX)).expect("masked to 32 bits")
 }

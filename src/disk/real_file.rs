@@ -100,7 +100,7 @@ impl RealFile {
     ) -> io::Result<Level> {
         let _alone = match bypass {
             Bypass::Probed(_) => Some(self.changes.write().unwrap_or_else(PoisonError::into_inner)),
-            Bypass::Direct(_) | Bypass::Volatile => None,
+            Bypass::Direct(_) | Bypass::Memory => None,
         };
         bypass.read(&self.file, buffer, offset, len)
     }

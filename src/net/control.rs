@@ -1,8 +1,11 @@
 //! The control stream: frames in order, each `length (4 bytes, big-endian) ‖ bytes`. What a frame means, and how
 //! long one of its kind may be, is the caller's business.
 
+use std::time::Duration;
+
 use bytes::{Buf, Bytes, BytesMut};
 use quinn::{RecvStream, SendStream};
+use tokio::time::timeout;
 
 use super::error::LinkError;
 
@@ -41,6 +44,13 @@ impl ControlSender {
             self.pending.advance(written);
         }
         Ok(())
+    }
+
+    /// Sends bytes that are not a frame.
+    #[cfg(test)]
+    pub(super) async fn send_raw(&mut self, bytes: &[u8]) -> Result<(), LinkError> {
+        self.pending.extend_from_slice(bytes);
+        self.flush().await
     }
 
     /// Ends the stream after what was sent and waits until the peer's QUIC has all of it. Closing a link earlier
@@ -98,6 +108,15 @@ impl ControlReceiver {
         self.fill(LENGTH_BYTES + length).await?;
         self.partial.advance(LENGTH_BYTES);
         Ok(self.partial.split_to(length).freeze())
+    }
+
+    /// [`ControlReceiver::recv`] with an end to patience: the dialler's wait for the first reply, before which
+    /// nothing else watches a peer that keeps its QUIC alive and says nothing.
+    pub async fn recv_within(&mut self, bytes_max: usize, patience: Duration) -> Result<Bytes, LinkError> {
+        match timeout(patience, self.recv(bytes_max)).await {
+            Ok(received) => received,
+            Err(_) => Err(LinkError::Silent),
+        }
     }
 
     /// Waits until `partial` has at least `count` bytes; never takes more from the stream than that.

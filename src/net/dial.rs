@@ -6,7 +6,7 @@ use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::Endpoint;
+use quinn::{ConnectError, ConnectionError, Endpoint};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
@@ -31,7 +31,8 @@ pub(super) async fn dial(
     let deadline = Instant::now() + patience;
     let mut waiting = addresses.iter().copied();
     let mut attempts = JoinSet::new();
-    let mut worst = LinkError::Unreachable { addresses: addresses.to_vec() };
+    let silence = || LinkError::Unreachable { addresses: addresses.to_vec() };
+    let mut worst = None;
     let mut next_start = Instant::now();
     loop {
         if next_start <= Instant::now()
@@ -41,22 +42,20 @@ pub(super) async fn dial(
             next_start = Instant::now() + Duration::from_millis(DIAL_STAGGER_MS);
         }
         if attempts.is_empty() && waiting.len() == 0 {
-            return Err(worst);
+            return Err(worst.unwrap_or_else(silence));
         }
         tokio::select! {
             Some(done) = attempts.join_next() => match done {
                 Ok(Ok(new)) => return Ok(new),
                 Ok(Err(error)) => {
-                    if telling(&error) > telling(&worst) {
-                        worst = error;
-                    }
+                    worst = Some(more_telling(worst, error));
                     next_start = Instant::now();
                 }
                 Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
                 Err(_) => {}
             },
             () = sleep_until(next_start), if waiting.len() > 0 => {}
-            () = sleep_until(deadline) => return Err(worst),
+            () = sleep_until(deadline) => return Err(more_telling(worst, silence())),
         }
     }
 }
@@ -68,26 +67,38 @@ async fn attempt(
     pinned: PeerKey,
 ) -> Result<NewLink, LinkError> {
     let (config, found) = config::dialler(&identity, pinned);
-    let undialable = |_| LinkError::Undialable { address };
-    let connecting = endpoint.connect_with(config, address, SERVER_NAME).map_err(undialable)?;
+    let connecting = match endpoint.connect_with(config, address, SERVER_NAME) {
+        Ok(connecting) => connecting,
+        Err(ConnectError::EndpointStopping) => return Err(LinkError::ClosedHere),
+        Err(_) => return Err(LinkError::Undialable { address }),
+    };
     match connecting.await {
         Ok(connection) => Link::new(connection)?.open_control().await,
         Err(error) => match found.key() {
             Some(found) if found != pinned => Err(LinkError::WrongKey { expected: pinned, found }),
+            _ if error == ConnectionError::TimedOut => Err(LinkError::Unreachable { addresses: vec![address] }),
             _ => Err(error.into()),
         },
+    }
+}
+
+fn more_telling(one: Option<LinkError>, other: LinkError) -> LinkError {
+    match one {
+        Some(one) if telling(&one) >= telling(&other) => one,
+        _ => other,
     }
 }
 
 /// How much an error tells about the peer.
 fn telling(error: &LinkError) -> u8 {
     match error {
+        LinkError::ClosedHere => 7,
         LinkError::WrongKey { .. } => 6,
         LinkError::OtherVersion => 5,
         LinkError::Refused(_) => 4,
         LinkError::Misbehaved(_) => 3,
         LinkError::Transport(_) | LinkError::Reset => 2,
-        LinkError::Unreachable { .. } => 1,
-        LinkError::Silent | LinkError::Undialable { .. } | LinkError::ClosedHere => 0,
+        LinkError::Unreachable { .. } | LinkError::Silent => 1,
+        LinkError::Undialable { .. } => 0,
     }
 }

@@ -95,6 +95,15 @@ pub fn random<const N: usize>() -> Result<[u8; N], NoRandomness> {
     Ok(bytes)
 }
 
+/// A new ECDSA key in PKCS #8, for tests of what is refused.
+#[cfg(test)]
+pub(super) fn other_kind_of_key() -> Vec<u8> {
+    use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
+
+    let key = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &SystemRandom::new());
+    key.expect("a test runs where there is randomness").as_ref().to_vec()
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::{Connection, VarInt};
+use quinn::{Connection, Side, VarInt};
 use rustls::pki_types::CertificateDer;
 
 use super::config::window;
@@ -13,7 +13,7 @@ use super::control::{ControlReceiver, ControlSender};
 use super::data::{DataReceiver, DataSender};
 use super::error::{CloseCode, LinkError};
 use super::tls::peer_key;
-use crate::identity::{PeerKey, Role};
+use crate::identity::{Meeting, PeerKey, Role};
 use crate::limits::{CONTROL_WINDOW_BYTES, DATA_STREAMS, LINK_WINDOW_BYTES};
 
 const EXPORTER_LABEL: &[u8] = b"EXPORTER-landfall-v1";
@@ -50,6 +50,8 @@ pub struct LinkStats {
     pub mtu_bytes: u16,
     /// Bytes that may be on their way at once.
     pub congestion_window_bytes: u64,
+    /// Bytes of UDP payload sent, with everything that QUIC adds.
+    pub sent_bytes: u64,
     /// Packets sent.
     pub sent_packets: u64,
     /// Packets of these that were declared lost.
@@ -96,6 +98,15 @@ impl Link {
         self.0.exporter
     }
 
+    /// What a proof on this link is bound to, the same on both ends: `us` is this side's key, `ours` its role.
+    pub fn meeting(&self, us: PeerKey, ours: Role) -> Meeting {
+        let (exporter, peer) = (self.0.exporter, self.0.peer);
+        match self.0.connection.side() {
+            Side::Client => Meeting { exporter, listener: peer, dialler: us, dialler_role: ours },
+            Side::Server => Meeting { exporter, listener: us, dialler: peer, dialler_role: ours.other() },
+        }
+    }
+
     /// Gives an authenticated peer the room that its role needs: `ours` is the role of this side. A receiver takes
     /// data streams; a sender takes none, and needs room for control only.
     pub fn raise_windows(&self, ours: Role) {
@@ -138,11 +149,13 @@ impl Link {
 
     /// What QUIC measures, now.
     pub fn stats(&self) -> LinkStats {
-        let path = self.0.connection.stats().path;
+        let stats = self.0.connection.stats();
+        let path = stats.path;
         LinkStats {
             round_trip: path.rtt,
             mtu_bytes: path.current_mtu,
             congestion_window_bytes: path.cwnd,
+            sent_bytes: stats.udp_tx.bytes,
             sent_packets: path.sent_packets,
             lost_packets: path.lost_packets,
         }

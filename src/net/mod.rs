@@ -17,6 +17,15 @@ mod key_file;
 mod link;
 mod tls;
 
+#[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
+mod link_tests;
+#[cfg(test)]
+mod test_support;
+#[cfg(test)]
+mod tls_tests;
+
 pub use control::{ControlReceiver, ControlSender};
 pub use data::{DataReceiver, DataSender, Next};
 pub use endpoint::{Accept, Endpoint};

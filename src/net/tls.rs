@@ -45,7 +45,7 @@ pub(super) fn listener(identity: &Identity) -> Arc<QuicServerConfig> {
 /// What one dial speaks TLS with, and where it leaves the key that it found.
 pub(super) fn dialler(identity: &Identity, pinned: PeerKey) -> (Arc<QuicClientConfig>, Found) {
     let found = Found::default();
-    let verifier = PinnedListener { pinned, found: found.clone(), algorithms: algorithms() };
+    let verifier = PinnedListener::new(pinned, found.clone());
     (quic_client(dialler_config(identity, Arc::new(verifier))), found)
 }
 
@@ -60,11 +60,11 @@ impl Found {
     }
 }
 
-fn listener_config(identity: &Identity) -> ServerConfig {
+pub(super) fn listener_config(identity: &Identity) -> ServerConfig {
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
         .expect("the provider has TLS 1.3 suites")
-        .with_client_cert_verifier(Arc::new(AnyDialler { algorithms: algorithms() }))
+        .with_client_cert_verifier(Arc::new(AnyDialler::new()))
         .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(certified(identity))));
     config.alpn_protocols = vec![PROTOCOL.to_vec()];
     config.max_early_data_size = 0;
@@ -73,7 +73,7 @@ fn listener_config(identity: &Identity) -> ServerConfig {
     config
 }
 
-fn dialler_config(identity: &Identity, verifier: Arc<dyn ServerCertVerifier>) -> ClientConfig {
+pub(super) fn dialler_config(identity: &Identity, verifier: Arc<dyn ServerCertVerifier>) -> ClientConfig {
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
         .expect("the provider has TLS 1.3 suites")
@@ -107,13 +107,13 @@ fn algorithms() -> WebPkiSupportedAlgorithms {
     rustls::crypto::ring::default_provider().signature_verification_algorithms
 }
 
-fn certified(identity: &Identity) -> Arc<CertifiedKey> {
+pub(super) fn certified(identity: &Identity) -> Arc<CertifiedKey> {
     let pkcs8 = PrivatePkcs8KeyDer::from(identity.pkcs8());
     let key = any_eddsa_type(&pkcs8).expect("an identity holds an Ed25519 key");
     Arc::new(CertifiedKey::new(vec![CertificateDer::from(spki(identity.public_key()))], key))
 }
 
-fn spki(key: PeerKey) -> Vec<u8> {
+pub(super) fn spki(key: PeerKey) -> Vec<u8> {
     [&SPKI_PREFIX[..], &key.0].concat()
 }
 
@@ -143,10 +143,16 @@ fn no_tls12() -> Result<HandshakeSignatureValid, Error> {
 
 /// Verifier of the dialler: one key is right.
 #[derive(Debug)]
-struct PinnedListener {
+pub(super) struct PinnedListener {
     pinned: PeerKey,
     found: Found,
     algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl PinnedListener {
+    pub(super) fn new(pinned: PeerKey, found: Found) -> PinnedListener {
+        PinnedListener { pinned, found, algorithms: algorithms() }
+    }
 }
 
 impl ServerCertVerifier for PinnedListener {
@@ -196,8 +202,14 @@ impl ServerCertVerifier for PinnedListener {
 
 /// Verifier of the listener: any key that its holder can sign with.
 #[derive(Debug)]
-struct AnyDialler {
+pub(super) struct AnyDialler {
     algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl AnyDialler {
+    pub(super) fn new() -> AnyDialler {
+        AnyDialler { algorithms: algorithms() }
+    }
 }
 
 impl ClientCertVerifier for AnyDialler {

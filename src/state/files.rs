@@ -7,11 +7,13 @@
 //! ```
 
 use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use data_encoding::HEXLOWER;
 
 use crate::digest;
-use crate::disk::{Access, Disk, DiskFile};
+use crate::disk::{Access, Disk, DiskFile, RealDisk};
 use crate::state::log::read_exact_at;
 
 /// Mode of every directory that landfall keeps state in.
@@ -109,6 +111,14 @@ pub fn read_small<D: Disk>(disk: &D, dir: &D::Dir, name: &[u8], bytes_max: usize
     let mut bytes = vec![0; length];
     read_exact_at(&file, &mut bytes, 0)?;
     Ok(Some(bytes))
+}
+
+/// Writes a file that only this user may read (a ticket), outside of landfall's own state, as [`write_atomic`] does.
+pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let dir = RealDisk::open_root(parent)?;
+    write_atomic(&RealDisk::new(), &dir, name.as_bytes(), bytes)
 }
 
 /// Opens a directory below, making it private and durable if it is not there.

@@ -236,17 +236,23 @@ impl<D: Disk> ManifestLog<D> {
         if position.record_count > self.end.record_count {
             return Ok(None);
         }
-        let index = usize::try_from(position.record_count / CHECKPOINT_RECORDS).expect("fewer than records");
+        let at = self.walk_to(position.record_count)?;
+        Ok((at.chain == position.chain).then_some(Cursor { record_count: at.record_count, offset: at.offset }))
+    }
+
+    /// The place before the record with that number, from the checkpoint before it.
+    fn walk_to(&self, record_count: u64) -> io::Result<Checkpoint> {
+        let index = usize::try_from(record_count / CHECKPOINT_RECORDS).expect("fewer than records");
         let mut at = self.checkpoints[index];
         let mut buffer = vec![];
-        while at.record_count < position.record_count {
+        while at.record_count < record_count {
             let length = self.frame_at(at.offset, &mut buffer)?;
             let Parsed::Frame { chain, frame_bytes, .. } = parse_frame(&buffer[..length], at.chain) else {
                 return Err(damaged());
             };
             at = Checkpoint { record_count: at.record_count + 1, offset: at.offset + frame_bytes as u64, chain };
         }
-        Ok((at.chain == position.chain).then_some(Cursor { record_count: at.record_count, offset: at.offset }))
+        Ok(at)
     }
 
     /// Cuts the log at a cursor that [`ManifestLog::find`] gave. The caller opens it again to replay the rest.
@@ -276,6 +282,13 @@ impl<D: Disk> ManifestLog<D> {
             *cursor = Cursor { record_count: cursor.record_count + 1, offset: cursor.offset + frame_bytes as u64 };
         }
         Ok(page)
+    }
+
+    /// The last record, if there is any.
+    pub fn last(&self) -> io::Result<Option<Record>> {
+        let Some(before) = self.end.record_count.checked_sub(1) else { return Ok(None) };
+        let at = self.walk_to(before)?;
+        Ok(Some(self.record_at(at.offset)?.0))
     }
 
     /// Entries introduced so far.

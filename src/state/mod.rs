@@ -1,10 +1,15 @@
 //! Persisted state of both sides: the manifest log, and (`home`) identity, tickets, ownership and receipts.
 
+pub mod closing;
 pub mod files;
 pub mod given;
 pub mod home;
 pub mod lock;
 pub mod log;
+pub mod outcome;
 pub mod receipts;
 mod text;
 pub mod transfer;
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::attributes::Level;
 use crate::identity::{PeerKey, Role, Secret, TransferId};
-use crate::options::Existing;
+use crate::options::{ChildCommand, CommonOptions, Consent, Continue, Existing, Meeting, RecvOptions, SendOptions};
 use crate::state::files::{Damage, Kind, disclose, enclose};
 use crate::state::text::{hex, path};
 
@@ -60,9 +60,9 @@ pub enum Side {
 }
 
 impl Side {
-    /// Whether this side waits for links instead of making them.
-    pub fn listens(self) -> bool {
-        matches!(self, Side::Listener | Side::Child)
+    /// Whether this side makes links instead of waiting for them.
+    pub fn dials(self) -> bool {
+        matches!(self, Side::Dialler | Side::Parent)
     }
 }
 
@@ -136,8 +136,10 @@ pub struct TransferRecord {
     pub paths: Vec<PathBuf>,
     /// Of a parent: the directory on the child's side.
     pub other: Option<PathBuf>,
-    /// Of a parent: the child's options, as JSON.
-    pub child: Option<serde_json::Value>,
+    /// Of a parent: how the child is started.
+    pub child: Option<ChildCommand>,
+    /// Of a listener: where its ticket is written instead of being shown.
+    pub write_ticket: Option<PathBuf>,
     /// Options of this side.
     pub settings: Settings,
     /// When it began here, in seconds since 1970.
@@ -146,6 +148,24 @@ pub struct TransferRecord {
     pub is_agreed: bool,
     /// That it is closed, if it is.
     pub closed: Option<Closed>,
+}
+
+impl From<&RecvOptions> for Settings {
+    fn from(options: &RecvOptions) -> Settings {
+        let receiver = ReceiverSettings {
+            existing: options.existing,
+            max_bytes: options.max_bytes,
+            reserve_bytes: options.reserve_bytes,
+            accept_level: options.accept_level,
+        };
+        Settings { receiver: Some(receiver), ..Settings::from(&options.common) }
+    }
+}
+
+impl From<&CommonOptions> for Settings {
+    fn from(options: &CommonOptions) -> Settings {
+        Settings { patience: options.patience, receipt: options.receipt.clone(), receiver: None }
+    }
 }
 
 impl TransferRecord {
@@ -161,9 +181,49 @@ impl TransferRecord {
         self.side != Side::Child && (self.is_open() || answers)
     }
 
+    /// Whether the peer was ever met: the ticket is taken then, and its secret forgotten. A parent meets nobody else.
+    pub fn was_taken(&self) -> bool {
+        self.secret.is_none() || self.side == Side::Parent
+    }
+
+    /// Whether it is about these sources, in any order, or this target directory.
+    pub fn has_paths(&self, paths: &[PathBuf]) -> bool {
+        self.paths.iter().all(|path| paths.contains(path)) && paths.iter().all(|path| self.paths.contains(path))
+    }
+
     /// Whether nobody took the ticket and nobody can any more.
     pub fn is_expired(&self, now_seconds: u64) -> bool {
         self.side == Side::Listener && self.peer.is_none() && now_seconds >= self.expiry_seconds
+    }
+
+    /// The options with which `resume` continues a sender.
+    pub fn send_options(&self, home: PathBuf) -> SendOptions {
+        SendOptions { common: self.common_options(home), paths: self.paths.clone() }
+    }
+
+    /// The options with which `resume` continues a receiver; `None` if this is no receiver's record. Whoever has
+    /// agreed is not asked again.
+    pub fn recv_options(&self, home: PathBuf, consent: Consent) -> Option<RecvOptions> {
+        let (settings, dir) = (self.settings.receiver?, self.paths.first()?.clone());
+        Some(RecvOptions {
+            common: self.common_options(home),
+            dir,
+            existing: settings.existing,
+            max_bytes: settings.max_bytes,
+            reserve_bytes: settings.reserve_bytes,
+            accept_level: settings.accept_level,
+            consent: if self.is_agreed { Consent::Given } else { consent },
+        })
+    }
+
+    fn common_options(&self, home: PathBuf) -> CommonOptions {
+        CommonOptions {
+            home,
+            meeting: Meeting::Resume(self.id),
+            patience: self.settings.patience,
+            receipt: self.settings.receipt.clone(),
+            continuation: Continue::Open,
+        }
     }
 
     /// The bytes of the record's file.
@@ -204,15 +264,10 @@ impl Description<'_> {
                 && record.side != Side::Child
                 && !record.is_expired(self.now_seconds)
                 && record.other.as_deref() == self.other
-                && same_set(&record.paths, self.paths)
+                && record.has_paths(self.paths)
         };
         records.iter().filter(fits).collect()
     }
-}
-
-/// Sources named in another order are the same sources.
-fn same_set(left: &[PathBuf], right: &[PathBuf]) -> bool {
-    left.iter().all(|path| right.contains(path)) && right.iter().all(|path| left.contains(path))
 }
 
 /// The record as JSON. Part of formats: fields are added with a default or with a new version.
@@ -234,7 +289,9 @@ struct Stored {
     paths: Vec<PathBuf>,
     #[serde(with = "path::option")]
     other: Option<PathBuf>,
-    child: Option<serde_json::Value>,
+    child: Option<StoredChild>,
+    #[serde(with = "path::option")]
+    write_ticket: Option<PathBuf>,
     patience_ms: Option<u64>,
     #[serde(with = "path::option")]
     receipt: Option<PathBuf>,
@@ -242,6 +299,28 @@ struct Stored {
     created_seconds: u64,
     is_agreed: bool,
     closed: Option<Closed>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredChild {
+    /// The program, then its arguments.
+    #[serde(with = "path::list")]
+    words: Vec<PathBuf>,
+    options: serde_json::Value,
+}
+
+impl StoredChild {
+    fn of(command: &ChildCommand) -> StoredChild {
+        let arguments = command.arguments.iter().map(PathBuf::from);
+        let words = std::iter::once(command.program.clone()).chain(arguments).collect();
+        StoredChild { words, options: command.options.clone() }
+    }
+
+    fn into_command(self) -> Option<ChildCommand> {
+        let mut words = self.words.into_iter();
+        let program = words.next()?;
+        Some(ChildCommand { program, arguments: words.map(PathBuf::into).collect(), options: self.options })
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -267,7 +346,8 @@ impl Stored {
             addresses: record.addresses.clone(),
             paths: record.paths.clone(),
             other: record.other.clone(),
-            child: record.child.clone(),
+            child: record.child.as_ref().map(StoredChild::of),
+            write_ticket: record.write_ticket.clone(),
             patience_ms: settings.patience.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
             receipt: settings.receipt.clone(),
             receiver: settings.receiver.map(|receiver| StoredReceiver {
@@ -292,6 +372,10 @@ impl Stored {
                 accept_level: Level::ALL.into_iter().find(|level| level.word() == stored.accept_level)?,
             }),
         };
+        let child = match self.child {
+            None => None,
+            Some(stored) => Some(stored.into_command()?),
+        };
         let patience = self.patience_ms.map(Duration::from_millis);
         Some(TransferRecord {
             id: self.id,
@@ -305,7 +389,8 @@ impl Stored {
             addresses: self.addresses,
             paths: self.paths,
             other: self.other,
-            child: self.child,
+            child,
+            write_ticket: self.write_ticket,
             settings: Settings { patience, receipt: self.receipt, receiver },
             created_seconds: self.created_seconds,
             is_agreed: self.is_agreed,

@@ -3,7 +3,7 @@
 use crate::attributes::Level;
 use crate::geometry::{ChunkRun, EntryIndex};
 use crate::outcome::Reason;
-use crate::wire::{Message, Place, Progress, StopReason, Want};
+use crate::wire::{Message, Phase, Place, StopReason};
 
 /// A chunk as a bare pair of numbers.
 pub type Chunk = Place;
@@ -88,6 +88,8 @@ pub struct AdoptedItem {
     pub run: ChunkRun,
     /// Those that are not there; the others are held.
     pub missing: Vec<u32>,
+    /// Bytes of it that were copied into staging, and so joined the open batch.
+    pub copied_bytes: u64,
     /// The policy forbids to change a target that differs: the entry is left out.
     pub refused: Option<Reason>,
 }
@@ -106,6 +108,8 @@ pub struct SettledFile {
 pub enum SettleResult {
     /// Its chunks of this batch are durable and were read back, except these, which differ.
     Durable {
+        /// Bytes of the batch that were read back and equal.
+        verified_bytes: u64,
         /// Chunks that the device did not return as written.
         bad: Vec<u32>,
     },
@@ -116,6 +120,8 @@ pub enum SettleResult {
     },
     /// Syncing failed: its inode may not be used again.
     SyncFailed,
+    /// No space: it is tried again when there is some.
+    Full,
     /// It cannot be sealed.
     LeftOut(Reason),
 }
@@ -139,7 +145,7 @@ pub enum Task {
     NewInode(EntryIndex),
     /// Forget the file: it is withdrawn, or left out for this reason.
     Abandon(EntryIndex, Option<Reason>),
-    /// Drop this chunk if it is still to be written: its entry is gone.
+    /// Compare the log on disk with its chain.
     CheckLog,
     /// Look at the free space again.
     LookAtSpace,
@@ -159,6 +165,37 @@ pub enum Task {
     Restart,
     /// The run is over.
     End(End),
+}
+
+/// How far the receiver is, for screens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// What it does.
+    pub phase: Phase,
+    /// A file it is busy with.
+    pub entry: Option<EntryIndex>,
+    /// Files in the manifest so far, without withdrawn ones.
+    pub known_files: u64,
+    /// Their bytes.
+    pub known_bytes: u64,
+    /// Whether the manifest is complete.
+    pub is_total: bool,
+    /// Bytes held.
+    pub held_bytes: u64,
+    /// Bytes read back.
+    pub verified_bytes: u64,
+    /// Files sealed.
+    pub sealed_files: u64,
+    /// Entries left out so far, on either side.
+    pub left_out: u64,
+    /// Bytes adopted instead of wanted.
+    pub adopted_bytes: u64,
+    /// Chunks wanted again because a check found them wrong.
+    pub resent_chunks: u64,
+    /// Bytes on their way.
+    pub in_flight_bytes: u64,
+    /// A batch is being settled.
+    pub is_settling: bool,
 }
 
 /// How a run ends.
@@ -199,16 +236,18 @@ pub enum Input {
     Gone(Chunk, Reason),
     /// A chunk could not be written.
     WriteFailed(Chunk, WriteError),
+    /// A file could not be put into the open batch.
+    FinishFailed(EntryIndex, WriteError),
     /// The closed batch is settled.
     BatchSettled(Vec<SettledFile>),
     /// Chunks of an earlier run were read back; these differ.
     ReadBackDone(EntryIndex, ChunkRun, Vec<u32>),
-    /// A new inode holds what verified; these chunks are missing in it.
-    Renewed(EntryIndex, Result<Vec<u32>, Reason>),
+    /// A new inode holds what verified of the old one: so many bytes, and these chunks are missing in it.
+    Renewed(EntryIndex, Result<(u64, Vec<u32>), Reason>),
     /// The log was compared with its chain: whether it is undamaged.
     LogChecked(bool),
-    /// Free bytes beyond the reserve.
-    Space(u64),
+    /// Free bytes and inodes beyond the reserve.
+    Space(u64, u64),
     /// The user's consent is given (or was not needed).
     Consented,
     /// The user declined.
@@ -227,6 +266,8 @@ pub enum Input {
     StopRequested(StopReason),
     /// State could not be written.
     StateFailed,
+    /// There was no space for what ends the transfer: it is tried again when there is some.
+    StateFull,
     /// Time has passed.
     Tick,
 }
@@ -241,6 +282,3 @@ pub enum WriteError {
     /// The entry no longer accepts chunks (withdrawn, sealed or unknown): nothing was done.
     Stale,
 }
-
-/// Keeps the wire's words for a want and a progress in reach of whoever reads this file.
-pub type Words = (Want, Progress);

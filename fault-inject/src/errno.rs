@@ -1,0 +1,45 @@
+//! The Linux error numbers that faults are made of, and nothing more: no other crate here names a number.
+
+use std::io;
+
+/// No such name.
+pub const ENOENT: i32 = 2;
+/// The device failed.
+pub const EIO: i32 = 5;
+/// No data at or beyond that offset.
+pub const ENXIO: i32 = 6;
+/// The descriptor was not opened for that.
+pub const EBADF: i32 = 9;
+/// The mode of the object forbids it.
+pub const EACCES: i32 = 13;
+/// The name exists.
+pub const EEXIST: i32 = 17;
+/// The two names lie on different file systems.
+pub const EXDEV: i32 = 18;
+/// A component is not a directory.
+pub const ENOTDIR: i32 = 20;
+/// The object is a directory.
+pub const EISDIR: i32 = 21;
+/// The argument makes no sense.
+pub const EINVAL: i32 = 22;
+/// The file would become too large.
+pub const EFBIG: i32 = 27;
+/// No space or no inode left.
+pub const ENOSPC: i32 = 28;
+/// The file system is read-only.
+pub const EROFS: i32 = 30;
+/// A component is longer than file systems take.
+pub const ENAMETOOLONG: i32 = 36;
+/// The directory is not empty.
+pub const ENOTEMPTY: i32 = 39;
+/// A symlink stands where none may.
+pub const ELOOP: i32 = 40;
+/// The object does not support it.
+pub const EOPNOTSUPP: i32 = 95;
+/// The quota of the user is used up.
+pub const EDQUOT: i32 = 122;
+
+/// The error that a system call with that number gives.
+pub fn error(number: i32) -> io::Error {
+    io::Error::from_raw_os_error(number)
+}

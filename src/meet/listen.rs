@@ -1,0 +1,188 @@
+//! The listener's way: every dialler is heard and judged, all the time; ownership is durable before it is answered.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::child::ParentWatch;
+use super::greet::{self, Introduced};
+use super::{HelloExtras, Meet, Step, Way, fate, now_seconds};
+use crate::error::Error;
+use crate::event::{Event, Notice};
+use crate::limits::REFUSAL_NOTICE_MS;
+use crate::net::{CloseCode, Endpoint, NewLink};
+use crate::session::admission::{self, Admission, Dialler, Listener, Refusal, TicketState};
+use crate::state::transfer::End;
+use crate::wire::{Hello, Retry, Stop, StopReason};
+
+/// The listener's socket.
+#[derive(Debug)]
+pub(super) struct Listening {
+    endpoint: Endpoint,
+    addresses: Vec<SocketAddr>,
+    /// At a child: finds out when the parent is gone.
+    parent: Option<ParentWatch>,
+    noticed: Option<Instant>,
+}
+
+/// What happens on this way.
+#[derive(Debug)]
+pub(super) enum Input {
+    Stranger(NewLink),
+    SocketFailed,
+    ParentGone,
+}
+
+impl Listening {
+    pub(super) fn new(addresses: Vec<SocketAddr>, endpoint: Endpoint, parent: Option<ParentWatch>) -> Listening {
+        Listening { endpoint, addresses, parent, noticed: None }
+    }
+
+    /// Where this listener can be reached, now if that can be told.
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        self.endpoint.local_addrs().unwrap_or_else(|_| self.addresses.clone())
+    }
+
+    pub(super) async fn next_input(&mut self) -> Input {
+        let parent_gone = async {
+            match &mut self.parent {
+                Some(parent) => parent.gone().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            stranger = self.endpoint.accept() => stranger.map_or(Input::SocketFailed, Input::Stranger),
+            () = parent_gone => Input::ParentGone,
+        }
+    }
+
+    pub(super) async fn finish(self, code: CloseCode) {
+        self.endpoint.close(code);
+        self.endpoint.wait_idle().await;
+    }
+
+    /// Whether a refusal is to be shown: not every one of a flood.
+    fn is_notice_due(&mut self) -> bool {
+        let pause = Duration::from_millis(REFUSAL_NOTICE_MS);
+        if self.noticed.is_some_and(|last| last.elapsed() < pause) {
+            return false;
+        }
+        self.noticed = Some(Instant::now());
+        true
+    }
+}
+
+impl Meet {
+    pub(super) fn listen(&mut self, input: Input) -> Result<(), Error> {
+        match input {
+            Input::Stranger(new) => {
+                self.greetings.spawn(async { Step::Introduced(Box::new(greet::introduce(new).await)) });
+                Ok(())
+            }
+            Input::SocketFailed => Err(self.no_link("the socket failed")),
+            Input::ParentGone => Err(self.no_link("the process that started this one is gone")),
+        }
+    }
+
+    fn no_link(&self, cause: &str) -> Error {
+        let seconds = self.alone_since.elapsed().as_secs();
+        Error::NoLink { peer: self.desk.record.role.other(), seconds, cause: cause.to_owned() }
+    }
+
+    /// Judges a dialler: refuses it, or makes it the owner and answers.
+    pub(super) fn judge(&mut self, introduced: Introduced, extras: &impl Fn() -> HelloExtras) -> Result<(), Error> {
+        let Introduced { new, said } = introduced;
+        let theirs = match said {
+            Ok(hello) => hello,
+            Err(error) => {
+                debug!(address = %new.link.remote_addr(), %error, "no hello");
+                new.link.close(CloseCode::Misbehaved);
+                return Ok(());
+            }
+        };
+        // A dialler that gave up meanwhile must not take a link away from its own newer one.
+        if new.link.close_reason().is_some() {
+            return Ok(());
+        }
+        let extras = extras();
+        match self.verdict(&new, &theirs, extras.chunk_bytes) {
+            Ok(admission) => {
+                if admission == Admission::Takes {
+                    self.give_to(&new)?;
+                }
+                let ours = self.hello(&new, extras);
+                let number = self.begin_greeting();
+                let answer = async move { Step::Greeted(number, Box::new(greet::answer(new, ours, theirs).await)) };
+                self.greetings.spawn(answer);
+            }
+            Err(refusal) => self.refuse(new, &theirs, refusal)?,
+        }
+        Ok(())
+    }
+
+    fn verdict(&self, new: &NewLink, theirs: &Hello, chunk_bytes: u32) -> Result<Admission, Refusal> {
+        let record = &self.desk.record;
+        let ticket = match (record.peer, &record.secret) {
+            (Some(owner), _) => TicketState::Taken(owner),
+            (None, Some(secret)) => TicketState::Open { secret, expiry_seconds: record.expiry_seconds },
+            (None, None) => return Err(Refusal::UnknownTransfer),
+        };
+        let listener = Listener {
+            key: self.desk.identity.public_key(),
+            role: record.role,
+            transfer: record.id,
+            ticket,
+            chunk_bytes,
+            now_seconds: now_seconds(),
+        };
+        let dialler = Dialler { key: new.link.peer_key(), exporter: new.link.exporter(), hello: theirs };
+        admission::admit(&listener, &dialler)
+    }
+
+    /// The ticket is taken: one atomic synced write, and only then an answer. Done at once and not in a task, so that
+    /// of two diallers that come together one is judged after the other's ownership stands.
+    fn give_to(&mut self, new: &NewLink) -> Result<(), Error> {
+        self.desk.record.peer = Some(new.link.peer_key());
+        self.desk.record.secret = None;
+        self.desk.secret = None;
+        self.alone_since = Instant::now();
+        self.desk.home.save(&self.desk.record).inspect_err(|_| new.link.close(CloseCode::Interrupted))
+    }
+
+    fn refuse(&mut self, mut new: NewLink, theirs: &Hello, refusal: Refusal) -> Result<(), Error> {
+        let (key, address) = (new.link.peer_key(), new.link.remote_addr());
+        if refusal == Refusal::UnknownTransfer && self.was_closed_for(&new, theirs)? {
+            let stop = Stop { reason: StopReason::Closed, retry: Retry::Never };
+            self.greetings.spawn(async move {
+                // The peer that does not hear it finds no such transfer instead.
+                let told = greet::say_stop(&mut new.sender, stop).await;
+                new.link.close(CloseCode::UnknownTransfer);
+                Step::Told(told)
+            });
+            return Ok(());
+        }
+        new.link.close(fate::code(refusal));
+        debug!(%address, ?refusal, "refused");
+        let Way::Listen(listening) = &mut self.way else { return Ok(()) };
+        if listening.is_notice_due() {
+            let why = fate::notice(refusal, &format!("the key {}", key.fingerprint()));
+            self.desk.events.emit(Event::Notice(Notice::Refused { address, why }));
+        }
+        Ok(())
+    }
+
+    /// Whether the dialler asks for a transfer of its own that `--new` closed here.
+    fn was_closed_for(&self, new: &NewLink, theirs: &Hello) -> Result<bool, Error> {
+        if theirs.transfer == self.desk.record.id {
+            return Ok(false);
+        }
+        // A damaged record is no record of anybody.
+        let old = self.desk.home.load(theirs.transfer, self.desk.record.role).unwrap_or_default();
+        let is_abandoned = |end| end == End::Abandoned;
+        Ok(old.is_some_and(|old| {
+            old.peer == Some(new.link.peer_key()) && old.closed.is_some_and(|closed| is_abandoned(closed.end))
+        }))
+    }
+}

@@ -1,0 +1,464 @@
+//! The receiver's driver: the one place where its brain, its store and its links meet. It moves messages, tasks and
+//! inputs; it decides nothing that the brain could decide.
+
+mod engine;
+mod intake_link;
+mod news;
+mod question;
+mod receipt;
+mod setup;
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinSet;
+use tokio::time::sleep_until;
+
+use crate::disk::RealDisk;
+use crate::error::Error;
+use crate::event::{Event, Events, Notice};
+use crate::identity::Role;
+use crate::limits::{FRAME_BYTES_MAX, LINGER_MS, PROGRESS_MS};
+use crate::manifest::Position;
+use crate::meet::{HelloExtras, Meet, Met};
+use crate::net::{CloseCode, ControlReceiver, ControlSender, Link, LinkError};
+use crate::options::{Answer, RecvOptions};
+use crate::session::receiver::{Ending, Receiver, Settings};
+use crate::state::closing::Concluded;
+use crate::state::transfer;
+use crate::task::receiver::{End, Input, Task};
+use crate::wire::{Message, StopReason};
+
+use engine::{Command, Engine, Heard, Parts};
+use intake_link::{DataNews, permits, spawn_readers};
+use news::Watch;
+use receipt::Parties;
+use setup::{Setup, Start};
+
+/// Pages of records that wait for the intake. Costs a frame's bytes each.
+const PAGES_WAITING_MAX: usize = 64;
+
+/// Receives one transfer. `shutdown` ends with the number of a signal.
+pub async fn run(
+    options: RecvOptions,
+    events: Events,
+    shutdown: impl Future<Output = i32>,
+) -> Result<Concluded, Error> {
+    let setup = match setup::open(options, events).await? {
+        Start::Finished(concluded) => return Ok(*concluded),
+        Start::Work(setup) => *setup,
+    };
+    let mut shutdown = pin!(shutdown);
+    let (heard_in, heard) = unbounded_channel();
+    let mut driver = Driver::start(setup, heard_in, heard)?;
+    let outcome = loop {
+        if let Err(error) = driver.drain().await {
+            break Err(error);
+        }
+        if let Some(end) = driver.end.take() {
+            break driver.ended(end);
+        }
+        match driver.next_input(&mut shutdown).await {
+            Ok(event) => {
+                if let Err(error) = driver.apply(event) {
+                    break Err(error);
+                }
+            }
+            Err(error) => break Err(error),
+        }
+    };
+    driver.finish(outcome).await
+}
+
+/// What the driver waits for.
+enum Turn {
+    Link(Box<Result<Met, Error>>),
+    Control(Result<Bytes, LinkError>),
+    Data(DataNews),
+    Heard(Heard),
+    Answer(Answer),
+    Shutdown(i32),
+    Time,
+}
+
+/// One link in use.
+struct Channel {
+    link: Link,
+    sender: ControlSender,
+    receiver: ControlReceiver,
+    /// The sender has said from where its records continue.
+    is_continued: bool,
+    readers: JoinSet<()>,
+}
+
+struct Driver {
+    setup: Setup,
+    meet: Option<Box<Meet>>,
+    parts: Parts<RealDisk>,
+    engine: Engine<RealDisk>,
+    brain: Receiver,
+    heard: UnboundedReceiver<Heard>,
+    channel: Option<Channel>,
+    data: (UnboundedSender<DataNews>, UnboundedReceiver<DataNews>),
+    permits: Arc<Semaphore>,
+    pages: Arc<Semaphore>,
+    watch: Watch,
+    answers: (UnboundedSender<Answer>, UnboundedReceiver<Answer>),
+    progress_due: Instant,
+    end: Option<End>,
+    /// The sender has not confirmed that it has the receipt.
+    is_unconfirmed: bool,
+    /// The signal that asked to stop.
+    signal: Option<i32>,
+}
+
+impl Driver {
+    fn start(
+        mut setup: Setup,
+        heard_in: UnboundedSender<Heard>,
+        heard: UnboundedReceiver<Heard>,
+    ) -> Result<Driver, Error> {
+        let meet = setup.meet.take();
+        let parts = setup.parts(heard_in);
+        let now = Instant::now();
+        let mut brain = new_brain(&setup, now);
+        let engine = Engine::start(&parts, None, &mut brain).map_err(|error| setup.state_error(error))?;
+        setup.look_at_level(&engine.shared)?;
+        let mut watch = Watch::new(setup.events.clone(), now);
+        watch.replayed(engine.shared.with_log(|log| log.entry_count()));
+        watch.tell_damage(engine.is_log_cut, engine.is_journal_cut);
+        let mut driver = Driver {
+            setup,
+            meet,
+            parts,
+            engine,
+            brain,
+            heard,
+            channel: None,
+            data: unbounded_channel(),
+            permits: permits(),
+            pages: Arc::new(Semaphore::new(PAGES_WAITING_MAX)),
+            watch,
+            answers: unbounded_channel(),
+            progress_due: now,
+            end: None,
+            is_unconfirmed: false,
+            signal: None,
+        };
+        if driver.setup.is_agreed {
+            driver.hear(Input::Consented);
+        }
+        Ok(driver)
+    }
+
+    fn hear(&mut self, input: Input) {
+        self.brain.handle(Instant::now(), input);
+    }
+
+    /// Does what the brain asks, until it asks nothing more.
+    async fn drain(&mut self) -> Result<(), Error> {
+        while let Some(task) = self.brain.poll() {
+            match task {
+                Task::Send(message) => self.send(&message).await,
+                Task::SendReceipt => {
+                    for message in self.setup.receipt_messages()? {
+                        self.send(&message).await;
+                    }
+                }
+                Task::Misbehaved(what) => self.misbehaved(what)?,
+                Task::Restart => self.rewind(None)?,
+                Task::End(end) => self.end = Some(end),
+                Task::Abandon(entry, Some(reason)) => {
+                    self.watch.left_out(&self.engine.shared, entry, reason);
+                    self.engine.tell(Command::Task(Task::Abandon(entry, Some(reason))));
+                }
+                task => self.engine.tell(Command::Task(task)),
+            }
+        }
+        Ok(())
+    }
+
+    /// A message that cannot be sent any more is lost with its link; the loss itself is met by the reading half.
+    async fn send(&mut self, message: &Message) {
+        if let Some(channel) = &mut self.channel
+            && let Err(error) = channel.sender.send(&message.encode()).await
+        {
+            tracing::debug!(%error, "a control message was lost with its link");
+        }
+    }
+
+    /// The only place that waits.
+    async fn next_input(&mut self, shutdown: &mut (impl Future<Output = i32> + Unpin)) -> Result<Turn, Error> {
+        let due = [self.brain.poll_timeout(), Some(self.progress_due)];
+        let due = due.into_iter().flatten().min().unwrap_or(self.progress_due);
+        let extras = || HelloExtras {
+            ladder: self.engine.shared.with_log(|log| log.rungs()),
+            has_receipt: self.setup.has_receipt(),
+            chunk_bytes: crate::limits::CHUNK_BYTES,
+        };
+        let meet = self.meet.as_mut().expect("only finishing takes it");
+        // Frames are read as fast as the intake takes records, which goes to disk and waits for nobody else.
+        let is_room = self.pages.available_permits() > 0;
+        let control = async {
+            match &mut self.channel {
+                Some(channel) if is_room => channel.receiver.recv(FRAME_BYTES_MAX).await,
+                _ => std::future::pending().await,
+            }
+        };
+        Ok(tokio::select! {
+            number = shutdown, if self.signal.is_none() => Turn::Shutdown(number),
+            Some(heard) = self.heard.recv() => Turn::Heard(heard),
+            Some(news) = self.data.1.recv() => Turn::Data(news),
+            frame = control => Turn::Control(frame),
+            met = meet.next(extras) => Turn::Link(Box::new(met)),
+            Some(answer) = self.answers.1.recv() => Turn::Answer(answer),
+            () = sleep_until(due.into()) => Turn::Time,
+        })
+    }
+
+    fn apply(&mut self, turn: Turn) -> Result<(), Error> {
+        match turn {
+            Turn::Link(met) => self.connect((*met)?),
+            Turn::Control(Ok(frame)) => self.control(&frame)?,
+            Turn::Control(Err(error)) => self.lose(&error),
+            Turn::Data(DataNews::Bytes(bytes)) => self.watch.wire_bytes += bytes,
+            Turn::Data(DataNews::Misbehaved(what)) => self.misbehaved(what)?,
+            Turn::Heard(heard) => self.heard(heard)?,
+            Turn::Answer(answer) => self.answer(answer)?,
+            Turn::Shutdown(number) => {
+                self.signal = Some(number);
+                self.hear(Input::StopRequested(StopReason::Interrupted));
+            }
+            Turn::Time => self.look_at_time(),
+        }
+        Ok(())
+    }
+
+    fn look_at_time(&mut self) {
+        let now = Instant::now();
+        self.hear(Input::Tick);
+        if now >= self.progress_due {
+            self.progress_due = now + Duration::from_millis(PROGRESS_MS);
+            self.watch.progress(now, &self.brain, &self.engine.shared, self.channel.is_some());
+        }
+        self.ask_if_due(now);
+    }
+
+    fn connect(&mut self, met: Met) {
+        if self.channel.take().is_some_and(|channel| channel.is_continued) {
+            self.hear(Input::LinkLost);
+        }
+        self.setup.met(&met);
+        self.watch.sender = Some((met.link.peer_key(), met.hello.host.clone()));
+        self.channel = Some(Channel {
+            link: met.link,
+            sender: met.sender,
+            receiver: met.receiver,
+            is_continued: false,
+            readers: JoinSet::new(),
+        });
+    }
+
+    fn lose(&mut self, error: &LinkError) {
+        tracing::debug!(%error, "the link is lost");
+        if let Some(channel) = self.channel.take()
+            && channel.is_continued
+        {
+            self.hear(Input::LinkLost);
+        }
+    }
+
+    fn misbehaved(&mut self, what: &'static str) -> Result<(), Error> {
+        if let Some(channel) = &self.channel {
+            channel.link.close(CloseCode::Misbehaved);
+        }
+        Err(Error::Misbehaved { peer: Role::Sender, what: what.to_owned() })
+    }
+
+    fn control(&mut self, frame: &[u8]) -> Result<(), Error> {
+        let Ok(message) = Message::decode(frame) else { return self.misbehaved("a control message") };
+        let is_continued = self.channel.as_ref().is_some_and(|channel| channel.is_continued);
+        match message {
+            Message::Continue(position) if !is_continued => self.continue_from(position)?,
+            Message::Stop(stop) => self.hear(Input::PeerStopped(stop.reason)),
+            _ if !is_continued => return self.misbehaved("a message before its place"),
+            Message::Records(page) => {
+                let permit = Arc::clone(&self.pages).try_acquire_owned();
+                let permit = permit.expect("frames are read only while a permit is free, and nobody else takes one");
+                self.engine.tell(Command::Records(page.into(), permit));
+            }
+            Message::Settled(position) => {
+                self.engine.tell(Command::Echo(Input::Settled(position.record_count)));
+            }
+            Message::Acknowledge(_) => self.hear(Input::Acknowledged),
+            _ => return self.misbehaved("a message that only a receiver sends"),
+        }
+        Ok(())
+    }
+
+    /// Records continue from here: at the end of the copy at hand, or it is cut to that place first.
+    fn continue_from(&mut self, position: Position) -> Result<(), Error> {
+        let own = self.engine.shared.with_log(|log| log.position());
+        if own != position {
+            let is_known = self.engine.shared.with_log(|log| log.find(position)).ok().flatten().is_some();
+            if !is_known {
+                return self.misbehaved("a position that this side does not have");
+            }
+            self.rewind(Some(position))?;
+        }
+        let Some(channel) = &mut self.channel else { return Ok(()) };
+        channel.is_continued = true;
+        let commands = self.engine.commander();
+        let chunk_bytes = crate::limits::CHUNK_BYTES;
+        spawn_readers(&mut channel.readers, &channel.link, chunk_bytes, &self.permits, &commands, &self.data.0);
+        self.hear(Input::Connected);
+        Ok(())
+    }
+
+    /// Starts the store and the brain anew, with the log cut to a position; without one, the link is dropped too.
+    fn rewind(&mut self, rung: Option<Position>) -> Result<(), Error> {
+        self.engine.stop();
+        while self.heard.try_recv().is_ok() {}
+        self.brain = new_brain(&self.setup, Instant::now());
+        self.engine =
+            Engine::start(&self.parts, rung, &mut self.brain).map_err(|error| self.setup.state_error(error))?;
+        self.watch.tell_damage(self.engine.is_log_cut, self.engine.is_journal_cut);
+        self.watch.replayed(self.engine.shared.with_log(|log| log.entry_count()));
+        if rung.is_none()
+            && let Some(channel) = self.channel.take()
+        {
+            channel.link.close(CloseCode::Dropped);
+        }
+        if self.setup.is_agreed {
+            self.hear(Input::Consented);
+        }
+        Ok(())
+    }
+
+    fn heard(&mut self, heard: Heard) -> Result<(), Error> {
+        match heard {
+            Heard::Records(notes, error) => {
+                self.watch.noted(&self.engine.shared, &notes);
+                self.hear(Input::Noted(notes));
+                match error {
+                    None => (),
+                    Some(crate::state::log::AppendError::Io(error)) => {
+                        tracing::warn!(%error, "the manifest log could not be written");
+                        self.hear(Input::StateFailed);
+                    }
+                    Some(_) => return self.misbehaved("a manifest record"),
+                }
+            }
+            Heard::Observed(observed) => self.watch.observed(&self.engine.shared, &observed),
+            Heard::Input(input) => {
+                self.watch.look_at(&self.engine.shared, &input);
+                if input == Input::ReceiptIssued {
+                    self.setup.issued();
+                }
+                if let Input::BatchSettled(files) = &input {
+                    self.engine.tell(Command::Settled(files.clone()));
+                }
+                self.hear(input);
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks the user, once the first records are there, or all of them.
+    fn ask_if_due(&mut self, now: Instant) {
+        if !self.setup.is_asking() || self.channel.as_ref().is_none_or(|channel| !channel.is_continued) {
+            return;
+        }
+        if !self.setup.is_question_due(now, self.brain.tally().is_total) {
+            return;
+        }
+        let Some((sender, host)) = self.watch.sender.clone() else { return };
+        let question = question::ask(&self.engine.shared, &self.brain.tally(), sender, host, &self.setup.dir);
+        self.setup.put_question(question, self.answers.0.clone());
+    }
+
+    fn answer(&mut self, answer: Answer) -> Result<(), Error> {
+        match answer {
+            Answer::Accept => {
+                self.setup.is_agreed = true;
+                if let Some(meet) = &mut self.meet {
+                    meet.agree()?;
+                }
+                self.hear(Input::Consented);
+            }
+            Answer::Decline => self.hear(Input::Declined),
+        }
+        Ok(())
+    }
+
+    /// What the end of the brain means for the run.
+    fn ended(&mut self, end: End) -> Result<Concluded, Error> {
+        match end {
+            End::Acknowledged | End::Unconfirmed => {
+                self.is_unconfirmed = end == End::Unconfirmed;
+                if self.is_unconfirmed {
+                    self.setup.events.emit(Event::Notice(Notice::SenderMayNotKnow));
+                }
+                let (exit, summary) = self.setup.summary(&self.watch, self.brain.tally())?;
+                let meet = self.meet.as_ref().expect("only finishing takes it");
+                let (home, record) = (meet.home().clone(), meet.record().clone());
+                let end = if self.is_unconfirmed { transfer::End::Unconfirmed } else { transfer::End::Finished };
+                Ok(Concluded::new(exit, summary, home, record, end))
+            }
+            End::PeerStopped(reason) => {
+                Err(Error::StoppedByPeer { peer: Role::Sender, reason, exit: news::exit_of_stop(reason) })
+            }
+            End::Stopped(StopReason::Interrupted) => Err(news::interrupted(self.signal.unwrap_or(15))),
+            End::Stopped(reason) => Err(self.setup.stopped(reason, self.brain.tally(), &self.engine.shared)),
+        }
+    }
+
+    /// Tells the summary, says goodbye. The record is closed by whoever shows the summary.
+    async fn finish(mut self, outcome: Result<Concluded, Error>) -> Result<Concluded, Error> {
+        let meet = self.meet.take().expect("only finishing takes it");
+        let code = match &outcome {
+            Ok(concluded) => {
+                self.setup.events.emit(Event::Summary(concluded.summary.clone()));
+                CloseCode::Finished
+            }
+            Err(error) => {
+                if let Some(channel) = &mut self.channel {
+                    // What was said last, a stop with its reason, is to arrive before the link closes.
+                    let limit = Duration::from_millis(crate::limits::LINK_VERDICT_MS);
+                    drop(tokio::time::timeout(limit, channel.sender.finish()).await);
+                }
+                news::close_code(error)
+            }
+        };
+        self.engine.stop();
+        meet.finish(code).await;
+        outcome
+    }
+}
+
+fn new_brain(setup: &Setup, now: Instant) -> Receiver {
+    let linger = Duration::from_millis(LINGER_MS);
+    let ending = if setup.has_receipt() { Ending::issued(now, linger) } else { Ending::open(linger) };
+    let settings = Settings {
+        chunk_bytes: crate::limits::CHUNK_BYTES,
+        max_bytes: setup.settings.max_bytes,
+        patience: setup.patience,
+        linger,
+    };
+    Receiver::new(settings, ending)
+}
+
+impl Parties {
+    fn of(met: &Met) -> Parties {
+        Parties {
+            sender: met.link.peer_key(),
+            sender_host: met.hello.host.clone(),
+            sender_version: met.hello.version.clone(),
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! The receiver's two threads: one owns the intake, one the settler. Commands go in, what they hear comes out; both
+//! end with the engine.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver as Commands, Sender as Commander, channel};
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::disk::Disk;
+use crate::limits::POOL_THREADS;
+use crate::manifest::{Header, Position};
+use crate::pool::Pool;
+use crate::session::receiver::Receiver;
+use crate::state::log::AppendError;
+use crate::store::{Done, Intake, Layout, Observed, Policy, Settler, Shared, Work, recover};
+use crate::task::receiver::{Input, Noted, SettledFile, Task};
+use crate::wire::ChunkHeader;
+
+/// Makes, signs and persists the receipt.
+pub(super) type Issue<D> = Arc<dyn Fn(&Shared<D>) -> io::Result<()> + Send + Sync>;
+
+/// What the intake's thread is told.
+pub(super) enum Command {
+    /// A task of the brain.
+    Task(Task),
+    /// The body of a `Records` message. The permit bounds how many wait.
+    Records(Bytes, OwnedSemaphorePermit),
+    /// A chunk as it came. The permit bounds the bytes that wait.
+    Chunk(ChunkHeader, Option<Bytes>, OwnedSemaphorePermit),
+    /// Tell the brain this, after everything before.
+    Echo(Input),
+    /// What settling did.
+    Settled(Vec<SettledFile>),
+}
+
+/// What the driver hears.
+pub(super) enum Heard {
+    /// For the brain.
+    Input(Input),
+    /// Records were appended; the last page may have been bad after them.
+    Records(Vec<Noted>, Option<AppendError>),
+    /// Wrong bytes that a read-back met.
+    Observed(Vec<Observed>),
+}
+
+/// What an engine is started with.
+pub(super) struct Parts<D: Disk> {
+    pub(super) disk: D,
+    pub(super) root: D::Dir,
+    pub(super) header: Header,
+    pub(super) policy: Policy,
+    pub(super) issue: Issue<D>,
+    pub(super) heard: UnboundedSender<Heard>,
+}
+
+/// The two threads.
+pub(super) struct Engine<D: Disk> {
+    commands: Option<Commander<Command>>,
+    intake: Option<JoinHandle<()>>,
+    settler: Option<JoinHandle<()>>,
+    pub(super) shared: Arc<Shared<D>>,
+    /// Which state files were damaged when it was started.
+    pub(super) is_log_cut: bool,
+    pub(super) is_journal_cut: bool,
+}
+
+impl<D: Disk> Engine<D> {
+    /// Opens the store and starts the threads. The brain is told what the log holds. With a rung the log is cut to it.
+    pub(super) fn start(parts: &Parts<D>, rung: Option<Position>, brain: &mut Receiver) -> io::Result<Engine<D>> {
+        let layout = Layout::open(&parts.disk, parts.root.clone(), parts.header.transfer)?;
+        let pool = Pool::new(POOL_THREADS);
+        let recovered =
+            recover(&parts.disk, layout, parts.header, parts.policy, pool, rung, |noted| brain.note(noted))?;
+        let shared = Arc::clone(&recovered.store.shared);
+        let store = recovered.store;
+        let (commands, for_intake) = channel();
+        let (work, for_settler) = channel();
+        let (intake, heard) = (store.intake, parts.heard.clone());
+        let intake = std::thread::Builder::new()
+            .name("intake".into())
+            .spawn(move || run_intake(intake, &for_intake, &work, &heard))?;
+        let (settler, heard, issue) = (store.settler, parts.heard.clone(), Arc::clone(&parts.issue));
+        let settler = std::thread::Builder::new()
+            .name("settler".into())
+            .spawn(move || run_settler(settler, &for_settler, &heard, &issue))?;
+        Ok(Engine {
+            commands: Some(commands),
+            intake: Some(intake),
+            settler: Some(settler),
+            shared,
+            is_log_cut: recovered.is_log_cut,
+            is_journal_cut: recovered.is_journal_cut,
+        })
+    }
+
+    /// A handle for others that give commands.
+    pub(super) fn commander(&self) -> Commander<Command> {
+        self.commands.clone().expect("only stopping takes it")
+    }
+
+    /// Gives a command.
+    pub(super) fn tell(&self, command: Command) {
+        if let Some(commands) = &self.commands {
+            // The thread ends only after this end is dropped, or by a panic, which joining passes on.
+            drop(commands.send(command));
+        }
+    }
+
+    /// Lets both threads finish what they were told and waits for them.
+    pub(super) fn stop(&mut self) {
+        self.commands = None;
+        for thread in [self.intake.take(), self.settler.take()].into_iter().flatten() {
+            if let Err(panic) = thread.join() {
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+}
+
+impl<D: Disk> Drop for Engine<D> {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.stop();
+        }
+    }
+}
+
+fn run_intake<D: Disk>(
+    mut intake: Intake<D>,
+    commands: &Commands<Command>,
+    work: &Commander<Work<D>>,
+    heard: &UnboundedSender<Heard>,
+) {
+    while let Ok(command) = commands.recv() {
+        let said = match command {
+            Command::Task(task) => match intake.perform(task) {
+                Done::Input(input) => Heard::Input(input),
+                Done::Work(piece) => {
+                    drop(work.send(piece));
+                    continue;
+                }
+                Done::Nothing | Done::NotMine(_) => continue,
+            },
+            Command::Records(page, permit) => {
+                let mut notes = vec![];
+                let error = intake.append(&page, &mut notes).err();
+                drop(permit);
+                Heard::Records(notes, error)
+            }
+            Command::Chunk(header, bytes, permit) => {
+                let input = intake.receive(header, bytes);
+                drop(permit);
+                Heard::Input(input)
+            }
+            Command::Echo(input) => Heard::Input(input),
+            Command::Settled(files) => {
+                intake.after_settle(&files);
+                continue;
+            }
+        };
+        if heard.send(said).is_err() {
+            return;
+        }
+    }
+}
+
+fn run_settler<D: Disk>(
+    mut settler: Settler<D>,
+    work: &Commands<Work<D>>,
+    heard: &UnboundedSender<Heard>,
+    issue: &Issue<D>,
+) {
+    while let Ok(piece) = work.recv() {
+        let input = settler.perform(piece, |shared| issue(shared));
+        let observed = settler.take_observed();
+        if !observed.is_empty() {
+            drop(heard.send(Heard::Observed(observed)));
+        }
+        if heard.send(Heard::Input(input)).is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Making the receipt, and reading it again to send it: it is persisted before it is first sent and never made anew.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::attributes::{Level, Timestamp};
+use crate::disk::{Disk, RealDisk};
+use crate::error::Error;
+use crate::geometry::EntryIndex;
+use crate::identity::{PeerKey, Role, TransferId};
+use crate::limits::EXCEPTION_PAGE_BYTES;
+use crate::manifest::Record;
+use crate::net::Identity;
+use crate::outcome::{Counts, Outcome};
+use crate::receipt::{Core, Line, VERSION, head_from_json, signing_bytes};
+use crate::state::home::Home;
+use crate::state::outcome::{tally, write_receipt_file};
+use crate::store::Shared;
+use crate::wire::{Exception, Message};
+
+/// What the receipt says about the two sides; the peer is known from the first link on.
+#[derive(Clone, Debug)]
+pub(super) struct Parties {
+    pub(super) sender: PeerKey,
+    pub(super) sender_host: String,
+    pub(super) sender_version: String,
+}
+
+/// Makes receipts of one transfer.
+pub(super) struct Issuer {
+    pub(super) home: Home<RealDisk>,
+    pub(super) identity: Arc<Identity>,
+    pub(super) transfer: TransferId,
+    pub(super) host: String,
+    pub(super) started_seconds: u64,
+    pub(super) parties: Arc<Mutex<Option<Parties>>>,
+}
+
+impl Issuer {
+    /// Makes, signs and persists the receipt for what the store holds.
+    pub(super) fn issue<D: Disk>(&self, shared: &Shared<D>) -> io::Result<()> {
+        let parties = self.parties.lock().ok().and_then(|parties| parties.clone());
+        let parties = parties.ok_or_else(|| io::Error::other("no sender was ever met"))?;
+        let (exceptions, bytes_by_level) = self.collect(shared)?;
+        let outcome_of = |entry: EntryIndex| exceptions.get(&entry.0).copied();
+        let (outcome, counts) = shared.with_log(|log| io::Result::Ok((tally(log, outcome_of)?, last_counts(log)?)))?;
+        let space = shared.space()?;
+        let core = Core {
+            version: VERSION,
+            transfer: self.transfer,
+            outcome: outcome.digest,
+            counts,
+            delivered_files: outcome.delivered_files,
+            delivered_bytes: outcome.delivered_bytes,
+            left_out: outcome.left_out,
+            kept: outcome.kept,
+            bytes_by_level,
+            is_durable: !space.is_volatile,
+            started: Timestamp { seconds: i64::try_from(self.started_seconds).unwrap_or(i64::MAX), nanos: 0 },
+            finished: now(),
+            sender: parties.sender,
+            receiver: self.identity.public_key(),
+            sender_host: parties.sender_host,
+            receiver_host: self.host.clone(),
+            sender_version: parties.sender_version,
+            receiver_version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let signature = self.identity.sign(&signing_bytes(&core.encode()));
+        let mut out = self.home.create_receipt(self.transfer, Role::Receiver).map_err(io::Error::other)?;
+        shared.with_log(|log| write_receipt_file(log, outcome_of, &core, &signature, &mut out))?;
+        out.finish()
+    }
+
+    /// The exceptions, and how many bytes were read back at each level.
+    fn collect<D: Disk>(&self, shared: &Shared<D>) -> io::Result<(std::collections::BTreeMap<u32, Outcome>, [u64; 4])> {
+        let exceptions = shared.ledger().exceptions.clone();
+        let mut bytes_by_level = [0; 4];
+        let count = shared.with_log(|log| log.entry_count());
+        for number in 0..count {
+            let entry = EntryIndex(number);
+            let (level, is_withdrawn) = {
+                let ledger = shared.ledger();
+                (ledger.level(entry), ledger.is_withdrawn(entry))
+            };
+            let Some(level) = level.filter(|_| !is_withdrawn) else { continue };
+            if let Record::Begin { size, .. } = shared.with_log(|log| log.introduction(entry))? {
+                let index = Level::ALL.iter().position(|other| *other == level).expect("all levels are listed");
+                bytes_by_level[index] += size;
+            }
+        }
+        Ok((exceptions, bytes_by_level))
+    }
+}
+
+/// The counts of the log's last record, which is a `Complete` when a receipt is made.
+fn last_counts<D: Disk>(log: &crate::state::log::ManifestLog<D>) -> io::Result<Counts> {
+    match log.last()? {
+        Some(Record::Complete(counts)) => Ok(counts),
+        _ => Err(io::Error::other("the manifest is not complete")),
+    }
+}
+
+/// A persisted receipt.
+#[derive(Clone, Debug)]
+pub(super) struct Held {
+    pub(super) core_bytes: Vec<u8>,
+    pub(super) core: Core,
+    pub(super) signature: [u8; 64],
+    pub(super) attributes_not_applied: u64,
+}
+
+/// Reads the receipt of a transfer, if there is one, and gives every exception to `each`.
+pub(super) fn load(
+    home: &Home<RealDisk>,
+    transfer: TransferId,
+    mut each: impl FnMut(Exception),
+) -> Result<Option<Held>, Error> {
+    let path = home.receipt_path(transfer, Role::Receiver);
+    let failed = |source| Error::State { path: path.clone(), source };
+    let damaged = || failed(io::Error::new(io::ErrorKind::InvalidData, "the receipt is damaged"));
+    let Some(mut reader) = home.open_receipt(transfer, Role::Receiver)? else { return Ok(None) };
+    let Some(head) = reader.line().map_err(failed)? else { return Err(damaged()) };
+    let (core_bytes, signature) = head_from_json(&head).map_err(|_| damaged())?;
+    let core = Core::decode(&core_bytes).map_err(|_| damaged())?;
+    let mut attributes_not_applied = 0;
+    while let Some(text) = reader.line().map_err(failed)? {
+        let line = Line::from_json(&text).ok_or_else(damaged)?;
+        attributes_not_applied += u64::from(line.outcome == Outcome::AttributesNotApplied);
+        if line.outcome != Outcome::Delivered {
+            each(Exception { path: line.path, outcome: line.outcome });
+        }
+    }
+    Ok(Some(Held { core_bytes, core, signature, attributes_not_applied }))
+}
+
+/// The messages that carry a receipt: its exceptions in pages, then core and signature.
+pub(super) fn messages(home: &Home<RealDisk>, transfer: TransferId) -> Result<Vec<Message>, Error> {
+    let (mut messages, mut page, mut page_bytes) = (vec![], vec![], 0);
+    let held = load(home, transfer, |exception| {
+        page_bytes += exception.path.as_bytes().len() + 16;
+        page.push(exception);
+        if page_bytes >= EXCEPTION_PAGE_BYTES {
+            messages.push(Message::Exceptions(std::mem::take(&mut page)));
+            page_bytes = 0;
+        }
+    })?;
+    if !page.is_empty() {
+        messages.push(Message::Exceptions(page));
+    }
+    if let Some(held) = held {
+        messages.push(Message::Receipt { core: held.core_bytes, signature: held.signature.to_vec() });
+    }
+    Ok(messages)
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp { seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX), nanos: since.subsec_nanos() }
+}

@@ -1,0 +1,343 @@
+//! The beginning and the end of a receiver's run: its directory and lock, what it asks the user, what it sums up.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::engine::{Heard, Parts};
+use super::news::{Watch, missing_bytes};
+use super::receipt::{self, Held, Issuer, Parties};
+use crate::disk::{Disk, RealDir, RealDisk};
+use crate::error::{Error, Exit};
+use crate::event::{Event, Events, Notice, Summary};
+use crate::identity::{PeerKey, Role, TransferId};
+use crate::limits::{CHUNK_BYTES, QUESTION_MS};
+use crate::manifest::Header;
+use crate::meet::{Meet, Met, Opened, Wish};
+use crate::options::{Answer, Consent, Meeting, Question, RecvOptions};
+use crate::path::STATE_DIR_NAME;
+use crate::state::closing::Concluded;
+use crate::state::home::Home;
+use crate::state::lock::Lock;
+use crate::state::transfer::{ReceiverSettings, Settings, Side, TransferRecord};
+use crate::store::{Policy, Shared};
+use crate::task::receiver::Tally;
+use crate::wire::{Message, StopReason};
+
+/// How the run begins.
+pub(super) enum Start {
+    /// The transfer is finished: its receipt answers.
+    Finished(Box<Concluded>),
+    /// There is work.
+    Work(Box<Setup>),
+}
+
+/// What a run works with.
+pub(super) struct Setup {
+    pub(super) events: Events,
+    pub(super) meet: Option<Box<Meet>>,
+    pub(super) settings: ReceiverSettings,
+    pub(super) patience: Option<Duration>,
+    pub(super) is_agreed: bool,
+    pub(super) consent: Consent,
+    question: Asked,
+    pub(super) dir: PathBuf,
+    home: Home<RealDisk>,
+    root: RealDir,
+    transfer: TransferId,
+    issuer: Arc<Issuer>,
+    copy: Option<PathBuf>,
+    has_receipt: bool,
+    started: Instant,
+    /// Held as long as this process works in the directory.
+    _lock: Lock,
+}
+
+/// Finds or begins the transfer, takes the locks.
+pub(super) async fn open(options: RecvOptions, events: Events) -> Result<Start, Error> {
+    let home = Home::<RealDisk>::open(&options.common.home)?;
+    let identity = Arc::new(home.identity()?);
+    let wish = wish(&options)?;
+    let opened = Meet::open(
+        &options.common,
+        wish,
+        Home::<RealDisk>::open(&options.common.home)?,
+        Arc::clone(&identity),
+        events.clone(),
+    )
+    .await?;
+    let meet = match opened {
+        Opened::Meet(meet) => meet,
+        Opened::Finished(record) => return Ok(Start::Finished(Box::new(answer(&home, &record, &events)?))),
+    };
+    let record = meet.record().clone();
+    let dir = record.paths.first().cloned().ok_or_else(|| Error::Usage("this transfer has no directory".to_owned()))?;
+    // A directory that went away since is made again: whatever was in it is missing, and comes again.
+    make_dir(&dir)?;
+    let root = RealDisk::open_root(&dir).map_err(|source| local(&dir, "could not be opened", source))?;
+    let lock = lock(&dir)?;
+    let settings = record.settings.receiver.unwrap_or_else(|| settings(&options));
+    let issuer = Issuer {
+        home: Home::<RealDisk>::open(&options.common.home)?,
+        identity,
+        transfer: record.id,
+        host: host_name(),
+        started_seconds: record.created_seconds,
+        parties: Arc::new(Mutex::new(None)),
+    };
+    let is_asking = matches!(options.consent, Consent::Ask(_)) && record.side == Side::Listener;
+    let has_receipt = receipt::load(&home, record.id, |_| ())?.is_some();
+    Ok(Start::Work(Box::new(Setup {
+        events,
+        settings,
+        patience: record.settings.patience,
+        is_agreed: record.is_agreed || !is_asking,
+        consent: options.consent,
+        question: Asked::NotYet,
+        dir,
+        home,
+        root,
+        transfer: record.id,
+        issuer: Arc::new(issuer),
+        copy: record.settings.receipt.clone(),
+        has_receipt,
+        started: Instant::now(),
+        meet: Some(meet),
+        _lock: lock,
+    })))
+}
+
+/// What the command line asks for, with its directory made and by its canonical name.
+fn wish(options: &RecvOptions) -> Result<Wish, Error> {
+    let paths = match options.common.meeting {
+        Meeting::Resume(_) => vec![],
+        _ => {
+            make_dir(&options.dir)?;
+            let canonical = fs::canonicalize(&options.dir);
+            vec![canonical.map_err(|source| local(&options.dir, "could not be resolved", source))?]
+        }
+    };
+    let settings = Settings {
+        patience: options.common.patience,
+        receipt: options.common.receipt.clone(),
+        receiver: Some(settings(options)),
+    };
+    Ok(Wish { role: Role::Receiver, paths, settings })
+}
+
+fn settings(options: &RecvOptions) -> ReceiverSettings {
+    ReceiverSettings {
+        existing: options.existing,
+        max_bytes: options.max_bytes,
+        reserve_bytes: options.reserve_bytes,
+        accept_level: options.accept_level,
+    }
+}
+
+fn make_dir(dir: &Path) -> Result<(), Error> {
+    fs::create_dir_all(dir).map_err(|source| local(dir, "could not be made", source))
+}
+
+fn local(dir: &Path, problem: &'static str, source: io::Error) -> Error {
+    Error::Local { what: "the directory", object: dir.to_owned(), problem, source: Some(source) }
+}
+
+/// One process at a time works in a directory.
+fn lock(dir: &Path) -> Result<Lock, Error> {
+    let state = dir.join(STATE_DIR_NAME);
+    match fs::create_dir(&state) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(local(dir, "cannot be written to", error));
+        }
+        _ => (),
+    }
+    Lock::take(&state.join("lock"), || format!("`{}`", dir.display()))
+}
+
+/// The host's own name, cut to what a hello may hold.
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().chars().take(64).collect()
+}
+
+/// Whether the user was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    NotYet,
+    /// As soon as the manifest is complete, or at this time with what is known then.
+    At(Instant),
+    Waiting,
+}
+
+impl Setup {
+    /// Whether the user is still to be asked.
+    pub(super) fn is_asking(&self) -> bool {
+        !self.is_agreed && self.question != Asked::Waiting
+    }
+
+    /// Whether the question is to be put now.
+    pub(super) fn is_question_due(&mut self, now: Instant, is_total: bool) -> bool {
+        match self.question {
+            Asked::NotYet => {
+                self.question = Asked::At(now + Duration::from_millis(QUESTION_MS));
+                is_total
+            }
+            Asked::At(due) => is_total || now >= due,
+            Asked::Waiting => false,
+        }
+    }
+
+    /// Asks on a thread of its own: the user may take as long as it likes. If nobody can be asked, that is a no.
+    pub(super) fn put_question(&mut self, question: Question, answers: UnboundedSender<Answer>) {
+        self.question = Asked::Waiting;
+        let Consent::Ask(ask) = self.consent.clone() else { return };
+        let unasked = answers.clone();
+        let started = std::thread::Builder::new().name("question".into()).spawn(move || {
+            // A driver that is gone needs no answer.
+            let _ = answers.send(ask(question));
+        });
+        if started.is_err() {
+            let _ = unasked.send(Answer::Decline);
+        }
+    }
+
+    /// What the engine is started with.
+    pub(super) fn parts(&self, heard: UnboundedSender<Heard>) -> Parts<RealDisk> {
+        let issuer = Arc::clone(&self.issuer);
+        Parts {
+            disk: RealDisk::new(),
+            root: self.root.clone(),
+            header: Header { chunk_bytes: CHUNK_BYTES, transfer: self.transfer },
+            policy: Policy { existing: self.settings.existing, reserve_bytes: self.settings.reserve_bytes },
+            issue: Arc::new(move |shared| issuer.issue(shared)),
+            heard,
+        }
+    }
+
+    /// Refuses a file system that cannot be read back as well as is asked for, before the first byte.
+    pub(super) fn look_at_level<D: Disk>(&self, shared: &Shared<D>) -> Result<(), Error> {
+        if self.has_receipt {
+            return Ok(());
+        }
+        let level = shared.probe_level().map_err(|error| self.state_error(error))?;
+        if level < self.settings.accept_level {
+            return Err(Error::LevelTooLow { dir: self.dir.clone(), found: level.word() });
+        }
+        if shared.space().is_ok_and(|space| space.is_volatile) {
+            self.events.emit(Event::Notice(Notice::NotDurable));
+        }
+        Ok(())
+    }
+
+    /// The sender was met.
+    pub(super) fn met(&self, met: &Met) {
+        if let Ok(mut parties) = self.issuer.parties.lock() {
+            *parties = Some(Parties::of(met));
+        }
+    }
+
+    /// Whether a receipt is persisted.
+    pub(super) fn has_receipt(&self) -> bool {
+        self.has_receipt
+    }
+
+    /// A receipt was made.
+    pub(super) fn issued(&mut self) {
+        self.has_receipt = true;
+    }
+
+    /// What carries the receipt.
+    pub(super) fn receipt_messages(&self) -> Result<Vec<Message>, Error> {
+        receipt::messages(&self.home, self.transfer)
+    }
+
+    /// State in the target could not be used.
+    pub(super) fn state_error(&self, source: io::Error) -> Error {
+        Error::State { path: self.dir.join(STATE_DIR_NAME), source }
+    }
+
+    /// Why this side has stopped.
+    pub(super) fn stopped<D: Disk>(&self, reason: StopReason, tally: Tally, shared: &Shared<D>) -> Error {
+        match reason {
+            StopReason::Declined => Error::Declined,
+            StopReason::TooLarge => Error::TooLarge,
+            StopReason::DiskFull => {
+                Error::DiskFull { dir: self.dir.clone(), missing_bytes: missing_bytes(&tally, shared) }
+            }
+            StopReason::SyncFailed => Error::SyncFailed { path: self.dir.clone() },
+            _ => self.state_error(io::Error::other("writing it failed")),
+        }
+    }
+
+    /// Sums up a run that has a receipt, and stores the further copy that was asked for.
+    pub(super) fn summary(&self, watch: &Watch, tally: Tally) -> Result<(Exit, Box<Summary>), Error> {
+        let held = receipt::load(&self.home, self.transfer, |_| ())?;
+        let held = held.ok_or_else(|| self.state_error(io::ErrorKind::NotFound.into()))?;
+        let receipt = self.home.receipt_path(self.transfer, Role::Receiver);
+        let receipt = match &self.copy {
+            Some(copy) => {
+                fs::copy(&receipt, copy).map_err(|source| Error::Local {
+                    what: "the receipt's copy",
+                    object: copy.clone(),
+                    problem: "could not be written",
+                    source: Some(source),
+                })?;
+                copy.clone()
+            }
+            None => receipt,
+        };
+        let (peer, peer_host) = watch.sender.clone().unwrap_or((held.core.sender, held.core.sender_host.clone()));
+        let summary = Summary {
+            wire_bytes: watch.wire_bytes,
+            adopted_bytes: tally.adopted_bytes,
+            resent_chunks: tally.resent_chunks,
+            elapsed: self.started.elapsed(),
+            ..summary_of(&held, peer, peer_host, receipt)
+        };
+        Ok(finished(summary))
+    }
+}
+
+fn summary_of(held: &Held, peer: PeerKey, peer_host: String, receipt: PathBuf) -> Summary {
+    let core = &held.core;
+    Summary {
+        transfer: core.transfer,
+        role: Role::Receiver,
+        peer,
+        peer_host,
+        counts: core.counts,
+        delivered_files: core.delivered_files,
+        delivered_bytes: core.delivered_bytes,
+        wire_bytes: 0,
+        adopted_bytes: 0,
+        resent_chunks: 0,
+        left_out: core.left_out,
+        kept: core.kept,
+        attributes_not_applied: held.attributes_not_applied,
+        level: core.level(),
+        is_durable: core.is_durable,
+        elapsed: Duration::ZERO,
+        receipt,
+        finished: core.finished.seconds,
+    }
+}
+
+fn finished(summary: Summary) -> (Exit, Box<Summary>) {
+    let exit = if summary.left_out > 0 { Exit::LeftOut } else { Exit::Done };
+    (exit, Box::new(summary))
+}
+
+/// A transfer that is finished here answers from its receipt.
+fn answer(home: &Home<RealDisk>, record: &TransferRecord, events: &Events) -> Result<Concluded, Error> {
+    let held = receipt::load(home, record.id, |_| ())?;
+    let path = home.receipt_path(record.id, Role::Receiver);
+    let missing = || Error::State { path: path.clone(), source: io::ErrorKind::NotFound.into() };
+    let held = held.ok_or_else(missing)?;
+    let summary = summary_of(&held, held.core.sender, held.core.sender_host.clone(), path.clone());
+    let (exit, summary) = finished(summary);
+    events.emit(Event::Summary(summary.clone()));
+    Ok(Concluded::before(exit, summary))
+}

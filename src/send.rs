@@ -1,0 +1,388 @@
+//! The sender's driver: where its brain (`session/sender.rs`) meets its hands. It opens the state, starts the
+//! threads, and then does one thing at a time: what the brain asks for, or hearing the next input. The only place on
+//! this side that awaits. What it does not do: decide, read the source, or print.
+
+mod end;
+mod line;
+mod receipt;
+mod work;
+mod workers;
+
+use std::future::Future;
+use std::panic::resume_unwind;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::task::{JoinError, JoinSet};
+
+use crate::disk::RealDisk;
+use crate::error::Error;
+use crate::event::{Event, Events, Snapshot};
+use crate::identity::Role;
+use crate::limits::{CHUNK_BYTES, FRAME_BYTES_MAX, PROGRESS_MS};
+use crate::meet::{HelloExtras, Meet, Met, Opened, Wish};
+use crate::net::{CloseCode, ControlReceiver, LinkError};
+use crate::options::{Meeting, SendOptions};
+use crate::path::RelPath;
+use crate::session::sender::{Outgoing, Sender};
+use crate::source::log::SharedLog;
+use crate::source::roots;
+use crate::state::closing::Concluded;
+use crate::state::home::Home;
+use crate::state::transfer::Settings;
+use crate::task::sender::{End, Input, PeerReceipt, ReceiptVerdict, Task};
+use crate::wire::{Message, StopReason};
+
+use line::Line;
+use receipt::{Agreed, Arrived, Parties};
+use workers::{Job, Report, Workers};
+
+/// Sends what the options name until the receiver's receipt is held, or fails with the reason. `shutdown` gives the
+/// number of a signal that asks to stop. Needs a tokio runtime of the current-thread kind, with time and net.
+pub async fn run(
+    options: SendOptions,
+    events: Events,
+    shutdown: impl Future<Output = i32>,
+) -> Result<Concluded, Error> {
+    let started = Instant::now();
+    let is_resumed = matches!(options.common.meeting, Meeting::Resume(_));
+    let paths = match is_resumed {
+        true => vec![],
+        false => roots::canonical(&options.paths)?,
+    };
+    // What is wrong with a source is said before anybody gets a ticket for it.
+    let _looked_at = roots::open_roots(&paths)?;
+    let home = Home::open(&options.common.home)?;
+    let identity = Arc::new(home.identity()?);
+    let settings =
+        Settings { patience: options.common.patience, receipt: options.common.receipt.clone(), receiver: None };
+    let wish = Wish { role: Role::Sender, paths, settings };
+    let meet = match Meet::open(&options.common, wish, home.clone(), identity, events.clone()).await? {
+        Opened::Finished(record) => return end::answer_from_receipt(&home, &record, &events, started),
+        Opened::Meet(meet) => meet,
+    };
+    let (log, workers) = work::start(&meet, &events)?;
+    let driver = Driver {
+        brain: Sender::new(Instant::now(), log.position()),
+        meet,
+        log,
+        workers,
+        line: None,
+        line_count: 0,
+        arrived: Arc::new(Arrived::default()),
+        agreed: None,
+        jobs: JoinSet::new(),
+        wire_bytes: Arc::new(AtomicU64::new(0)),
+        failure: None,
+        ended: None,
+        shown_at: Instant::now(),
+        events,
+        started,
+    };
+    driver.run(shutdown).await
+}
+
+/// What work on the receipt has brought.
+#[derive(Debug)]
+enum Done {
+    Checked(ReceiptVerdict, Option<Box<Agreed>>),
+    Stored,
+}
+
+/// How the loop ends.
+#[derive(Debug)]
+enum Ended {
+    By(End),
+    Misbehaved(&'static str),
+}
+
+struct Driver {
+    brain: Sender,
+    meet: Box<Meet>,
+    log: SharedLog<RealDisk>,
+    workers: Workers,
+    line: Option<Line>,
+    line_count: u64,
+    arrived: Arc<Arrived>,
+    agreed: Option<Box<Agreed>>,
+    jobs: JoinSet<Result<Done, Error>>,
+    wire_bytes: Arc<AtomicU64>,
+    /// Why this side stops, where the brain only knows that it does.
+    failure: Option<Error>,
+    ended: Option<Ended>,
+    shown_at: Instant,
+    events: Events,
+    started: Instant,
+}
+
+/// What the driver waits for.
+enum Heard {
+    Met(Result<Box<Met>, Error>),
+    Frame(Result<Bytes, LinkError>),
+    Writer(LinkError),
+    Produced,
+    Report(Report),
+    Done(Result<Done, Error>),
+    Signal(i32),
+    Time,
+    Nothing,
+}
+
+impl Driver {
+    async fn run(mut self, shutdown: impl Future<Output = i32>) -> Result<Concluded, Error> {
+        let mut shutdown = std::pin::pin!(shutdown);
+        let mut is_asked_to_stop = false;
+        loop {
+            while let Some(task) = self.brain.poll() {
+                self.perform(task)?;
+            }
+            if let Some(ended) = self.ended.take() {
+                return self.conclude(ended).await;
+            }
+            let heard = self.next_input(&mut shutdown, is_asked_to_stop).await;
+            is_asked_to_stop |= matches!(heard, Heard::Signal(_));
+            self.apply(heard)?;
+            self.show();
+        }
+    }
+
+    async fn next_input(&mut self, shutdown: &mut (impl Future<Output = i32> + Unpin), is_asked: bool) -> Heard {
+        let extras = || HelloExtras { ladder: vec![], has_receipt: false, chunk_bytes: CHUNK_BYTES };
+        let Workers { reports, produced, .. } = &mut self.workers;
+        let (frames, writers) = match &mut self.line {
+            Some(line) => (Some(&mut line.receiver), Some(&mut line.writers)),
+            None => (None, None),
+        };
+        let pause = Duration::from_millis(PROGRESS_MS).saturating_sub(self.shown_at.elapsed());
+        tokio::select! {
+            met = self.meet.next(extras) => Heard::Met(met.map(Box::new)),
+            frame = next_frame(frames) => Heard::Frame(frame),
+            ended = next_writer(writers) => Heard::Writer(ended),
+            Ok(()) = produced.changed() => Heard::Produced,
+            Some(report) = reports.recv() => Heard::Report(report),
+            Some(done) = self.jobs.join_next() => unless_aborted(done).map_or(Heard::Nothing, Heard::Done),
+            signal = shutdown, if !is_asked => Heard::Signal(signal),
+            () = tokio::time::sleep(pause) => Heard::Time,
+        }
+    }
+
+    fn apply(&mut self, heard: Heard) -> Result<(), Error> {
+        match heard {
+            Heard::Met(met) => self.connect(*met?)?,
+            Heard::Frame(Ok(frame)) => self.hear(&frame),
+            Heard::Frame(Err(error)) | Heard::Writer(error) => self.lose_line(&error)?,
+            Heard::Produced => {
+                let produced = self.workers.produced.borrow_and_update();
+                let input = Input::Produced(produced.position, produced.production);
+                drop(produced);
+                self.tell(input);
+            }
+            Heard::Report(Report::Input(input)) => self.tell(input),
+            Heard::Report(Report::OnLine(number, input)) => {
+                if self.line.as_ref().is_some_and(|line| line.lanes.line == number) {
+                    self.tell(input);
+                }
+            }
+            Heard::Report(Report::Failed(error)) | Heard::Done(Err(error)) => self.fail(error),
+            Heard::Done(Ok(Done::Checked(verdict, agreed))) => {
+                self.agreed = agreed;
+                self.tell(Input::ReceiptChecked(verdict));
+            }
+            Heard::Done(Ok(Done::Stored)) => self.tell(Input::ReceiptStored),
+            Heard::Signal(number) => {
+                self.failure.get_or_insert(end::interrupted(number));
+                self.tell(Input::StopRequested(StopReason::Interrupted));
+            }
+            Heard::Time | Heard::Nothing => {}
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, input: Input) {
+        self.brain.handle(Instant::now(), input);
+    }
+
+    fn fail(&mut self, error: Error) {
+        let reason = match &error {
+            Error::Local { .. } => StopReason::RootGone,
+            _ => StopReason::StateFailed,
+        };
+        self.failure.get_or_insert(error);
+        self.tell(Input::StopRequested(reason));
+    }
+
+    /// Takes a new link into use: finds where the receiver's log and this one part.
+    fn connect(&mut self, met: Met) -> Result<(), Error> {
+        self.drop_line();
+        let (rung, cursor) = self.log.find_rung(&met.hello.ladder).map_err(|source| self.state(source))?;
+        let receipt = if met.hello.has_receipt { PeerReceipt::Held } else { PeerReceipt::None };
+        self.line_count += 1;
+        self.arrived = Arc::new(Arrived::default());
+        self.line = Some(Line::open(met, self.line_count, cursor, &self.wire_bytes, &self.workers.report));
+        self.tell(Input::Connected(rung, receipt));
+        Ok(())
+    }
+
+    fn drop_line(&mut self) {
+        if let Some(line) = self.line.take() {
+            line.link.close(CloseCode::Dropped);
+            self.tell(Input::LinkLost);
+        }
+    }
+
+    fn lose_line(&mut self, error: &LinkError) -> Result<(), Error> {
+        if let LinkError::Misbehaved(what) = error {
+            if let Some(line) = &self.line {
+                line.link.close(CloseCode::Misbehaved);
+            }
+            return Err(Error::Misbehaved { peer: Role::Receiver, what: (*what).to_owned() });
+        }
+        self.drop_line();
+        Ok(())
+    }
+
+    /// Names and bytes of a message stay here; the brain hears the rest.
+    fn hear(&mut self, frame: &[u8]) {
+        let Ok(message) = Message::decode(frame) else { return self.tell(Input::Unexpected) };
+        let input = match message {
+            Message::Want(want) => Input::Wanted(want),
+            Message::Progress(progress) => Input::Progress(progress),
+            Message::Exceptions(exceptions) => {
+                let count = exceptions.len() as u64;
+                if let Some(arrived) = Arc::get_mut(&mut self.arrived) {
+                    arrived.add(&exceptions);
+                }
+                Input::Exceptions(count)
+            }
+            Message::Receipt { core, signature } => {
+                if let Some(arrived) = Arc::get_mut(&mut self.arrived) {
+                    arrived.complete(core, signature);
+                }
+                Input::ReceiptArrived
+            }
+            Message::Stop(stop) => Input::PeerStopped(stop),
+            Message::Hello(_)
+            | Message::Continue(_)
+            | Message::Records(_)
+            | Message::Settled(_)
+            | Message::Acknowledge(_) => Input::Unexpected,
+        };
+        self.tell(input);
+    }
+
+    fn perform(&mut self, task: Task) -> Result<(), Error> {
+        match task {
+            Task::Send(message) => {
+                if let Some(line) = &self.line {
+                    line.send(&message);
+                }
+            }
+            Task::SendPage => {
+                if let Some(line) = &mut self.line {
+                    let page = self.log.page(&mut line.cursor);
+                    let sent_records = line.cursor.record_count();
+                    line.send_page(page.map_err(|source| work::state_error(&self.meet, source))?, sent_records);
+                }
+            }
+            Task::Serve(want) => {
+                if let Some(line) = &self.line {
+                    self.workers.serve(Job { want, lanes: line.lanes.clone() });
+                }
+            }
+            Task::DropWants => self.workers.drop_wants(),
+            Task::Renew(entry, reason) => self.workers.renew(entry, reason),
+            Task::CheckReceipt => self.check_receipt(),
+            Task::StoreReceipt => self.store_receipt(),
+            Task::Misbehaved(what) => self.ended = Some(Ended::Misbehaved(what)),
+            Task::End(end) => self.ended = Some(Ended::By(end)),
+        }
+        Ok(())
+    }
+
+    fn check_receipt(&mut self) {
+        let Some(line) = &self.line else { return };
+        let parties = Parties {
+            transfer: self.meet.record().id,
+            sender: self.meet.identity().public_key(),
+            receiver: line.link.peer_key(),
+        };
+        let (log, arrived) = (self.log.clone(), Arc::clone(&self.arrived));
+        let path = work::state_path(&self.meet);
+        self.jobs.spawn_blocking(move || {
+            let (verdict, agreed) =
+                receipt::check(&log, &arrived, &parties).map_err(|source| Error::State { path, source })?;
+            Ok(Done::Checked(verdict, agreed.map(Box::new)))
+        });
+    }
+
+    fn store_receipt(&mut self) {
+        let Some(agreed) = self.agreed.clone() else { return };
+        let (log, home) = (self.log.clone(), self.meet.home().clone());
+        let copy = self.meet.record().settings.receipt.clone();
+        self.jobs.spawn_blocking(move || receipt::store(&log, &agreed, &home, copy.as_ref()).map(|()| Done::Stored));
+    }
+
+    /// Tells the screen how far things are, now and then.
+    fn show(&mut self) {
+        if self.shown_at.elapsed() < Duration::from_millis(PROGRESS_MS) {
+            return;
+        }
+        self.shown_at = Instant::now();
+        let outgoing = if self.workers.is_queued() { Outgoing::Queued } else { Outgoing::Idle };
+        let view = self.brain.view(self.shown_at, outgoing);
+        let figures = self.workers.produced.borrow().figures.clone();
+        let object = view.progress.entry.and_then(|entry| self.path_of(entry)).or(figures.object);
+        self.events.emit(Event::Progress(Snapshot {
+            phase: view.phase,
+            object,
+            known_bytes: figures.counts.bytes,
+            known_files: figures.counts.files,
+            is_total: figures.is_total,
+            hashed_bytes: figures.hashed_bytes,
+            held_bytes: view.progress.held_bytes,
+            verified_bytes: view.progress.verified_bytes,
+            sealed_files: view.progress.sealed_files,
+            wire_bytes: self.wire_bytes.load(Ordering::Relaxed),
+            stalled: view.stalled,
+        }));
+    }
+
+    /// The peer's number of an entry may be nonsense, and a name is only for the screen.
+    fn path_of(&self, entry: crate::geometry::EntryIndex) -> Option<RelPath> {
+        self.log.introduction(entry).ok()?.path().cloned()
+    }
+
+    fn state(&self, source: std::io::Error) -> Error {
+        work::state_error(&self.meet, source)
+    }
+}
+
+async fn next_frame(receiver: Option<&mut ControlReceiver>) -> Result<Bytes, LinkError> {
+    match receiver {
+        Some(receiver) => receiver.recv(FRAME_BYTES_MAX).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits until a writer of the link fails. Writers that the driver itself has ended are no news.
+async fn next_writer(writers: Option<&mut JoinSet<Result<(), LinkError>>>) -> LinkError {
+    if let Some(writers) = writers {
+        while let Some(ended) = writers.join_next().await {
+            if let Some(Err(error)) = unless_aborted(ended) {
+                return error;
+            }
+        }
+    }
+    std::future::pending().await
+}
+
+/// What a task brought, unless it was aborted. A panic in it is a panic here.
+fn unless_aborted<T>(ended: Result<T, JoinError>) -> Option<T> {
+    match ended {
+        Ok(brought) => Some(brought),
+        Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
+        Err(_) => None,
+    }
+}

@@ -1,0 +1,165 @@
+//! How a sending run ends: with a receipt, also one of an earlier run, or with a reason.
+
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use super::work::open_producer;
+use super::{Driver, Ended};
+use crate::disk::RealDisk;
+use crate::error::{Error, Exit};
+use crate::event::{Event, Events, Summary};
+use crate::identity::Role;
+use crate::net::CloseCode;
+use crate::receipt::{Core, head_from_json};
+use crate::source::producer::{Purpose, Work};
+use crate::source::roots::open_roots;
+use crate::state::closing::Concluded;
+use crate::state::home::Home;
+use crate::state::transfer::{End as Closing, TransferRecord};
+use crate::task::sender::End;
+use crate::wire::{Retry, Stop, StopReason};
+
+impl Driver {
+    /// Says goodbye, closes what is to be closed, and gives the result.
+    pub(super) async fn conclude(mut self, ended: Ended) -> Result<Concluded, Error> {
+        let code = match &ended {
+            Ended::Misbehaved(_) => CloseCode::Misbehaved,
+            Ended::By(End::Acknowledged) => CloseCode::Finished,
+            Ended::By(End::Stopped(StopReason::Interrupted)) => CloseCode::Interrupted,
+            Ended::By(End::Stopped(_)) => CloseCode::Failed,
+            Ended::By(End::PeerStopped(_)) => CloseCode::Dropped,
+        };
+        if let Some(line) = self.line.take() {
+            match code {
+                CloseCode::Misbehaved => line.link.close(code),
+                _ => line.close(code).await,
+            }
+        }
+        let result = self.result(ended);
+        let Driver { meet, workers, .. } = self;
+        drop(workers);
+        meet.finish(code).await;
+        result
+    }
+
+    fn result(&mut self, ended: Ended) -> Result<Concluded, Error> {
+        let peer = Role::Receiver;
+        match ended {
+            Ended::Misbehaved(what) => Err(Error::Misbehaved { peer, what: what.to_owned() }),
+            Ended::By(End::PeerStopped(stop)) => {
+                if stop.reason == StopReason::Closed {
+                    self.meet.close(Closing::Abandoned)?;
+                }
+                Err(Error::StoppedByPeer { peer, reason: stop.reason, exit: exit_of(stop) })
+            }
+            Ended::By(End::Stopped(StopReason::OutcomeDiffers)) => Err(Error::OutcomeDiffers),
+            Ended::By(End::Stopped(StopReason::Finished)) => {
+                let core = self.arrived.core();
+                let date = core.map_or_else(|| "an earlier day".to_owned(), |core| date_of(core.finished.seconds));
+                Err(Error::Finished { id: self.meet.record().id, date })
+            }
+            Ended::By(End::Stopped(_)) => Err(self.failure.take().unwrap_or(Error::OutcomeDiffers)),
+            Ended::By(End::Acknowledged) => self.finish(),
+        }
+    }
+
+    fn finish(&mut self) -> Result<Concluded, Error> {
+        let agreed = self.agreed.take().expect("what was acknowledged has been compared");
+        let receipt = self.meet.home().receipt_path(agreed.core.transfer, Role::Sender);
+        let mut summary = summary_of(&agreed.core, receipt, self.started);
+        summary.wire_bytes = self.wire_bytes.load(Ordering::Relaxed);
+        summary.attributes_not_applied = agreed.tally.attributes_not_applied;
+        let (exit, summary) = told(summary, &self.events);
+        let (home, record) = (self.meet.home().clone(), self.meet.record().clone());
+        Ok(Concluded::new(exit, summary, home, record, Closing::Finished))
+    }
+}
+
+/// What follows from a peer that stops.
+fn exit_of(stop: Stop) -> Exit {
+    match (stop.retry, stop.reason) {
+        (Retry::Later, _) => Exit::Again,
+        (Retry::Never, StopReason::Closed | StopReason::Declined) => Exit::Refused,
+        (Retry::Never, _) => Exit::Failed,
+    }
+}
+
+/// The error of a run that a signal has stopped.
+pub(super) fn interrupted(number: i32) -> Error {
+    let name = match number {
+        1 => "SIGHUP",
+        2 => "SIGINT",
+        15 => "SIGTERM",
+        _ => "a signal",
+    };
+    Error::Interrupted { name, number: u8::try_from(number).unwrap_or(u8::MAX) }
+}
+
+/// Tells the summary.
+fn told(summary: Summary, events: &Events) -> (Exit, Box<Summary>) {
+    let exit = if summary.left_out > 0 { Exit::LeftOut } else { Exit::Done };
+    let summary = Box::new(summary);
+    events.emit(Event::Summary(summary.clone()));
+    (exit, summary)
+}
+
+fn summary_of(core: &Core, receipt: std::path::PathBuf, started: Instant) -> Summary {
+    Summary {
+        transfer: core.transfer,
+        role: Role::Sender,
+        peer: core.receiver,
+        peer_host: core.receiver_host.clone(),
+        counts: core.counts,
+        delivered_files: core.delivered_files,
+        delivered_bytes: core.delivered_bytes,
+        wire_bytes: 0,
+        adopted_bytes: 0,
+        resent_chunks: 0,
+        left_out: core.left_out,
+        kept: core.kept,
+        attributes_not_applied: 0,
+        level: core.level(),
+        is_durable: core.is_durable,
+        elapsed: started.elapsed(),
+        receipt,
+        finished: core.finished.seconds,
+    }
+}
+
+/// A finished transfer is asked for again: if the source still is what was sent, its receipt is the answer.
+pub(super) fn answer_from_receipt(
+    home: &Home<RealDisk>,
+    record: &TransferRecord,
+    events: &Events,
+    started: Instant,
+) -> Result<Concluded, Error> {
+    let path = home.receipt_path(record.id, Role::Sender);
+    let damaged = || Error::Local {
+        what: "receipt",
+        object: path.clone(),
+        problem: "is missing or cannot be read",
+        source: None,
+    };
+    let failed = |source| Error::State { path: path.clone(), source };
+    let mut receipt = home.open_receipt(record.id, Role::Sender)?.ok_or_else(damaged)?;
+    let head = receipt.line().map_err(failed)?.ok_or_else(damaged)?;
+    let (core, _signature) = head_from_json(&head).map_err(|_| damaged())?;
+    let core = Core::decode(&core).map_err(|_| damaged())?;
+    let (roots, _notices) = open_roots(&record.paths)?;
+    let (mut producer, _found) = open_producer(home, record, roots, Purpose::Compare)?;
+    while !matches!(producer.step()?.work, Work::Settled(_)) {}
+    if producer.differs() {
+        return Err(Error::Finished { id: record.id, date: date_of(core.finished.seconds) });
+    }
+    let (exit, summary) = told(summary_of(&core, path, started), events);
+    Ok(Concluded::before(exit, summary))
+}
+
+/// A date as people write it, in UTC.
+fn date_of(seconds: i64) -> String {
+    let date = jiff::Timestamp::from_second(seconds);
+    date.map_or_else(
+        |_| format!("{seconds} seconds after 1970"),
+        |date| date.strftime("%Y-%m-%d %H:%M UTC").to_string(),
+    )
+}

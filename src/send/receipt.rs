@@ -1,0 +1,107 @@
+//! The receipt on the sender's side: what arrived of it, whether it says what this side's log says, and its file.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use crate::digest::{PathHash, path_hash};
+use crate::disk::RealDisk;
+use crate::error::Error;
+use crate::geometry::EntryIndex;
+use crate::identity::{PeerKey, Role, TransferId};
+use crate::net::verify_signature;
+use crate::outcome::Outcome;
+use crate::receipt::{Core, signing_bytes};
+use crate::source::log::SharedLog;
+use crate::state::home::Home;
+use crate::state::outcome::{Tally, copy_receipt, find_entries, tally, write_receipt_file};
+use crate::task::sender::ReceiptVerdict;
+use crate::wire::Exception;
+
+/// What arrived on one link.
+#[derive(Debug, Default)]
+pub(super) struct Arrived {
+    exceptions: HashMap<PathHash, Outcome>,
+    core: Vec<u8>,
+    signature: Vec<u8>,
+}
+
+impl Arrived {
+    pub(super) fn add(&mut self, exceptions: &[Exception]) {
+        self.exceptions.extend(exceptions.iter().map(|exception| (path_hash(&exception.path), exception.outcome)));
+    }
+
+    /// The core, if it can be read. Nobody has compared it.
+    pub(super) fn core(&self) -> Option<Core> {
+        Core::decode(&self.core).ok()
+    }
+
+    pub(super) fn complete(&mut self, core: Vec<u8>, signature: Vec<u8>) {
+        (self.core, self.signature) = (core, signature);
+    }
+}
+
+/// A receipt that agrees with the log.
+#[derive(Clone, Debug)]
+pub(super) struct Agreed {
+    pub(super) core: Core,
+    pub(super) tally: Tally,
+    signature: [u8; 64],
+    exceptions: HashMap<EntryIndex, Outcome>,
+}
+
+/// With whom and about what.
+#[derive(Clone, Debug)]
+pub(super) struct Parties {
+    pub(super) transfer: TransferId,
+    pub(super) sender: PeerKey,
+    pub(super) receiver: PeerKey,
+}
+
+/// Compares a receipt with the log. An error is one of this side's own state.
+pub(super) fn check(
+    log: &SharedLog<RealDisk>,
+    arrived: &Arrived,
+    parties: &Parties,
+) -> std::io::Result<(ReceiptVerdict, Option<Agreed>)> {
+    let signature: Option<[u8; 64]> = arrived.signature.as_slice().try_into().ok();
+    let (Ok(core), Some(signature)) = (Core::decode(&arrived.core), signature) else {
+        return Ok((ReceiptVerdict::Forged, None));
+    };
+    let is_about_us = core.transfer == parties.transfer
+        && core.sender == parties.sender
+        && core.receiver == parties.receiver
+        && core.encode() == arrived.core;
+    if !is_about_us || !verify_signature(&parties.receiver, &signing_bytes(&arrived.core), &signature) {
+        return Ok((ReceiptVerdict::Forged, None));
+    }
+    let (tally, exceptions) = log.with(|log| {
+        let exceptions = find_entries(log, &arrived.exceptions)?;
+        let tally = tally(log, |entry| exceptions.get(&entry).copied())?;
+        Ok::<_, std::io::Error>((tally, exceptions))
+    })?;
+    let ours = (tally.digest, tally.delivered_files, tally.delivered_bytes, tally.left_out, tally.kept);
+    let theirs = (core.outcome, core.delivered_files, core.delivered_bytes, core.left_out, core.kept);
+    if ours != theirs || exceptions.len() != arrived.exceptions.len() {
+        return Ok((ReceiptVerdict::Differs, None));
+    }
+    Ok((ReceiptVerdict::Agrees(tally.digest), Some(Agreed { core, tally, signature, exceptions })))
+}
+
+/// Makes the receipt durable, and a copy where the user wants one.
+pub(super) fn store(
+    log: &SharedLog<RealDisk>,
+    agreed: &Agreed,
+    home: &Home<RealDisk>,
+    copy: Option<&PathBuf>,
+) -> Result<(), Error> {
+    let (id, path) = (agreed.core.transfer, home.receipt_path(agreed.core.transfer, Role::Sender));
+    let mut out = home.create_receipt(id, Role::Sender)?;
+    let exceptions = |entry| agreed.exceptions.get(&entry).copied();
+    log.with(|log| write_receipt_file(log, exceptions, &agreed.core, &agreed.signature, &mut out))
+        .and_then(|()| out.finish())
+        .map_err(|source| Error::State { path: path.clone(), source })?;
+    match copy {
+        Some(to) => copy_receipt(&path, to).map_err(|source| Error::State { path: to.clone(), source }),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,91 @@
+//! A transfer's state at the sender: opened, replayed, and handed to the threads that work on it.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::workers::Workers;
+use crate::disk::{Disk, RealDir, RealDisk};
+use crate::error::Error;
+use crate::event::{Event, Events, Notice, Start};
+use crate::identity::{Role, TransferId};
+use crate::limits::CHUNK_BYTES;
+use crate::manifest::Header;
+use crate::meet::Meet;
+use crate::source::log::SharedLog;
+use crate::source::producer::{Producer, Purpose, Replay, Setup};
+use crate::source::roots::{Roots, open_roots};
+use crate::source::serve::Server;
+use crate::source::stamps::StampFile;
+use crate::source::walk::Exclusions;
+use crate::state::home::Home;
+use crate::state::log::{Found, ManifestLog};
+use crate::state::transfer::TransferRecord;
+
+const LOG_NAME: &[u8] = b"manifest";
+const STAMPS_NAME: &[u8] = b"stamps";
+
+/// Starts the threads on a transfer.
+pub(super) fn start(meet: &Meet, events: &Events) -> Result<(SharedLog<RealDisk>, Workers), Error> {
+    let (roots, notices) = open_roots(&meet.record().paths)?;
+    notices.into_iter().for_each(|notice| events.emit(Event::Notice(notice)));
+    let (producer, found) = open_producer(meet.home(), meet.record(), roots.clone(), Purpose::Produce)?;
+    let was_there = meet.start() == Start::Resumed && meet.record().peer.is_some();
+    if found == Found::Cut || (found == Found::Nothing && was_there) {
+        let (what, instead) = ("manifest log", "the source is read again as far as it was lost");
+        events.emit(Event::Notice(Notice::StateRebuilt { what, instead }));
+    }
+    let log = producer.log();
+    let (dir, id) = (meet.home().transfer_dir(meet.record().id, Role::Sender)?, meet.record().id);
+    let stamps = open_stamps(&dir, id).map_err(|source| state_error(meet, source))?;
+    let server = Server::new(roots, log.clone(), producer.ahead(), stamps);
+    Ok((log, Workers::start(producer, server, events)))
+}
+
+/// A producer on the log and the stamps of a transfer, and how the log was found.
+pub(super) fn open_producer(
+    home: &Home<RealDisk>,
+    record: &TransferRecord,
+    roots: Roots<RealDisk>,
+    purpose: Purpose,
+) -> Result<(Producer<RealDisk>, Found), Error> {
+    let (disk, transfer) = (RealDisk::new(), record.id);
+    let dir = home.transfer_dir(transfer, Role::Sender)?;
+    let state_path = state_path_in(home, transfer);
+    let failed = |source| Error::State { path: state_path.clone(), source };
+    let own = disk.stat_dir(&dir).map_err(failed)?;
+    let above = state_path.parent().unwrap_or(&state_path);
+    let above = RealDisk::open_root(above).and_then(|dir| disk.stat_dir(&dir)).map_err(failed)?;
+    let mut replay = Replay::default();
+    let header = Header { chunk_bytes: CHUNK_BYTES, transfer };
+    let (log, found) =
+        ManifestLog::open(&disk, &dir, LOG_NAME, header, |record, step| replay.note(record, step)).map_err(failed)?;
+    let setup = Setup {
+        roots,
+        exclusions: Exclusions { transfer, held: vec![(above.device, above.inode), (own.device, own.inode)] },
+        log,
+        replay,
+        stamps: open_stamps(&dir, transfer).map_err(failed)?,
+        state_path: state_path.clone(),
+        user: own.owner,
+        purpose,
+    };
+    Ok((Producer::new(setup)?, found))
+}
+
+fn open_stamps(dir: &RealDir, transfer: TransferId) -> io::Result<StampFile<RealDisk>> {
+    StampFile::open(&RealDisk::new(), dir, STAMPS_NAME, transfer)
+}
+
+/// Where the state is, for messages.
+pub(super) fn state_path(meet: &Meet) -> PathBuf {
+    state_path_in(meet.home(), meet.record().id)
+}
+
+fn state_path_in(home: &Home<RealDisk>, transfer: TransferId) -> PathBuf {
+    home.path().join("transfers").join(transfer.to_string()).join(Role::Sender.word())
+}
+
+/// An error of the state.
+pub(super) fn state_error(meet: &Meet, source: io::Error) -> Error {
+    Error::State { path: state_path(meet), source }
+}

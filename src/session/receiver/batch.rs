@@ -1,0 +1,220 @@
+//! Batches: when the open one is settled, and what becomes of its files.
+
+use std::time::{Duration, Instant};
+
+use super::{Phases, Receiver};
+use crate::geometry::{ChunkRun, EntryIndex};
+use crate::limits::{BATCH_AGE_MS, BATCH_BYTES, BATCH_FILES_MAX, EXTENT_STRIKES_MAX, INODES_MAX, SCAN_BYTES};
+use crate::outcome::Reason;
+use crate::task::receiver::{SettleResult, SettledFile, Task, WriteError};
+use crate::wire::{Place, StopReason};
+
+/// The open batch, and whether one is being settled.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    bytes: u64,
+    files: u32,
+    since: Option<Instant>,
+    settling_bytes: u64,
+    is_settling: bool,
+    is_reading_back: bool,
+}
+
+impl Batch {
+    pub(super) fn add_bytes(&mut self, now: Instant, bytes: u64) {
+        self.bytes += bytes;
+        if bytes > 0 {
+            self.since.get_or_insert(now);
+        }
+    }
+
+    pub(super) fn add_file(&mut self) {
+        self.files += 1;
+    }
+
+    /// Bytes that no synced claim covers.
+    pub(super) fn unsettled_bytes(&self) -> u64 {
+        self.bytes + self.settling_bytes
+    }
+
+    /// So many files wait that more would only cost descriptors.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.files >= 2 * BATCH_FILES_MAX
+    }
+
+    /// Nothing waits and nothing is being done.
+    pub(super) fn is_idle(&self) -> bool {
+        self.is_empty() && !self.is_busy()
+    }
+
+    /// The disk is at work for a batch or a read-back.
+    pub(super) fn is_busy(&self) -> bool {
+        self.is_settling || self.is_reading_back
+    }
+
+    /// When the open batch is settled though it is not full.
+    pub(super) fn due(&self) -> Option<Instant> {
+        if self.is_busy() { None } else { Some(self.since? + Duration::from_millis(BATCH_AGE_MS)) }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.bytes == 0 && self.files == 0
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes >= BATCH_BYTES || self.files >= BATCH_FILES_MAX
+    }
+
+    fn close(&mut self) {
+        self.settling_bytes = self.bytes;
+        self.bytes = 0;
+        self.files = 0;
+        self.since = None;
+        self.is_settling = true;
+    }
+}
+
+impl Receiver {
+    /// Settles the open batch when it is full, old, or all there is; else reads back what an earlier run wrote.
+    pub(super) fn settle_more(&mut self, now: Instant) {
+        if self.batch.is_busy() {
+            return;
+        }
+        let is_due = self.batch.due().is_some_and(|due| now >= due);
+        let is_all = self.in_flight_count == 0 && !self.is_adopting && !self.batch.is_empty();
+        if self.batch.is_full() || is_due || is_all {
+            self.batch.close();
+            self.tasks.push_back(Task::Settle);
+        } else if self.in_flight_count > 0 || self.scan.entry >= self.examined_to || !self.is_linked {
+            self.read_back_more();
+        }
+    }
+
+    fn read_back_more(&mut self) {
+        let Some(entry) = self.to_read_back.pop_first() else { return };
+        let active = self.active.get_mut(&entry).expect("forgotten files are not in the set");
+        let Some(mut run) = active.to_read_back.pop_front() else { return };
+        let chunks_max = u32::try_from(SCAN_BYTES / u64::from(active.geometry.chunk_bytes())).unwrap_or(u32::MAX);
+        if run.count > chunks_max {
+            let rest = ChunkRun { first: run.first + chunks_max, count: run.count - chunks_max };
+            active.to_read_back.push_front(rest);
+            run.count = chunks_max;
+        }
+        if !active.to_read_back.is_empty() {
+            self.to_read_back.insert(entry);
+        }
+        active.is_reading_back = true;
+        self.batch.is_reading_back = true;
+        self.tasks.push_back(Task::ReadBack(EntryIndex(entry), run));
+    }
+
+    pub(super) fn on_read_back(&mut self, entry: EntryIndex, run: ChunkRun, bad: &[u32]) {
+        self.batch.is_reading_back = false;
+        let Some(active) = self.active.get_mut(&entry.0) else { return };
+        active.is_reading_back = false;
+        let bytes = active.geometry.run_bytes(run).unwrap_or(0);
+        let bad_bytes: u64 = bad.iter().map(|chunk| active.len(*chunk)).sum();
+        active.verified_bytes += bytes - bad_bytes;
+        self.tally.verified_bytes += bytes - bad_bytes;
+        self.take_bad(entry.0, bad);
+        self.finish_if_whole(entry.0);
+    }
+
+    pub(super) fn on_batch_settled(&mut self, now: Instant, files: Vec<SettledFile>) {
+        self.batch.is_settling = false;
+        self.batch.settling_bytes = 0;
+        for SettledFile { entry, result } in files {
+            let Some(active) = self.active.get_mut(&entry.0) else { continue };
+            match result {
+                SettleResult::Sealed { .. } => {
+                    let (held, verified) = (active.held_bytes(), active.verified_bytes);
+                    let size = active.geometry.file_bytes();
+                    self.forget(entry.0, Phases::Sealed);
+                    self.count_sealed(size, held, verified);
+                }
+                SettleResult::Durable { verified_bytes, bad } => {
+                    active.is_finishing = false;
+                    let room = active.geometry.file_bytes() - active.verified_bytes;
+                    active.verified_bytes += verified_bytes.min(room);
+                    self.tally.verified_bytes += verified_bytes.min(room);
+                    self.take_bad(entry.0, &bad);
+                    self.finish_if_whole(entry.0);
+                }
+                SettleResult::SyncFailed => {
+                    active.is_finishing = false;
+                    self.renew(entry.0, Reason::SyncFailed);
+                }
+                SettleResult::Full => {
+                    active.is_finishing = false;
+                    self.wait_for_space(now, entry.0);
+                }
+                SettleResult::LeftOut(reason) => self.leave_out(entry.0, reason),
+            }
+        }
+    }
+
+    pub(super) fn on_finish_failed(&mut self, now: Instant, entry: EntryIndex, error: WriteError) {
+        let Some(active) = self.active.get_mut(&entry.0) else { return };
+        active.is_finishing = false;
+        self.batch.files = self.batch.files.saturating_sub(1);
+        if error == WriteError::Full {
+            return self.wait_for_space(now, entry.0);
+        }
+        self.tasks.push_back(Task::Abandon(entry, Some(Reason::WriteFailed)));
+        self.leave_out(entry.0, Reason::WriteFailed);
+    }
+
+    fn wait_for_space(&mut self, now: Instant, entry: u32) {
+        self.to_finish.insert(entry);
+        self.full_since.get_or_insert(now);
+        self.space_due.get_or_insert(now);
+    }
+
+    /// Chunks that the device did not return as written: no longer held, wanted again; on the second time in the
+    /// same place of the same inode the inode is left.
+    fn take_bad(&mut self, entry: u32, bad: &[u32]) {
+        let Some(active) = self.active.get_mut(&entry) else { return };
+        let mut is_struck_out = false;
+        for chunk in bad {
+            active.is_finishing = false;
+            let bytes = active.len(*chunk);
+            if active.held.contains(*chunk as usize) {
+                active.held.set(*chunk as usize, false);
+                self.tally.held_bytes -= bytes;
+            }
+            let strikes = active.strikes.entry(*chunk).or_insert(0);
+            *strikes += 1;
+            is_struck_out |= *strikes >= EXTENT_STRIKES_MAX;
+            self.rewants.insert(Place { entry, chunk: *chunk });
+            self.tally.resent_chunks += 1;
+        }
+        if is_struck_out {
+            self.renew(entry, Reason::DeviceDiffers);
+        }
+    }
+
+    /// Leaves the file's inode for a new one; after the last, the file is left out, or the run stops where the
+    /// device cannot make anything durable.
+    pub(super) fn renew(&mut self, entry: u32, reason: Reason) {
+        let Some(active) = self.active.get_mut(&entry) else { return };
+        if active.is_renewing {
+            return;
+        }
+        active.inodes += 1;
+        if active.inodes > INODES_MAX {
+            if reason == Reason::SyncFailed {
+                return self.stop(StopReason::SyncFailed);
+            }
+            self.tasks.push_back(Task::Abandon(EntryIndex(entry), Some(reason)));
+            return self.leave_out(entry, reason);
+        }
+        active.is_renewing = true;
+        active.is_finishing = false;
+        active.strikes.clear();
+        active.to_read_back.clear();
+        self.to_read_back.remove(&entry);
+        self.tally.verified_bytes -= active.verified_bytes;
+        active.verified_bytes = 0;
+        self.tasks.push_back(Task::NewInode(EntryIndex(entry)));
+    }
+}

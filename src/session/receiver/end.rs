@@ -1,0 +1,153 @@
+//! The end of a run: finish the tree, issue the receipt, wait for its acknowledgement, close.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::task::receiver::{End, Input, Task};
+use crate::wire::{Phase, Retry, StopReason};
+
+/// Where the end stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Files are still open.
+    Open,
+    /// Symlinks and directories are being made.
+    Finishing,
+    /// The receipt is being made.
+    Issuing,
+    /// The receipt is persisted; the sender has not confirmed that it has it.
+    Issued,
+    /// The state is being removed, after which the run ends like this.
+    Closing(End),
+    /// The run is over.
+    Over,
+}
+
+/// The end's own small machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Ending {
+    stage: Stage,
+    linger: Duration,
+    linger_until: Option<Instant>,
+    /// Records came while the tree was being finished: it is finished again.
+    is_stale: bool,
+    /// A step failed for lack of space and is to be tried again.
+    is_stalled: bool,
+}
+
+impl Ending {
+    /// For a run without a receipt.
+    pub fn open(linger: Duration) -> Ending {
+        Ending { stage: Stage::Open, linger, linger_until: None, is_stale: false, is_stalled: false }
+    }
+
+    /// For a run that holds a persisted receipt already.
+    pub fn issued(now: Instant, linger: Duration) -> Ending {
+        Ending { stage: Stage::Issued, linger, linger_until: Some(now + linger), is_stale: false, is_stalled: false }
+    }
+
+    pub(super) fn has_receipt(&self) -> bool {
+        matches!(self.stage, Stage::Issued | Stage::Closing(_) | Stage::Over)
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.stage == Stage::Over
+    }
+
+    pub(super) fn due(&self) -> Option<Instant> {
+        if self.stage == Stage::Issued { self.linger_until } else { None }
+    }
+
+    pub(super) fn phase(&self) -> Option<Phase> {
+        match self.stage {
+            Stage::Open => None,
+            Stage::Finishing | Stage::Issuing => Some(Phase::Finishing),
+            Stage::Issued => Some(Phase::Receipt),
+            Stage::Closing(_) | Stage::Over => Some(Phase::Done),
+        }
+    }
+
+    /// Records came: whatever was finished is not the end.
+    pub(super) fn reopen(&mut self) {
+        self.is_stale = matches!(self.stage, Stage::Finishing | Stage::Issuing);
+    }
+
+    /// All files are done.
+    pub(super) fn finish(&mut self, tasks: &mut VecDeque<Task>) {
+        if self.stage == Stage::Open {
+            self.stage = Stage::Finishing;
+            self.is_stale = false;
+            tasks.push_back(Task::FinishTree);
+        }
+    }
+
+    pub(super) fn on_connected(&mut self, tasks: &mut VecDeque<Task>) {
+        if self.stage == Stage::Issued {
+            tasks.push_back(Task::SendReceipt);
+        }
+    }
+
+    pub(super) fn hear(&mut self, tasks: &mut VecDeque<Task>, now: Instant, input: &Input, is_linked: bool) {
+        match (self.stage, input) {
+            (Stage::Finishing, Input::TreeFinished) if self.is_stale => self.stage = Stage::Open,
+            (Stage::Finishing, Input::TreeFinished) => {
+                self.stage = Stage::Issuing;
+                tasks.push_back(Task::IssueReceipt);
+            }
+            (Stage::Issuing, Input::ReceiptIssued) => {
+                self.stage = Stage::Issued;
+                self.linger_until = Some(now + self.linger);
+                if is_linked {
+                    tasks.push_back(Task::SendReceipt);
+                }
+            }
+            (Stage::Issued, Input::Acknowledged) => self.close(tasks, End::Acknowledged),
+            (Stage::Closing(end), Input::Closed) => self.end(tasks, end),
+            _ => (),
+        }
+    }
+
+    /// The step that was asked for last failed for lack of space.
+    pub(super) fn stall(&mut self) {
+        self.is_stalled = true;
+    }
+
+    pub(super) fn advance(&mut self, tasks: &mut VecDeque<Task>, now: Instant, is_full: bool) {
+        if self.is_stalled && !is_full {
+            self.is_stalled = false;
+            match self.stage {
+                Stage::Finishing => tasks.push_back(Task::FinishTree),
+                Stage::Issuing => tasks.push_back(Task::IssueReceipt),
+                Stage::Closing(_) => tasks.push_back(Task::Close),
+                Stage::Open | Stage::Issued | Stage::Over => (),
+            }
+        }
+        if self.stage == Stage::Issued && self.linger_until.is_some_and(|until| now >= until) {
+            self.close(tasks, End::Unconfirmed);
+        }
+    }
+
+    /// A stop of either side: with a receipt in hand it changes nothing about the outcome.
+    pub(super) fn end(&mut self, tasks: &mut VecDeque<Task>, end: End) {
+        if self.stage == Stage::Over {
+            return;
+        }
+        self.stage = Stage::Over;
+        tasks.push_back(Task::End(end));
+    }
+
+    fn close(&mut self, tasks: &mut VecDeque<Task>, end: End) {
+        self.stage = Stage::Closing(end);
+        tasks.push_back(Task::Close);
+    }
+}
+
+/// Whether running again may help after a stop for this reason.
+pub(super) fn retry_of(reason: StopReason) -> Retry {
+    match reason {
+        StopReason::Interrupted | StopReason::DiskFull | StopReason::SyncFailed | StopReason::StateFailed => {
+            Retry::Later
+        }
+        _ => Retry::Never,
+    }
+}

@@ -1,0 +1,116 @@
+//! One file between its `Begin` and its `End`: the next chunk is read, hashed and handed over.
+
+use bytes::Bytes;
+
+use crate::attributes::{Stamps, Timestamp};
+use crate::digest::{self, ChunkDigest, Folder};
+use crate::disk::{Disk, DiskFile, Extent, Stat};
+use crate::geometry::{ChunkIndex, EntryIndex, Geometry};
+use crate::outcome::Reason;
+use crate::path::RelPath;
+use crate::source::ahead::Content;
+use crate::source::{read_chunk, reason_of};
+
+/// Whence a version of a file is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// The walk met it.
+    Walk,
+    /// An earlier run was in the middle of it; the walk is still to meet it.
+    EarlierRun,
+}
+
+/// A file that is being hashed.
+pub(super) struct Hashing<D: Disk> {
+    pub(super) entry: EntryIndex,
+    pub(super) path: RelPath,
+    pub(super) geometry: Geometry,
+    pub(super) folder: Folder,
+    pub(super) pending: Vec<ChunkDigest>,
+    pub(super) origin: Origin,
+    begin: Stat,
+    file: D::File,
+    extent: Option<Extent>,
+}
+
+/// A chunk that was hashed.
+pub(super) struct Hashed {
+    pub(super) chunk: ChunkIndex,
+    pub(super) digest: ChunkDigest,
+    pub(super) content: Content,
+}
+
+impl<D: Disk> Hashing<D> {
+    pub(super) fn new(entry: EntryIndex, path: RelPath, file: D::File, begin: Stat, geometry: Geometry) -> Hashing<D> {
+        let (folder, pending, origin) = (Folder::default(), vec![], Origin::Walk);
+        Hashing { entry, path, geometry, folder, pending, origin, begin, file, extent: None }
+    }
+
+    /// Goes on where an earlier run ended.
+    pub(super) fn resumed(self, folder: Folder) -> Hashing<D> {
+        Hashing { folder, origin: Origin::EarlierRun, ..self }
+    }
+
+    /// Stamps at its begin.
+    pub(super) fn stamps(&self) -> Stamps {
+        self.begin.stamps()
+    }
+
+    /// Permission bits and time for its end record.
+    pub(super) fn attributes(&self) -> (u16, Timestamp) {
+        (permissions(&self.begin), self.begin.mtime)
+    }
+
+    /// The chunk that comes next, if there is one.
+    pub(super) fn next_chunk(&self) -> Option<ChunkIndex> {
+        self.geometry.chunk(self.folder.count())
+    }
+
+    /// Reads and hashes a chunk, and adds it to the fold.
+    pub(super) fn hash(&mut self, chunk: ChunkIndex) -> Result<Hashed, Reason> {
+        let (offset, len) = (self.geometry.offset(chunk), self.geometry.chunk_len(chunk));
+        let content = match self.is_hole(offset, len)? {
+            true => Content::Zero,
+            false => {
+                let bytes = read_chunk(&self.file, offset, len as usize).map_err(|error| reason_of(&error))?;
+                if digest::is_zero(&bytes) { Content::Zero } else { Content::Bytes(Bytes::from(bytes)) }
+            }
+        };
+        let digest = match &content {
+            Content::Zero => digest::zero_digest(self.geometry, chunk),
+            Content::Bytes(bytes) => digest::chunk_digest(self.geometry, chunk, bytes),
+        };
+        self.folder.push(digest);
+        self.pending.push(digest);
+        Ok(Hashed { chunk, digest, content })
+    }
+
+    /// Whether the file system says that nothing was ever written there.
+    fn is_hole(&mut self, offset: u64, len: u32) -> Result<bool, Reason> {
+        if self.geometry.chunk_count() == 1 {
+            return Ok(false);
+        }
+        let known = match self.extent {
+            Some(Extent::DataUntil(end) | Extent::HoleUntil(end)) => end,
+            None => 0,
+        };
+        if known <= offset {
+            self.extent = Some(self.file.extent_at(offset).map_err(|error| match error.kind() {
+                std::io::ErrorKind::InvalidInput => Reason::Changed,
+                _ => reason_of(&error),
+            })?);
+        }
+        Ok(matches!(self.extent, Some(Extent::HoleUntil(end)) if end >= offset + u64::from(len)))
+    }
+
+    /// Whether the file is still the one that it was at its begin.
+    pub(super) fn look_again(&self) -> Result<(), Reason> {
+        let stat = self.file.stat().map_err(|error| reason_of(&error))?;
+        if stat.stamps() == self.begin.stamps() { Ok(()) } else { Err(Reason::Changed) }
+    }
+}
+
+/// The mode bits that travel.
+pub(super) fn permissions(stat: &Stat) -> u16 {
+    u16::try_from(stat.mode & 0o777).expect("nine bits")
+}

@@ -1,0 +1,169 @@
+//! What the walk finds, in which order, and what it passes over.
+
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
+
+use super::*;
+use crate::limits::HELD_DIRECTORIES_MAX;
+use crate::path::RelPath;
+
+fn walked(sources: &[PathBuf]) -> Vec<String> {
+    let exclusions = Exclusions { transfer: TRANSFER, held: vec![] };
+    let mut walk = Walk::new(open_roots(sources).unwrap().0, exclusions);
+    let mut seen = vec![];
+    while let Some(walked) = walk.step() {
+        seen.push(match walked {
+            Walked::Directory(found) => format!("{}/", found.path),
+            Walked::File(found, _) => found.path.to_string(),
+            Walked::Symlink(found, target) => format!("{} -> {}", found.path, String::from_utf8(target).unwrap()),
+            Walked::LeftOut(path, _, reason) => format!("{path}: {}", reason.word()),
+            Walked::TooLong(path) => format!("{path}/...: too long"),
+            Walked::Skipped(path) => format!("skipped {}", String::from_utf8(path).unwrap()),
+            Walked::RootFailed(path, error) => format!("{}: {error}", path.display()),
+        });
+    }
+    seen
+}
+
+#[test]
+fn everything_is_met_in_one_order() {
+    let bench = Bench::new();
+    for path in ["b", "a/z", "a/y/x", "a.b", "a/B"] {
+        bench.write(path, path);
+    }
+    fs::create_dir(bench.at("c")).unwrap();
+    symlink("/nowhere", bench.at("d")).unwrap();
+    symlink("a", bench.at("e")).unwrap();
+    let _socket = UnixListener::bind(bench.at("s")).unwrap();
+    let expected = ["a/", "a/B", "a/y/", "a/y/x", "a/z", "a.b", "b", "c/", "d -> /nowhere", "e -> a", "s: special"];
+    assert_eq!(walked(&bench.sources()), expected);
+    assert_eq!(walked(&[bench.at("a/y"), bench.at("b"), bench.at("e")]), ["y/", "y/x", "b", "e -> a"]);
+}
+
+#[test]
+fn state_directories_and_targets_of_this_transfer_are_passed_over() {
+    let bench = Bench::new();
+    bench.write("a/.landfall/x", "1");
+    bench.write("a/f", "1");
+    bench.write("b/.LandFall", "1");
+    bench.write(&format!("target/.landfall/{TRANSFER}/journal"), "1");
+    bench.write("target/f", "1");
+    bench.write(&format!("other/.landfall/{}/journal", TransferId([2; 16])), "1");
+    let expected = [
+        "a/",
+        "skipped a/.landfall",
+        "a/f",
+        "b/",
+        "skipped b/.LandFall",
+        "other/",
+        "skipped other/.landfall",
+        "skipped target",
+    ];
+    assert_eq!(walked(&bench.sources()), expected);
+    let mut run = bench.settle();
+    assert_eq!(run.counts().files, 1);
+    let skipped = run.events.iter().filter(|event| matches!(event, Event::Notice(Notice::StateSkipped(_))));
+    assert_eq!(skipped.count(), 4);
+}
+
+#[test]
+fn the_held_state_directory_is_not_sent() {
+    let bench = Bench::new();
+    bench.write("f", "1");
+    let mut producer = bench.producer_of(&[bench.home.path().join(".")], Purpose::Produce);
+    let run = settle(&mut producer);
+    assert_eq!(
+        outline(&records(&producer)),
+        ["directory source", "begin source/f 1", "chunks 1 1", "end 1", "complete"]
+    );
+    assert!(matches!(&run.events[..], [Event::Notice(Notice::StateSkipped(path))] if path == b"state"));
+}
+
+#[test]
+fn paths_deeper_than_the_kernel_takes_and_than_descriptors_are_held_are_walked() {
+    let bench = Bench::new();
+    let (disk, name, depth) = (RealDisk::new(), [b'n'; 60], 4 * HELD_DIRECTORIES_MAX);
+    let mut dir = RealDisk::open_root(&bench.at("")).unwrap();
+    for _ in 0..depth {
+        disk.make_dir(&dir, &name, 0o755).unwrap();
+        disk.create_exclusive(&dir, b"after").unwrap();
+        dir = disk.open_dir(&dir, &name).unwrap();
+        disk.create_exclusive(&dir, b"z").unwrap();
+    }
+    let mut run = bench.settle();
+    let counts = run.counts();
+    assert_eq!((counts.directories, counts.files, counts.left_out), (depth as u64, 2 * depth as u64, 0));
+    let longest = records(run.producer()).iter().filter_map(|record| Some(record.path()?.as_bytes().len())).max();
+    assert!(longest > Some(2 * 4096), "{longest:?}");
+}
+
+#[test]
+fn names_too_deep_to_be_expressed_are_left_out_once_under_the_deepest_that_can_be() {
+    let bench = Bench::new();
+    let disk = RealDisk::new();
+    let mut dir = RealDisk::open_root(&bench.at("")).unwrap();
+    for _ in 0..crate::limits::PATH_COMPONENTS_MAX {
+        disk.make_dir(&dir, b"d", 0o755).unwrap();
+        dir = disk.open_dir(&dir, b"d").unwrap();
+    }
+    disk.create_exclusive(&dir, b"one").unwrap();
+    disk.make_dir(&dir, b"two", 0o755).unwrap();
+    let run = bench.settle();
+    let left_out = run.left_out();
+    assert_eq!(left_out.len(), 1);
+    assert_eq!(left_out[0].1, Reason::PathTooLong);
+    assert_eq!(RelPath::parse(left_out[0].0.as_bytes()).unwrap().components().count(), 4096);
+    assert_eq!(bench.settle().position, run.position);
+}
+
+#[test]
+fn any_name_is_met() {
+    let bench = Bench::new();
+    for name in [&b"\xff\xfe"[..], b"new\nline", b" ", b"-rf", &[b'x'; 255]] {
+        fs::write(bench.at("").join(std::ffi::OsStr::from_bytes(name)), "1").unwrap();
+    }
+    assert_eq!(bench.settle().counts().files, 5);
+}
+
+#[test]
+fn what_may_not_be_read_is_left_out_and_the_rest_goes_on() {
+    let bench = Bench::new();
+    for path in ["closed/f", "listed/f", "z"] {
+        bench.write(path, "1");
+    }
+    bench.write("secret", "1");
+    let modes = [("closed", 0o000), ("listed", 0o400), ("secret", 0o000)];
+    let set = |modes: &[(&str, u32)]| {
+        for (path, mode) in modes {
+            fs::set_permissions(bench.at(path), fs::Permissions::from_mode(*mode)).unwrap();
+        }
+    };
+    set(&modes);
+    // Root is denied nothing, and sees everything instead.
+    let is_denied = fs::read(bench.at("secret")).is_err();
+    let mut run = bench.settle();
+    set(&modes.map(|(path, _)| (path, 0o755)));
+    if is_denied {
+        let expected = ["closed", "listed/f", "secret"].map(|path| (path.to_owned(), Reason::Unreadable));
+        assert_eq!(run.left_out(), expected);
+        assert_eq!(run.counts().files, 1);
+        // Next time it can be read: what was left out is withdrawn and sent.
+        let mut run = bench.settle();
+        assert_eq!((run.counts().files, run.counts().left_out, run.left_out().len()), (4, 0, 0));
+    } else {
+        assert_eq!((run.counts().files, run.left_out().len()), (4, 0));
+    }
+}
+
+#[test]
+fn a_hundred_thousand_names_in_one_directory_are_walked_in_order() {
+    let bench = Bench::new();
+    let dir = RealDisk::open_root(&bench.at("")).unwrap();
+    for number in 0..100_000_u32 {
+        RealDisk::new().create_exclusive(&dir, format!("{:x}", number.wrapping_mul(2_654_435_761)).as_bytes()).unwrap();
+    }
+    let seen = walked(&bench.sources());
+    assert_eq!(seen.len(), 100_000);
+    assert!(seen.is_sorted());
+}

@@ -1,0 +1,268 @@
+//! The walk: what is in the source tree, in one order that does not depend on the disk. Roots in the order given,
+//! names of a directory sorted by bytes, a directory before what is in it. It holds directories by handle, keeps its
+//! own stack, and needs memory for the names of the directories it is inside of only. It never opens a file and
+//! follows no symlink. What it does not do: judge whether something is known or has changed.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::attributes::FileKind;
+use crate::disk::{Disk, Listed, Stat};
+use crate::identity::TransferId;
+use crate::limits::{HELD_DIRECTORIES_MAX, LINK_TARGET_BYTES_MAX};
+use crate::outcome::Reason;
+use crate::path::{RelPath, STATE_DIR_NAME};
+use crate::source::reason_of;
+use crate::source::roots::{Root, Roots};
+
+/// What the walk found.
+#[derive(Debug)]
+pub enum Walked<D: Disk> {
+    /// A directory that could be listed; what is in it follows.
+    Directory(Found),
+    /// A regular file, not opened.
+    File(Found, Parent<D>),
+    /// A symbolic link and its text.
+    Symlink(Found, Vec<u8>),
+    /// Something that does not travel.
+    LeftOut(RelPath, FileKind, Reason),
+    /// Names below this directory cannot be expressed.
+    TooLong(RelPath),
+    /// A directory with landfall's own state was passed over; its path as far as it is known.
+    Skipped(Vec<u8>),
+    /// A root whose content was to arrive at the top cannot be listed: as it was typed, and why.
+    RootFailed(PathBuf, io::Error),
+}
+
+/// An object that travels.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Its path below the target.
+    pub path: RelPath,
+    /// Its stat, not following it.
+    pub stat: Stat,
+    /// Whether it carries ACLs or extended attributes.
+    pub extended: Extended,
+}
+
+/// Whether an object carries what a copy does not preserve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extended {
+    /// It has ACLs or extended attributes.
+    Present,
+    /// It has none, or nobody can tell.
+    None,
+}
+
+/// Where a file is.
+pub struct Parent<D: Disk> {
+    /// The directory that holds it.
+    pub dir: D::Dir,
+    /// Its name there.
+    pub name: Vec<u8>,
+}
+
+impl<D: Disk> std::fmt::Debug for Parent<D> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parent").field("name", &crate::path::Escaped(&self.name)).finish_non_exhaustive()
+    }
+}
+
+/// What the walk passes over, besides every directory that is named like a receiver's state.
+#[derive(Clone, Debug)]
+pub struct Exclusions {
+    /// A directory that receives this very transfer.
+    pub transfer: TransferId,
+    /// This side's own state, by (device, inode).
+    pub held: Vec<(u64, u64)>,
+}
+
+/// Names of one directory, packed: a directory may have a million of them.
+#[derive(Debug, Default)]
+struct Names {
+    bytes: Vec<u8>,
+    ends: Vec<u32>,
+    next: usize,
+}
+
+impl Names {
+    fn new(mut listed: Vec<Listed>) -> Names {
+        listed.sort_unstable();
+        let mut names = Names::default();
+        for Listed { name } in listed {
+            names.bytes.extend_from_slice(&name);
+            names.ends.push(u32::try_from(names.bytes.len()).expect("a listing of 4 GiB of names is beyond any disk"));
+        }
+        names
+    }
+
+    fn next(&mut self) -> Option<Vec<u8>> {
+        let end = *self.ends.get(self.next)? as usize;
+        let start = if self.next == 0 { 0 } else { self.ends[self.next - 1] as usize };
+        self.next += 1;
+        Some(self.bytes[start..end].to_vec())
+    }
+}
+
+struct Frame<D: Disk> {
+    names: Names,
+    /// Given up when the walk is far below, and opened again when it comes back.
+    dir: Option<D::Dir>,
+    /// By which it is recognised then.
+    id: (u64, u64),
+    /// None for a root whose content arrives at the top.
+    path: Option<RelPath>,
+    is_too_long_told: bool,
+}
+
+/// A walk under way.
+pub struct Walk<D: Disk> {
+    roots: Roots<D>,
+    exclusions: Exclusions,
+    next_root: usize,
+    stack: Vec<Frame<D>>,
+}
+
+impl<D: Disk> Walk<D> {
+    /// A walk that has not begun.
+    pub fn new(roots: Roots<D>, exclusions: Exclusions) -> Walk<D> {
+        Walk { roots, exclusions, next_root: 0, stack: vec![] }
+    }
+
+    /// The next object, or none when all were seen.
+    pub fn step(&mut self) -> Option<Walked<D>> {
+        loop {
+            let Some(frame) = self.stack.last_mut() else {
+                let root = self.roots.all().get(self.next_root)?.clone();
+                self.next_root += 1;
+                match self.enter_root(root) {
+                    Some(walked) => return Some(walked),
+                    None => continue,
+                }
+            };
+            let Some(name) = frame.names.next() else {
+                self.stack.pop();
+                continue;
+            };
+            if let Some(walked) = self.visit_below(&name) {
+                return Some(walked);
+            }
+        }
+    }
+
+    fn enter_root(&mut self, root: Root<D>) -> Option<Walked<D>> {
+        match root {
+            Root::Named { name, parent, leaf } => {
+                let path = RelPath::parse(&name).ok()?;
+                Some(self.visit(path, parent, leaf))
+            }
+            Root::Contents { dir, shown } => match self.enter(dir, None) {
+                Ok(Entered::Pushed) => None,
+                Ok(Entered::Skipped) => Some(Walked::Skipped(shown.into_os_string().into_encoded_bytes())),
+                Err(error) => Some(Walked::RootFailed(shown, error)),
+            },
+        }
+    }
+
+    /// Looks at one name of the directory on top of the stack. Nothing to tell if it was told before.
+    fn visit_below(&mut self, name: &[u8]) -> Option<Walked<D>> {
+        let frame = self.stack.last_mut()?;
+        if name.eq_ignore_ascii_case(STATE_DIR_NAME.as_bytes()) {
+            let above = frame.path.as_ref().map_or(vec![], |path| [path.as_bytes(), b"/"].concat());
+            return Some(Walked::Skipped([&above, name].concat()));
+        }
+        let path = match &frame.path {
+            Some(above) => above.join(name),
+            None => RelPath::parse(name),
+        };
+        let Ok(path) = path else {
+            let is_told = std::mem::replace(&mut frame.is_too_long_told, true);
+            return frame.path.clone().filter(|_| !is_told).map(Walked::TooLong);
+        };
+        let dir = match self.top_dir() {
+            Ok(dir) => dir,
+            Err(error) => return Some(Walked::LeftOut(path, FileKind::Special, reason_of(&error))),
+        };
+        Some(self.visit(path, dir, name.to_vec()))
+    }
+
+    /// The handle of the directory on top of the stack, opened again if it was given up.
+    fn top_dir(&mut self) -> io::Result<D::Dir> {
+        let frame = self.stack.last_mut().expect("called inside a directory only");
+        if let Some(dir) = &frame.dir {
+            return Ok(dir.clone());
+        }
+        let path = frame.path.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        let dir = self.roots.open_dir(path)?;
+        let stat = self.roots.disk().stat_dir(&dir)?;
+        if (stat.device, stat.inode) != frame.id {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        frame.dir = Some(dir.clone());
+        Ok(dir)
+    }
+
+    fn visit(&mut self, path: RelPath, dir: D::Dir, name: Vec<u8>) -> Walked<D> {
+        let disk = self.roots.disk().clone();
+        let stat = match disk.stat(&dir, &name) {
+            Ok(stat) => stat,
+            Err(error) => return Walked::LeftOut(path, FileKind::Special, reason_of(&error)),
+        };
+        let extended = || match disk.has_extended_attributes(&dir, &name) {
+            true => Extended::Present,
+            false => Extended::None,
+        };
+        match stat.kind {
+            FileKind::Special => Walked::LeftOut(path, FileKind::Special, Reason::Special),
+            FileKind::Regular => {
+                let extended = extended();
+                Walked::File(Found { path, stat, extended }, Parent { dir, name })
+            }
+            FileKind::Symlink => match disk.read_link(&dir, &name) {
+                Ok(target) if target.is_empty() || target.len() > LINK_TARGET_BYTES_MAX || target.contains(&0) => {
+                    Walked::LeftOut(path, FileKind::Symlink, Reason::PathTooLong)
+                }
+                Ok(target) => Walked::Symlink(Found { path, stat, extended: Extended::None }, target),
+                Err(error) => Walked::LeftOut(path, FileKind::Symlink, reason_of(&error)),
+            },
+            FileKind::Directory => {
+                let extended = extended();
+                let entered = disk.open_dir(&dir, &name).and_then(|dir| self.enter(dir, Some(&path)));
+                match entered {
+                    Ok(Entered::Pushed) => Walked::Directory(Found { path, stat, extended }),
+                    Ok(Entered::Skipped) => Walked::Skipped(path.as_bytes().to_vec()),
+                    Err(error) => Walked::LeftOut(path, FileKind::Directory, reason_of(&error)),
+                }
+            }
+        }
+    }
+
+    /// Lists a directory and puts it on the stack, unless it is to be passed over.
+    fn enter(&mut self, dir: D::Dir, path: Option<&RelPath>) -> io::Result<Entered> {
+        let disk = self.roots.disk();
+        let stat = disk.stat_dir(&dir)?;
+        let id = (stat.device, stat.inode);
+        if self.exclusions.held.contains(&id) {
+            return Ok(Entered::Skipped);
+        }
+        let listed = disk.list(&dir)?;
+        let has_state = listed.iter().any(|listed| listed.name == STATE_DIR_NAME.as_bytes());
+        let receives = format!("{STATE_DIR_NAME}/{}", self.exclusions.transfer);
+        if has_state && disk.open_dir(&dir, receives.as_bytes()).is_ok() {
+            return Ok(Entered::Skipped);
+        }
+        // The handle of a root whose content arrives at the top cannot be had again by a path.
+        if let Some(above) = self.stack.len().checked_sub(HELD_DIRECTORIES_MAX) {
+            let frame = &mut self.stack[above];
+            frame.dir = frame.dir.take().filter(|_| frame.path.is_none());
+        }
+        let names = Names::new(listed);
+        self.stack.push(Frame { names, dir: Some(dir), id, path: path.cloned(), is_too_long_told: false });
+        Ok(Entered::Pushed)
+    }
+}
+
+enum Entered {
+    Pushed,
+    Skipped,
+}

@@ -1,0 +1,242 @@
+//! The outcome of a transfer, computed from a complete manifest log and the exceptions of the receiver: the digest
+//! that both sides compare, the counts of the receipt, and the lines of the receipt file. The same code on both
+//! sides. One pass over the log collects 24 bytes for each live entry; records are read again in the order of path
+//! hashes. What it does not do: sign, or decide what an exception is.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::path::Path;
+
+use crate::attributes::{FileKind, Timestamp};
+use crate::digest::{FileDigest, OutcomeDigest, OutcomeHasher, PathHash, path_hash};
+use crate::disk::Disk;
+use crate::geometry::EntryIndex;
+use crate::manifest::{Position, Record};
+use crate::outcome::{Outcome, Reason};
+use crate::receipt::{self, Core, Line};
+use crate::state::log::ManifestLog;
+use crate::state::receipts::ReceiptWriter;
+use crate::wire::split_records;
+
+/// What a transfer came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tally {
+    /// Digest of the canonical lines.
+    pub digest: OutcomeDigest,
+    /// Files verified, durable and under their names.
+    pub delivered_files: u64,
+    /// Their bytes.
+    pub delivered_bytes: u64,
+    /// Entries left out on either side, kept ones not counted.
+    pub left_out: u64,
+    /// Entries of which the target's own version was kept.
+    pub kept: u64,
+    /// Entries that are there, but whose mode or times could not be applied.
+    pub attributes_not_applied: u64,
+}
+
+/// Computes the outcome. `exceptions` tells the receiver's outcome of an entry where it is not plain delivery.
+pub fn tally<D: Disk>(log: &ManifestLog<D>, exceptions: impl Fn(EntryIndex) -> Option<Outcome>) -> io::Result<Tally> {
+    let mut hasher = OutcomeHasher::default();
+    let mut tally = Tally {
+        digest: hasher.finish(),
+        delivered_files: 0,
+        delivered_bytes: 0,
+        left_out: 0,
+        kept: 0,
+        attributes_not_applied: 0,
+    };
+    for_each_line(log, exceptions, |line| {
+        hasher.line(&line.canonical());
+        match line.outcome {
+            Outcome::LeftOut(Reason::Kept) => tally.kept += 1,
+            Outcome::LeftOut(reason) => tally.left_out += u64::from(reason.counts_as_left_out()),
+            Outcome::Delivered | Outcome::AttributesNotApplied => {
+                tally.attributes_not_applied += u64::from(line.outcome == Outcome::AttributesNotApplied);
+                tally.delivered_files += u64::from(line.kind == FileKind::Regular);
+                tally.delivered_bytes += line.size;
+            }
+        }
+        Ok(())
+    })?;
+    tally.digest = hasher.finish();
+    Ok(tally)
+}
+
+/// Writes the lines of a receipt file: core and signature, then each path in the order in which it was hashed.
+pub fn write_receipt_file<D: Disk, E: Disk>(
+    log: &ManifestLog<D>,
+    exceptions: impl Fn(EntryIndex) -> Option<Outcome>,
+    core: &Core,
+    signature: &[u8; 64],
+    out: &mut ReceiptWriter<E>,
+) -> io::Result<()> {
+    out.line(&receipt::head_to_json(core, signature))?;
+    for_each_line(log, exceptions, |line| out.line(&line.to_json()))
+}
+
+/// Calls `each` with the line of every live entry, sorted by path hash.
+pub fn for_each_line<D: Disk>(
+    log: &ManifestLog<D>,
+    exceptions: impl Fn(EntryIndex) -> Option<Outcome>,
+    mut each: impl FnMut(Line) -> io::Result<()>,
+) -> io::Result<()> {
+    for (_, entry) in live_entries(log)? {
+        let entry = EntryIndex(entry);
+        each(line_of(log, entry, exceptions(entry))?)?;
+    }
+    Ok(())
+}
+
+/// The entries of paths, by path hash. Paths that no live entry has are missing in the result.
+pub fn find_entries<D: Disk>(
+    log: &ManifestLog<D>,
+    outcomes: &HashMap<PathHash, Outcome>,
+) -> io::Result<HashMap<EntryIndex, Outcome>> {
+    if outcomes.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let entry = |(path, entry): (PathHash, u32)| Some((EntryIndex(entry), *outcomes.get(&path)?));
+    Ok(live_entries(log)?.into_iter().filter_map(entry).collect())
+}
+
+/// Copies a stored receipt to where the user wants it too: whole, durable and under its name, or not at all.
+pub fn copy_receipt(from: &Path, to: &Path) -> io::Result<()> {
+    let dir = match to.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    };
+    let mut copy = tempfile::NamedTempFile::new_in(dir)?;
+    io::copy(&mut std::fs::File::open(from)?, &mut copy)?;
+    copy.as_file().sync_all()?;
+    copy.persist(to)?;
+    std::fs::File::open(dir)?.sync_all()
+}
+
+fn live_entries<D: Disk>(log: &ManifestLog<D>) -> io::Result<Vec<(PathHash, u32)>> {
+    let start = Position { record_count: 0, chain: log.header().chain() };
+    let mut cursor = log.find(start)?.ok_or_else(damaged)?;
+    let mut keys = Vec::with_capacity(log.entry_count() as usize);
+    let (mut withdrawn, mut next) = (HashSet::new(), 0);
+    while cursor.record_count() < log.position().record_count {
+        let page = log.page(&mut cursor)?;
+        for record in split_records(&page).map_err(|_| damaged())? {
+            let record = Record::decode(record).map_err(|_| damaged())?;
+            if let Record::Withdraw { entry, .. } = record {
+                withdrawn.insert(entry.0);
+            } else if let Some(path) = record.path() {
+                keys.push((path_hash(path), next));
+                next += 1;
+            }
+        }
+    }
+    keys.retain(|(_, entry)| !withdrawn.contains(entry));
+    keys.sort_unstable();
+    Ok(keys)
+}
+
+/// The line of one entry. What the sender left out stays so; of the rest the receiver's word counts.
+fn line_of<D: Disk>(log: &ManifestLog<D>, entry: EntryIndex, exception: Option<Outcome>) -> io::Result<Line> {
+    let outcome = exception.unwrap_or(Outcome::Delivered);
+    Ok(match log.introduction(entry)? {
+        Record::Begin { path, size } => {
+            let (_, _, table) = log.file(entry)?;
+            let Record::End { digest, mode, mtime, .. } = log.end_of(&table)? else { return Err(damaged()) };
+            file_line(path, size, digest, mode, mtime, outcome)
+        }
+        Record::Directory { path, mode, mtime } => plain_line(path, FileKind::Directory, mode, mtime, outcome),
+        Record::Symlink { path, target, mtime } => {
+            Line { target, ..plain_line(path, FileKind::Symlink, 0, mtime, outcome) }
+        }
+        Record::LeftOut { path, kind, reason } => {
+            plain_line(path, kind, 0, Timestamp::default(), Outcome::LeftOut(reason))
+        }
+        Record::Chunks { .. } | Record::End { .. } | Record::Withdraw { .. } | Record::Complete(_) => {
+            return Err(damaged());
+        }
+    })
+}
+
+fn file_line(
+    path: crate::path::RelPath,
+    size: u64,
+    digest: FileDigest,
+    mode: u16,
+    mtime: Timestamp,
+    outcome: Outcome,
+) -> Line {
+    Line { size, digest: Some(digest), ..plain_line(path, FileKind::Regular, mode, mtime, outcome) }
+}
+
+fn plain_line(path: crate::path::RelPath, kind: FileKind, mode: u16, mtime: Timestamp, outcome: Outcome) -> Line {
+    Line { path, kind, size: 0, digest: None, mode, mtime, target: vec![], outcome }
+}
+
+fn damaged() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the manifest log was changed on disk by something else")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::digest::{ChunkDigest, Folder};
+    use crate::disk::RealDisk;
+    use crate::identity::TransferId;
+    use crate::manifest::Header;
+    use crate::outcome::Counts;
+    use crate::path::RelPath;
+
+    fn path(text: &str) -> RelPath {
+        RelPath::parse(text.as_bytes()).unwrap()
+    }
+
+    fn file(entry: u32, name: &str, chunks: u64) -> Vec<Record> {
+        let digests = vec![ChunkDigest([7; 32]); usize::try_from(chunks).unwrap()];
+        let mut folder = Folder::default();
+        digests.iter().for_each(|digest| folder.push(*digest));
+        let (entry, mtime) = (EntryIndex(entry), Timestamp::default());
+        let mut records = vec![Record::Begin { path: path(name), size: chunks * 4096 }];
+        records.extend((chunks > 0).then_some(Record::Chunks { entry, digests }));
+        records.push(Record::End { entry, digest: folder.finish(), mode: 0o644, mtime });
+        records
+    }
+
+    fn log(home: &std::path::Path, name: &[u8], records: &[Record]) -> ManifestLog<RealDisk> {
+        let header = Header { chunk_bytes: 4096, transfer: TransferId([1; 16]) };
+        let dir = RealDisk::open_root(home).unwrap();
+        let (mut log, _) = ManifestLog::open(&RealDisk::new(), &dir, name, header, |_, _| ()).unwrap();
+        let encoded: Vec<Vec<u8>> = records.iter().map(Record::encode).collect();
+        log.append(encoded.iter().map(Vec::as_slice), |_, _| ()).unwrap();
+        log
+    }
+
+    #[test]
+    fn the_outcome_does_not_depend_on_how_the_log_was_written() {
+        let home = tempfile::tempdir().unwrap();
+        let directory = Record::Directory { path: path("d"), mode: 0o755, mtime: Timestamp::default() };
+        let left_out = Record::LeftOut { path: path("x"), kind: FileKind::Special, reason: Reason::Special };
+        let complete = Record::Complete(Counts::default());
+        let withdraw = Record::Withdraw { entry: EntryIndex(1), reason: Reason::Changed };
+        let one = [vec![directory.clone()], file(1, "d/a", 2), vec![left_out.clone()], file(3, "b", 1)].concat();
+        let two = [
+            file(0, "b", 1),
+            file(1, "d/a", 5),
+            vec![left_out, withdraw, complete.clone(), directory],
+            file(4, "d/a", 2),
+            vec![complete],
+        ]
+        .concat();
+        let none = |_: EntryIndex| None;
+        let (one, two) = (log(home.path(), b"1", &one), log(home.path(), b"2", &two));
+        let tally_one = tally(&one, none).unwrap();
+        assert_eq!(tally(&two, none).unwrap(), tally_one);
+        assert_eq!((tally_one.delivered_files, tally_one.delivered_bytes, tally_one.left_out), (2, 3 * 4096, 1));
+        let kept = |entry: EntryIndex| (entry.0 == 3).then_some(Outcome::LeftOut(Reason::Kept));
+        let tally_kept = tally(&one, kept).unwrap();
+        assert_ne!(tally_kept.digest, tally_one.digest);
+        assert_eq!((tally_kept.delivered_files, tally_kept.kept, tally_kept.left_out), (1, 1, 1));
+        let attributes = |entry: EntryIndex| (entry.0 == 0).then_some(Outcome::AttributesNotApplied);
+        assert_eq!(tally(&one, attributes).unwrap().attributes_not_applied, 1);
+    }
+}

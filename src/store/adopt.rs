@@ -1,0 +1,303 @@
+//! Adopting: read a candidate past the cache, verify it chunk by chunk, and take what matches: in its place if it is
+//! the staging file or a target that turns out to be equal, else by copying into staging.
+
+use std::io;
+use std::sync::Arc;
+
+use super::intake::{Intake, whole};
+use super::staging::{Held, Place, create};
+use super::{Shared, locked};
+use crate::attributes::Level;
+use crate::digest::{ReceivedChunk, Verdict, VerifiedChunk, path_hash, verify};
+use crate::disk::{AlignedBuffer, Disk, DiskFile};
+use crate::geometry::{ChunkId, ChunkIndex, ChunkRun, EntryIndex};
+use crate::limits::SYNCFS_FILES_MIN;
+use crate::outcome::{Outcome, Reason};
+use crate::state::log::DigestTable;
+use crate::task::receiver::{AdoptItem, AdoptedItem};
+
+/// What an entry is compared with.
+pub(crate) struct Candidate<D: Disk> {
+    /// Something under the final name.
+    target: Option<Arc<D::File>>,
+    /// The target may turn out to be equal as a whole: nothing is copied until it is known not to be.
+    is_comparing: bool,
+    /// Why a target that differs may not be replaced.
+    replace: Result<(), Reason>,
+}
+
+impl<D: Disk> Candidate<D> {
+    /// A target, of the same size or not.
+    pub(crate) fn target(file: D::File, is_same_size: bool, replace: Result<(), Reason>) -> Candidate<D> {
+        Candidate { target: Some(Arc::new(file)), is_comparing: is_same_size, replace }
+    }
+
+    /// A staging file, and perhaps a target beside it.
+    pub(crate) fn copying(target: Option<Candidate<D>>) -> Candidate<D> {
+        match target {
+            Some(target) => Candidate { is_comparing: target.replace.is_err(), ..target },
+            None => Candidate { target: None, is_comparing: false, replace: Ok(()) },
+        }
+    }
+}
+
+/// Where a chunk was found.
+enum Match {
+    /// In the staging file, in its place.
+    InPlace,
+    /// In the target, with the level of the read and, if it is to be copied, its bytes.
+    InTarget(Level, Option<VerifiedChunk>),
+    /// Nowhere.
+    Nowhere,
+}
+
+struct Probe<D: Disk> {
+    item: usize,
+    chunk: ChunkIndex,
+    held: Option<Arc<Held<D>>>,
+    target: Option<Arc<D::File>>,
+    is_copying: bool,
+    geometry: crate::geometry::Geometry,
+    digests: DigestTable<D::File>,
+    entry: EntryIndex,
+}
+
+impl<D: Disk> Intake<D> {
+    /// Compares files with their candidates and takes what matches.
+    pub fn adopt(&mut self, items: Vec<AdoptItem>) -> Vec<AdoptedItem> {
+        self.sync_candidates(&items);
+        let mut probes = vec![];
+        for (index, item) in items.iter().enumerate() {
+            probes.extend(self.probes(index, item).unwrap_or_default());
+        }
+        let shared = Arc::clone(&self.shared);
+        let found = shared.pool.map(probes, |probe| {
+            let found = look(&probe).unwrap_or(Match::Nowhere);
+            (probe.item, probe.chunk, found)
+        });
+        let mut by_item: Vec<Vec<(ChunkIndex, Match)>> = items.iter().map(|_| vec![]).collect();
+        for (item, chunk, found) in found {
+            by_item[item].push((chunk, found));
+        }
+        items.iter().zip(by_item).map(|(item, found)| self.take_found(item, found)).collect()
+    }
+
+    /// What is read must be what a power cut would leave: candidates are synced before they are read.
+    fn sync_candidates(&self, items: &[AdoptItem]) {
+        let disk = &self.shared.disk;
+        let is_many =
+            items.len() >= SYNCFS_FILES_MIN && disk.space(&self.shared.layout.root).is_ok_and(|s| s.is_syncfs_good);
+        if is_many && disk.sync_file_system(&self.shared.layout.root).is_ok() {
+            return;
+        }
+        for item in items.iter().filter(|item| item.run.first == 0) {
+            // A candidate that cannot be synced is still read; what matches is written or synced again before it
+            // counts, and its sync is the one that decides.
+            if let Some(target) = self.candidates.get(&item.entry.0).and_then(|candidate| candidate.target.as_ref()) {
+                drop(target.sync_data());
+            }
+        }
+    }
+
+    fn probes(&self, index: usize, item: &AdoptItem) -> io::Result<Vec<Probe<D>>> {
+        let file = self.shared.file_entry(item.entry)?;
+        let candidate = self.candidates.get(&item.entry.0);
+        let held = self.held.get(&item.entry.0);
+        let probe = |chunk| Probe {
+            item: index,
+            chunk,
+            held: held.cloned(),
+            target: candidate.and_then(|candidate| candidate.target.clone()),
+            is_copying: candidate.is_some_and(|candidate| !candidate.is_comparing),
+            geometry: file.geometry,
+            digests: file.digests.clone(),
+            entry: item.entry,
+        };
+        Ok(file.geometry.chunks(item.run).map(probe).collect())
+    }
+
+    fn take_found(&mut self, item: &AdoptItem, found: Vec<(ChunkIndex, Match)>) -> AdoptedItem {
+        let mut result =
+            AdoptedItem { entry: item.entry, run: item.run, missing: vec![], copied_bytes: 0, refused: None };
+        let is_comparing = self.candidates.get(&item.entry.0).is_some_and(|candidate| candidate.is_comparing);
+        let outcome = if is_comparing {
+            self.take_compared(item, found, &mut result)
+        } else {
+            self.take_copied(item, found, &mut result)
+        };
+        if outcome.is_err() {
+            // The file could not be made or written: everything of the run is missing, and whoever writes the
+            // first chunk meets the same error and tells it.
+            result.missing = (item.run.first..item.run.first + item.run.count).collect();
+        }
+        result
+    }
+
+    /// Takes over what a target of equal size has, as long as all of it matches.
+    fn take_compared(
+        &mut self,
+        item: &AdoptItem,
+        found: Vec<(ChunkIndex, Match)>,
+        result: &mut AdoptedItem,
+    ) -> io::Result<()> {
+        let file = self.shared.file_entry(item.entry)?;
+        let is_equal = found.iter().all(|(_, found)| matches!(found, Match::InTarget(..)));
+        let is_last = item.run.first + item.run.count >= file.geometry.chunk_count();
+        if !is_equal {
+            return self.leave_comparing(item, found, result);
+        }
+        let candidate = self.candidates.get(&item.entry.0).ok_or(io::ErrorKind::NotFound)?;
+        let target = candidate.target.clone().ok_or(io::ErrorKind::NotFound)?;
+        let held = match self.held.get(&item.entry.0) {
+            Some(held) if held.place == Place::Target => Arc::clone(held),
+            _ => {
+                // A second handle of the very same file: the candidate keeps its own until all is compared.
+                let parent =
+                    locked(&self.shared.directories).parent_of(&file.path).map_err(|_| io::ErrorKind::NotFound)?;
+                let again = self.shared.disk.open(&parent.dir, file.path.name(), crate::disk::Access::Read)?;
+                let (hash, geometry) = (path_hash(&file.path), file.geometry);
+                let held = Held::new(item.entry, hash, Place::Target, again, geometry, file.digests)?;
+                if held.inode != target.stat()?.inode {
+                    return self.leave_comparing(item, vec![], result);
+                }
+                Arc::new(held)
+            }
+        };
+        for (chunk, found) in found {
+            if let Match::InTarget(level, _) = found {
+                held.mark_held(chunk);
+                held.mark_verified(chunk, level);
+            }
+        }
+        self.held.insert(item.entry.0, held);
+        if is_last {
+            self.candidates.remove(&item.entry.0);
+        }
+        Ok(())
+    }
+
+    /// The target differs: it is refused, or what matched so far is copied into a new staging file.
+    fn leave_comparing(
+        &mut self,
+        item: &AdoptItem,
+        found: Vec<(ChunkIndex, Match)>,
+        result: &mut AdoptedItem,
+    ) -> io::Result<()> {
+        drop(found);
+        let candidate = self.candidates.get_mut(&item.entry.0).ok_or(io::ErrorKind::NotFound)?;
+        if let Err(reason) = candidate.replace {
+            result.refused = Some(reason);
+            self.candidates.remove(&item.entry.0);
+            self.held.remove(&item.entry.0);
+            self.shared.ledger().exceptions.insert(item.entry.0, Outcome::LeftOut(reason));
+            return Ok(());
+        }
+        candidate.is_comparing = false;
+        if self.held.get(&item.entry.0).is_some_and(|held| held.place == Place::Target) {
+            self.held.remove(&item.entry.0);
+        }
+        let all = ChunkRun { first: 0, count: item.run.first + item.run.count };
+        let again = AdoptItem { entry: item.entry, run: all };
+        let probes = self.probes(0, &again)?;
+        for probe in probes {
+            let found = look(&probe).unwrap_or(Match::Nowhere);
+            self.take_copied(&again, vec![(probe.chunk, found)], result)?;
+        }
+        result.run = all;
+        Ok(())
+    }
+
+    /// Copies what was found in a target, and takes what was found in staging into the open batch as if written.
+    fn take_copied(
+        &mut self,
+        item: &AdoptItem,
+        found: Vec<(ChunkIndex, Match)>,
+        result: &mut AdoptedItem,
+    ) -> io::Result<()> {
+        let mut held = self.held.get(&item.entry.0).cloned();
+        for (chunk, found) in found {
+            match found {
+                Match::Nowhere => result.missing.push(chunk.get()),
+                Match::InPlace => {
+                    if let Some(held) = &held {
+                        held.mark_held(chunk);
+                        self.batch.add_chunk(held, chunk.get());
+                        result.copied_bytes += u64::from(held.geometry.chunk_len(chunk));
+                    }
+                }
+                Match::InTarget(_, None) => result.missing.push(chunk.get()),
+                Match::InTarget(_, Some(verified)) => {
+                    let into = match &held {
+                        Some(held) => Arc::clone(held),
+                        None => {
+                            let made = self.make_held(item.entry)?;
+                            held = Some(Arc::clone(&made));
+                            made
+                        }
+                    };
+                    result.copied_bytes += u64::from(self.write(&into, &verified)?);
+                }
+            }
+        }
+        let geometry = self.shared.file_entry(item.entry)?.geometry;
+        if item.run.first + item.run.count >= whole(geometry).count {
+            self.candidates.remove(&item.entry.0);
+        }
+        Ok(())
+    }
+
+    fn make_held(&mut self, entry: EntryIndex) -> io::Result<Arc<Held<D>>> {
+        let file = self.shared.file_entry(entry)?;
+        let path = path_hash(&file.path);
+        let made = create(&self.shared.disk, &self.shared.layout.staging, path, file.geometry)?;
+        let held = Arc::new(Held::new(entry, path, Place::Staging, made, file.geometry, file.digests)?);
+        self.held.insert(entry.0, Arc::clone(&held));
+        Ok(held)
+    }
+}
+
+/// Looks for one chunk in the candidates.
+fn look<D: Disk>(probe: &Probe<D>) -> io::Result<Match> {
+    let expected = probe.digests.get(probe.chunk.get())?;
+    let (offset, length) = (probe.geometry.offset(probe.chunk), probe.geometry.chunk_len(probe.chunk) as usize);
+    let id = ChunkId { entry: probe.entry, chunk: probe.chunk };
+    let mut buffer = AlignedBuffer::default();
+    let mut read = |file: &D::File| -> io::Result<(Level, bytes::Bytes)> {
+        let level = file.read_uncached_at(&mut buffer, offset, length)?;
+        Ok((level, bytes::Bytes::copy_from_slice(buffer.bytes())))
+    };
+    if let Some(held) = probe.held.as_ref().filter(|held| held.place == Place::Staging)
+        && let Ok((_, bytes)) = read(&held.file)
+        && let Verdict::Match(_) = verify(probe.geometry, ReceivedChunk { id, bytes: Some(bytes) }, expected)
+    {
+        return Ok(Match::InPlace);
+    }
+    let Some(target) = &probe.target else { return Ok(Match::Nowhere) };
+    let (level, bytes) = read(target)?;
+    let bytes = (!crate::digest::is_zero(&bytes) || bytes.len() != length).then_some(bytes);
+    match verify(probe.geometry, ReceivedChunk { id, bytes }, expected) {
+        Verdict::Match(verified) => Ok(Match::InTarget(level, probe.is_copying.then_some(verified))),
+        Verdict::Mismatch { .. } => Ok(Match::Nowhere),
+    }
+}
+
+impl<D: Disk> Shared<D> {
+    /// Where the target's file system stands on the way to the device, found by reading a probe file in staging.
+    pub fn probe_level(&self) -> io::Result<Level> {
+        const NAME: &[u8] = b"probe";
+        let (disk, staging) = (&self.disk, &self.layout.staging);
+        let file = match disk.create_exclusive(staging, NAME) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                disk.remove(staging, NAME)?;
+                disk.create_exclusive(staging, NAME)?
+            }
+            other => other?,
+        };
+        let bytes = [7_u8; 8192];
+        file.write_all_at(&bytes, 0)?;
+        file.sync()?;
+        let level = file.read_uncached_at(&mut AlignedBuffer::default(), 0, bytes.len());
+        disk.remove(staging, NAME)?;
+        level
+    }
+}

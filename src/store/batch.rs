@@ -1,0 +1,52 @@
+//! A batch: files whose chunks share one sync and one claim, and those of them that are to be sealed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::staging::{Finish, Held};
+use crate::disk::Disk;
+
+/// One file of a batch.
+pub(crate) struct BatchFile<D: Disk> {
+    pub(crate) held: Arc<Held<D>>,
+    /// Chunks written in this batch.
+    pub(crate) chunks: Vec<u32>,
+    /// Present if the file is to be sealed.
+    pub(crate) finish: Option<Finish>,
+}
+
+/// A closed or open batch.
+pub struct Batch<D: Disk> {
+    pub(crate) files: BTreeMap<u32, BatchFile<D>>,
+}
+
+impl<D: Disk> Default for Batch<D> {
+    fn default() -> Batch<D> {
+        Batch { files: BTreeMap::new() }
+    }
+}
+
+impl<D: Disk> Batch<D> {
+    /// Takes note of a chunk that was written.
+    pub(crate) fn add_chunk(&mut self, held: &Arc<Held<D>>, chunk: u32) {
+        self.file(held).chunks.push(chunk);
+    }
+
+    /// Takes note of a file that is to be sealed.
+    pub(crate) fn add_finish(&mut self, held: &Arc<Held<D>>, finish: Finish) {
+        self.file(held).finish = Some(finish);
+    }
+
+    /// Forgets a file.
+    pub(crate) fn remove(&mut self, entry: u32) {
+        self.files.remove(&entry);
+    }
+
+    fn file(&mut self, held: &Arc<Held<D>>) -> &mut BatchFile<D> {
+        self.files.entry(held.entry.0).or_insert_with(|| BatchFile {
+            held: Arc::clone(held),
+            chunks: vec![],
+            finish: None,
+        })
+    }
+}

@@ -1,0 +1,264 @@
+//! Looking at what is where entries go: nothing, a staging file with or without claims, a target of any kind.
+
+use std::io;
+use std::sync::Arc;
+
+use super::adopt::Candidate;
+use super::directories::reason_of;
+use super::intake::{FileEntry, Intake};
+use super::locked;
+use super::staging::{Held, Place, open_left};
+use crate::attributes::FileKind;
+use crate::digest::{FileDigest, Folder, PathHash, chunk_digest, path_hash};
+use crate::disk::{Access, AlignedBuffer, Disk, DiskFile, Stat};
+use crate::geometry::{ChunkRun, EntryIndex, Geometry};
+use crate::journal::{Claim, run_tag};
+use crate::manifest::Record;
+use crate::options::Existing;
+use crate::outcome::{Outcome, Reason};
+use crate::task::receiver::Disposition;
+
+/// A staging file of an earlier run, and the runs that valid claims cover.
+type Staged<D> = (Arc<Held<D>>, Vec<ChunkRun>);
+
+impl<D: Disk> Intake<D> {
+    /// Looks at `count` entries from `first` on.
+    pub fn examine(&mut self, first: EntryIndex, count: u32) -> Vec<Disposition> {
+        (first.0..first.0 + count).map(|entry| self.examine_one(EntryIndex(entry))).collect()
+    }
+
+    fn examine_one(&mut self, entry: EntryIndex) -> Disposition {
+        if self.shared.ledger().is_withdrawn(entry) {
+            return Disposition::Placed;
+        }
+        if self.paths.collisions.contains(&entry.0) {
+            return self.leave_out(entry, Reason::Collision);
+        }
+        let introduction = match self.shared.with_log(|log| log.introduction(entry)) {
+            Ok(introduction) => introduction,
+            Err(error) => return self.leave_out(entry, reason_of(&error)),
+        };
+        match introduction {
+            Record::Directory { path, .. } => {
+                let opened = locked(&self.shared.directories).open(&path);
+                match opened {
+                    Ok(_) => Disposition::Placed,
+                    Err(reason) => self.leave_out(entry, reason),
+                }
+            }
+            Record::Begin { .. } => match self.shared.file_entry(entry) {
+                Ok(file) => self.examine_file(entry, file),
+                Err(error) => self.leave_out(entry, reason_of(&error)),
+            },
+            _ => Disposition::Placed,
+        }
+    }
+
+    fn leave_out(&mut self, entry: EntryIndex, reason: Reason) -> Disposition {
+        self.shared.ledger().exceptions.insert(entry.0, Outcome::LeftOut(reason));
+        Disposition::LeftOut(reason)
+    }
+
+    /// Looks at a file's place. A handle and what is known of it is kept for what follows.
+    fn examine_file(&mut self, entry: EntryIndex, file: FileEntry<D>) -> Disposition {
+        let parent = locked(&self.shared.directories).parent_of(&file.path);
+        let parent = match parent {
+            Ok(parent) => parent,
+            Err(reason) => return self.leave_out(entry, reason),
+        };
+        let hash = path_hash(&file.path);
+        let target = if parent.is_new {
+            Ok(None)
+        } else {
+            match self.shared.disk.stat(&parent.dir, file.path.name()) {
+                Ok(stat) => Ok(Some(stat)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(error),
+            }
+        };
+        let target = match target {
+            Ok(target) => target,
+            Err(error) => return self.leave_out(entry, reason_of(&error)),
+        };
+        let target = match target.map(|stat| self.judge_target(entry, hash, &file, &parent.dir, stat)) {
+            Some(Err(reason)) => return self.leave_out(entry, reason),
+            Some(Ok(target)) => target,
+            None => None,
+        };
+        match self.open_staged(entry, hash, &file) {
+            Err(error) => self.leave_out(entry, reason_of(&error)),
+            Ok(Some((held, runs))) => {
+                self.held.insert(entry.0, held);
+                if runs.is_empty() || target.is_some() {
+                    self.candidates.insert(entry.0, Candidate::copying(target));
+                    return Disposition::Candidate;
+                }
+                Disposition::Staged(runs)
+            }
+            Ok(None) => match target {
+                Some(target) => {
+                    self.candidates.insert(entry.0, target);
+                    Disposition::Candidate
+                }
+                None => Disposition::Fresh,
+            },
+        }
+    }
+
+    /// What may be done with something that stands under the final name. `Ok(None)`: it will be replaced and cannot
+    /// help; `Err`: the entry is left out.
+    fn judge_target(
+        &mut self,
+        entry: EntryIndex,
+        hash: PathHash,
+        file: &FileEntry<D>,
+        parent: &D::Dir,
+        stat: Stat,
+    ) -> Result<Option<Candidate<D>>, Reason> {
+        let existing = self.shared.policy.existing;
+        let refusal = match existing {
+            Existing::Keep => Reason::Kept,
+            Existing::Refuse | Existing::Replace => Reason::ExistsDifferent,
+        };
+        match stat.kind {
+            FileKind::Directory => return Err(refusal),
+            FileKind::Symlink | FileKind::Special if existing == Existing::Replace => return Ok(None),
+            FileKind::Symlink | FileKind::Special => return Err(refusal),
+            FileKind::Regular => (),
+        }
+        let opened = self.shared.disk.open(parent, file.path.name(), Access::Read);
+        let is_same_size = stat.size == file.geometry.file_bytes();
+        let target = match opened {
+            Ok(target) => target,
+            Err(_) if existing == Existing::Replace => return Ok(None),
+            Err(_) => return Err(refusal),
+        };
+        let may_replace = existing == Existing::Replace || self.is_ours(hash, &target, &stat);
+        if may_replace {
+            self.ours.insert(entry.0);
+        }
+        if !is_same_size && !may_replace {
+            return Err(refusal);
+        }
+        Ok(Some(Candidate::target(target, is_same_size, may_replace.then_some(()).ok_or(refusal))))
+    }
+
+    /// Whether a target is what an earlier version of this transfer sealed: by the stamps of its claim, or by its
+    /// content.
+    fn is_ours(&self, hash: PathHash, target: &D::File, stat: &Stat) -> bool {
+        let Ok(Some(claim)) = locked(&self.shared.journal).by_path(hash) else { return false };
+        match claim {
+            Claim::Sealed { stamps, .. } if stamps == stat.stamps() => true,
+            Claim::Sealed { digest, .. } | Claim::Sealing { digest, .. } => {
+                digest_of(target, stat.size).is_ok_and(|found| found == digest)
+            }
+            Claim::Durable { .. } => false,
+        }
+    }
+
+    /// Opens what an earlier run left in staging for the path, with the runs that valid claims cover.
+    fn open_staged(&mut self, entry: EntryIndex, hash: PathHash, file: &FileEntry<D>) -> io::Result<Option<Staged<D>>> {
+        let name = super::layout::staging_name(hash);
+        if !self.staged.contains(&name) {
+            return Ok(None);
+        }
+        let shared = Arc::clone(&self.shared);
+        let Some(opened) = open_left(&shared.disk, &shared.layout.staging, &name, file.geometry)? else {
+            self.staged.remove(&name);
+            return Ok(None);
+        };
+        let held = Held::new(entry, hash, Place::Staging, opened, file.geometry, file.digests.clone())?;
+        let known = shared.with_log(|log| match log.sequence().open() {
+            Some(open) if open.entry == entry => open.folder.count(),
+            _ => file.geometry.chunk_count(),
+        });
+        let mut runs = vec![];
+        for claim in locked(&shared.journal).durable(entry) {
+            let end = claim.run.first.saturating_add(claim.run.count);
+            if claim.inode != held.inode || end > known {
+                continue;
+            }
+            let digests: io::Result<Vec<_>> = (claim.run.first..end).map(|chunk| file.digests.get(chunk)).collect();
+            if run_tag(&digests?) == claim.tag {
+                locked(&held.marks).held.insert_range(claim.run.first as usize..end as usize);
+                runs.push(claim.run);
+            }
+        }
+        Ok(Some((Arc::new(held), merged(runs))))
+    }
+
+    /// Looks again at targets that are claimed to be sealed. Stamps that are equal are the only ones ever trusted.
+    pub fn examine_claims(&mut self, entries: Vec<EntryIndex>) -> Vec<(EntryIndex, Disposition)> {
+        let shared = Arc::clone(&self.shared);
+        let standing = shared.pool.map(entries, |entry| (entry, does_claim_stand(&shared, entry)));
+        standing
+            .into_iter()
+            .map(|(entry, stands)| (entry, if stands { Disposition::Sealed } else { self.examine_one(entry) }))
+            .collect()
+    }
+}
+
+fn does_claim_stand<D: Disk>(shared: &super::Shared<D>, entry: EntryIndex) -> bool {
+    let look = || -> io::Result<bool> {
+        let file = shared.file_entry(entry)?;
+        let Record::End { digest: expected, .. } = shared.with_log(|log| log.end_of(&file.digests))? else {
+            return Ok(false);
+        };
+        let Some(Claim::Sealed { digest, level, stamps, path, .. }) = locked(&shared.journal).sealed(entry)? else {
+            return Ok(false);
+        };
+        let parent = locked(&shared.directories).parent_of(&file.path).map_err(|_| io::ErrorKind::NotFound)?;
+        let stat = shared.disk.stat(&parent.dir, file.path.name())?;
+        let stands = stat.kind == FileKind::Regular
+            && stat.stamps() == stamps
+            && digest == expected
+            && path == path_hash(&file.path);
+        if stands {
+            shared.ledger().set_level(entry, level);
+        }
+        Ok(stands)
+    };
+    look().unwrap_or(false)
+}
+
+/// What `b3sum` would print for an open file, read past the cache.
+fn digest_of<F: DiskFile>(file: &F, size: u64) -> io::Result<FileDigest> {
+    let geometry = Geometry::new(size, crate::limits::CHUNK_BYTES).ok_or(io::ErrorKind::InvalidData)?;
+    let (mut folder, mut buffer) = (Folder::default(), AlignedBuffer::default());
+    for chunk in geometry.chunks(super::intake::whole(geometry)) {
+        let length = geometry.chunk_len(chunk) as usize;
+        file.read_uncached_at(&mut buffer, geometry.offset(chunk), length)?;
+        if buffer.bytes().len() != length {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        folder.push(chunk_digest(geometry, chunk, buffer.bytes()));
+    }
+    Ok(folder.finish())
+}
+
+/// The same chunks in as few ascending runs as possible.
+fn merged(mut runs: Vec<ChunkRun>) -> Vec<ChunkRun> {
+    runs.sort_by_key(|run| run.first);
+    let mut out: Vec<ChunkRun> = vec![];
+    for run in runs {
+        match out.last_mut() {
+            Some(last) if run.first <= last.first + last.count => {
+                last.count = last.count.max(run.first + run.count - last.first);
+            }
+            _ => out.push(run),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_that_touch_or_overlap_become_one() {
+        let run = |first, count| ChunkRun { first, count };
+        assert_eq!(merged(vec![run(8, 2), run(0, 4), run(4, 1), run(2, 1)]), [run(0, 5), run(8, 2)]);
+        assert!(merged(vec![]).is_empty());
+    }
+}

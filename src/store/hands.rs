@@ -1,0 +1,101 @@
+//! From the brain's tasks to the store's methods: the same for a driver with two threads and for a simulator that
+//! runs everything inline. What belongs to the link (sending, restarting, ending) is left to the caller.
+
+use std::io;
+
+use super::batch::Batch;
+use super::intake::{Handle, Intake};
+use super::settle::Settler;
+use super::{Shared, is_full};
+use crate::disk::Disk;
+use crate::geometry::{ChunkRun, EntryIndex};
+use crate::task::receiver::{Input, SettleResult, SettledFile, Task};
+
+/// What the settler is asked to do. Made by the intake, which owns what goes into it.
+pub enum Work<D: Disk> {
+    /// Settle a closed batch.
+    Settle(Batch<D>),
+    /// Read back chunks that an earlier run claimed durable.
+    ReadBack(EntryIndex, ChunkRun, Handle<D>),
+    /// Make symlinks, set directories' modes and times.
+    FinishTree,
+    /// Make, sign and persist the receipt.
+    IssueReceipt,
+    /// Remove the working state.
+    Close,
+}
+
+/// What came of a task.
+pub enum Done<D: Disk> {
+    /// The brain has to hear this.
+    Input(Input),
+    /// The settler has to do this.
+    Work(Work<D>),
+    /// Nothing more.
+    Nothing,
+    /// The task is the caller's.
+    NotMine(Task),
+}
+
+impl<D: Disk> Intake<D> {
+    /// Does a task of the brain, or passes it on.
+    pub fn perform(&mut self, task: Task) -> Done<D> {
+        match task {
+            Task::Examine(first, count) => Done::Input(Input::Examined(first, self.examine(first, count))),
+            Task::ExamineClaims(entries) => Done::Input(Input::ClaimsExamined(self.examine_claims(entries))),
+            Task::Adopt(items) => Done::Input(Input::Adopted(self.adopt(items))),
+            Task::Finish(entry) => match self.finish(entry) {
+                Ok(()) => Done::Nothing,
+                Err(input) => Done::Input(input),
+            },
+            Task::NewInode(entry) => Done::Input(self.renew(entry)),
+            Task::Abandon(entry, reason) => {
+                self.abandon(entry, reason);
+                Done::Nothing
+            }
+            Task::CheckLog => Done::Input(Input::LogChecked(self.is_log_undamaged())),
+            Task::LookAtSpace => match self.space() {
+                Ok((bytes, inodes)) => Done::Input(Input::Space(bytes, inodes)),
+                // A file system that does not tell is not one that is full.
+                Err(_) => Done::Input(Input::Space(u64::MAX, u64::MAX)),
+            },
+            Task::Settle => Done::Work(Work::Settle(self.close_batch())),
+            Task::ReadBack(entry, run) => match self.handle(entry) {
+                Some(handle) => Done::Work(Work::ReadBack(entry, run, handle)),
+                None => Done::Input(Input::ReadBackDone(entry, run, vec![])),
+            },
+            Task::FinishTree => Done::Work(Work::FinishTree),
+            Task::IssueReceipt => Done::Work(Work::IssueReceipt),
+            Task::Close => Done::Work(Work::Close),
+            Task::Send(_) | Task::SendReceipt | Task::Misbehaved(_) | Task::Restart | Task::End(_) => {
+                Done::NotMine(task)
+            }
+        }
+    }
+
+    /// Takes note of what settling did, before the brain hears it.
+    pub fn after_settle(&mut self, files: &[SettledFile]) {
+        for SettledFile { entry, result } in files {
+            match result {
+                SettleResult::Sealed { .. } => self.release([*entry]),
+                SettleResult::LeftOut(_) => self.abandon(*entry, None),
+                SettleResult::Durable { .. } | SettleResult::SyncFailed | SettleResult::Full => self.thaw(*entry),
+            }
+        }
+    }
+}
+
+impl<D: Disk> Settler<D> {
+    /// Does one piece of work. `issue` makes, signs and persists the receipt, when it comes to that.
+    pub fn perform(&mut self, work: Work<D>, issue: impl FnOnce(&Shared<D>) -> io::Result<()>) -> Input {
+        let shared = std::sync::Arc::clone(&self.shared);
+        let outcome = match work {
+            Work::Settle(batch) => self.settle(batch).map(Input::BatchSettled),
+            Work::ReadBack(entry, run, handle) => Ok(Input::ReadBackDone(entry, run, self.read_back(&handle, run))),
+            Work::FinishTree => self.finish_tree().map(|()| Input::TreeFinished),
+            Work::IssueReceipt => shared.sync_journal().and_then(|()| issue(&shared)).map(|()| Input::ReceiptIssued),
+            Work::Close => shared.remove_state().map(|()| Input::Closed),
+        };
+        outcome.unwrap_or_else(|error| if is_full(&error) { Input::StateFull } else { Input::StateFailed })
+    }
+}

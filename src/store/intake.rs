@@ -1,0 +1,309 @@
+//! The half that takes in: records into the log, verified chunks into staging, and whole files into the open batch.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::io;
+use std::sync::Arc;
+
+use super::adopt::Candidate;
+use super::batch::Batch;
+use super::journal_file::Journal;
+use super::staging::{Finish, Held, Place, create};
+use super::{Ledger, Shared, is_full, locked};
+use crate::digest::{PathHash, ReceivedChunk, Verdict, path_hash, verify};
+use crate::disk::{Disk, DiskFile};
+use crate::geometry::{ChunkId, ChunkRun, EntryIndex, Geometry};
+use crate::manifest::{Record, Step};
+use crate::outcome::{Outcome, Reason};
+use crate::path::RelPath;
+use crate::state::log::AppendError;
+use crate::task::receiver::{Chunk, Input, Noted, OtherKind, SealClaim, WriteError};
+use crate::wire::{Body, ChunkHeader, split_records};
+
+/// Write-back of a large file is started in pieces of this many bytes, so that no sync finds everything dirty.
+const WRITEBACK_BYTES: u64 = 8 << 20;
+
+/// Which entry a path belongs to.
+#[derive(Debug, Default)]
+pub(crate) struct Paths {
+    latest: HashMap<PathHash, u32>,
+    /// Entries whose path an earlier, living entry has.
+    pub(crate) collisions: BTreeSet<u32>,
+}
+
+impl Paths {
+    /// Takes a record of the log, in order.
+    pub(crate) fn note(&mut self, record: &Record, step: Step, ledger: &mut Ledger) {
+        match (step, record.path()) {
+            (Step::Introduced(entry), Some(path)) => {
+                let hash = path_hash(path);
+                match self.latest.get(&hash) {
+                    Some(earlier) if !ledger.withdrawn.contains(earlier) => {
+                        self.collisions.insert(entry.0);
+                    }
+                    _ => drop(self.latest.insert(hash, entry.0)),
+                }
+                if !matches!(record, Record::Begin { .. } | Record::LeftOut { .. }) {
+                    ledger.others.push(entry.0);
+                }
+            }
+            (Step::Withdrawn(entry), _) => ledger.withdraw(entry),
+            _ => (),
+        }
+    }
+}
+
+/// What the brain has to know of a record.
+pub(crate) fn noted<D: Disk>(record: &Record, step: Step, journal: &Journal<D>) -> Noted {
+    match (step, record) {
+        (Step::Introduced(entry), Record::Begin { size, .. }) => {
+            let claim = if journal.is_sealed(entry) { SealClaim::Claimed } else { SealClaim::None };
+            Noted::File { size: *size, claim }
+        }
+        (Step::Introduced(_), Record::Directory { .. }) => Noted::Other { kind: OtherKind::Directory },
+        (Step::Introduced(_), Record::LeftOut { reason, .. }) => Noted::Other { kind: OtherKind::LeftOut(*reason) },
+        (Step::Introduced(_), _) => Noted::Other { kind: OtherKind::Symlink },
+        (Step::Digests { first, count, .. }, _) => Noted::DigestsTo(first + count),
+        (Step::Ended(_), _) => Noted::Ended,
+        (Step::Withdrawn(entry), _) => Noted::Withdrawn(entry),
+        (Step::Completed, _) => Noted::Complete,
+    }
+}
+
+/// See the module.
+pub struct Intake<D: Disk> {
+    pub(super) shared: Arc<Shared<D>>,
+    pub(super) paths: Paths,
+    /// Names in staging that an earlier run left.
+    pub(super) staged: HashSet<Vec<u8>>,
+    /// Files that are being received.
+    pub(super) held: BTreeMap<u32, Arc<Held<D>>>,
+    /// Files that are being compared with what is there.
+    pub(super) candidates: BTreeMap<u32, Candidate<D>>,
+    /// Entries whose target may be replaced although the policy refuses: it is ours.
+    pub(super) ours: BTreeSet<u32>,
+    pub(super) batch: Batch<D>,
+}
+
+impl<D: Disk> Intake<D> {
+    pub(super) fn new(shared: Arc<Shared<D>>, paths: Paths, staged: HashSet<Vec<u8>>) -> Intake<D> {
+        Intake {
+            shared,
+            paths,
+            staged,
+            held: BTreeMap::new(),
+            candidates: BTreeMap::new(),
+            ours: BTreeSet::new(),
+            batch: Batch::default(),
+        }
+    }
+
+    /// Appends the records of one message to the log. Those before a bad one are appended and told.
+    pub fn append(&mut self, page: &[u8], notes: &mut Vec<Noted>) -> Result<(), AppendError> {
+        let records = split_records(page).map_err(|_| crate::manifest::DecodeError::Malformed)?;
+        let shared = Arc::clone(&self.shared);
+        let journal = locked(&shared.journal);
+        let mut ledger = shared.ledger();
+        shared.with_log_mut(|log| {
+            log.append(records, |record, step| {
+                self.paths.note(record, step, &mut ledger);
+                notes.push(noted(record, step, &journal));
+            })
+        })
+    }
+
+    /// Takes one chunk as it came: verifies it and writes it to staging.
+    pub fn receive(&mut self, header: ChunkHeader, bytes: Option<bytes::Bytes>) -> Input {
+        let place = Chunk { entry: header.entry.0, chunk: header.chunk };
+        if let Body::Gone(reason) = header.body {
+            return Input::Gone(place, reason);
+        }
+        let held = match self.held_for(header.entry) {
+            Ok(Some(held)) => held,
+            Ok(None) => return Input::WriteFailed(place, WriteError::Stale),
+            Err(error) if is_full(&error) => return Input::WriteFailed(place, WriteError::Full),
+            Err(_) => return Input::WriteFailed(place, WriteError::Failed),
+        };
+        let Some(chunk) = held.geometry.chunk(header.chunk) else {
+            return Input::WriteFailed(place, WriteError::Stale);
+        };
+        {
+            let marks = locked(&held.marks);
+            if marks.is_frozen || marks.held.contains(header.chunk as usize) {
+                return Input::WriteFailed(place, WriteError::Stale);
+            }
+        }
+        let Ok(expected) = held.digests.get(header.chunk) else { return Input::Differed(place) };
+        let received = ReceivedChunk { id: ChunkId { entry: header.entry, chunk }, bytes };
+        match verify(held.geometry, received, expected) {
+            Verdict::Mismatch { .. } => Input::Differed(place),
+            Verdict::Match(verified) => match self.write(&held, &verified) {
+                Ok(bytes) => Input::Written(place, bytes),
+                Err(error) if is_full(&error) => Input::WriteFailed(place, WriteError::Full),
+                Err(_) => Input::WriteFailed(place, WriteError::Failed),
+            },
+        }
+    }
+
+    /// Writes a chunk that is proved to be what the manifest says.
+    pub(super) fn write(&mut self, held: &Arc<Held<D>>, chunk: &crate::digest::VerifiedChunk) -> io::Result<u32> {
+        let index = chunk.id().chunk;
+        let (offset, length) = (held.geometry.offset(index), held.geometry.chunk_len(index));
+        match chunk.bytes() {
+            Some(bytes) => held.file.write_all_at(bytes, offset)?,
+            None => {
+                if held.geometry.chunk_count() == 1 {
+                    held.file.set_len(u64::from(length))?;
+                }
+                held.file.punch(offset, u64::from(length))?;
+            }
+        }
+        let end = offset + u64::from(length);
+        if chunk.bytes().is_some()
+            && held.geometry.chunk_count() > 1
+            && end / WRITEBACK_BYTES > offset / WRITEBACK_BYTES
+        {
+            let start = end.saturating_sub(end % WRITEBACK_BYTES).saturating_sub(WRITEBACK_BYTES);
+            held.file.start_writeback(start, end - start);
+        }
+        held.mark_held(index);
+        self.batch.add_chunk(held, index.get());
+        Ok(length)
+    }
+
+    /// The open staging file of an entry that is being received, made at its first chunk.
+    pub(super) fn held_for(&mut self, entry: EntryIndex) -> io::Result<Option<Arc<Held<D>>>> {
+        if let Some(held) = self.held.get(&entry.0) {
+            // A target that is adopted in its place is never written to.
+            return Ok((held.place == Place::Staging).then(|| Arc::clone(held)));
+        }
+        let is_gone = {
+            let ledger = self.shared.ledger();
+            ledger.is_withdrawn(entry) || ledger.level(entry).is_some() || ledger.exceptions.contains_key(&entry.0)
+        };
+        let count = self.shared.with_log(|log| log.entry_count());
+        if is_gone || entry.0 >= count {
+            return Ok(None);
+        }
+        let Ok((record, geometry, digests)) = self.shared.with_log(|log| log.file(entry)) else { return Ok(None) };
+        let Some(path) = record.path().map(path_hash) else { return Ok(None) };
+        let file = create(&self.shared.disk, &self.shared.layout.staging, path, geometry)?;
+        let held = Arc::new(Held::new(entry, path, Place::Staging, file, geometry, digests)?);
+        self.held.insert(entry.0, Arc::clone(&held));
+        Ok(Some(held))
+    }
+
+    /// Puts a file of which every chunk is held into the open batch, to be sealed.
+    pub fn finish(&mut self, entry: EntryIndex) -> Result<(), Input> {
+        let failed = |error: &io::Error| {
+            Input::FinishFailed(entry, if is_full(error) { WriteError::Full } else { WriteError::Failed })
+        };
+        let held = match self.held.get(&entry.0) {
+            Some(held) => Some(Arc::clone(held)),
+            None => self.held_for(entry).map_err(|error| failed(&error))?,
+        };
+        let Some(held) = held else { return Ok(()) };
+        let finish = self.finish_of(&held).map_err(|error| failed(&error))?;
+        self.batch.add_finish(&held, finish);
+        Ok(())
+    }
+
+    fn finish_of(&self, held: &Held<D>) -> io::Result<Finish> {
+        let (path, end) = self.shared.with_log(|log| {
+            let introduction = log.introduction(held.entry)?;
+            let path = introduction.path().cloned();
+            io::Result::Ok((path, log.end_of(&held.digests)?))
+        })?;
+        let (Some(path), Record::End { digest, mode, mtime, .. }) = (path, end) else {
+            return Err(io::ErrorKind::InvalidData.into());
+        };
+        let is_replacing = self.shared.policy.existing == crate::options::Existing::Replace;
+        let may_replace = is_replacing || self.ours.contains(&held.entry.0);
+        Ok(Finish { path, digest, mode: u32::from(mode), mtime, may_replace })
+    }
+
+    /// Forgets a file. Its staging file stays: the best guess at whatever version follows.
+    pub fn abandon(&mut self, entry: EntryIndex, reason: Option<Reason>) {
+        if let Some(held) = self.held.remove(&entry.0) {
+            locked(&held.marks).is_frozen = true;
+            if held.place == Place::Staging {
+                self.staged.insert(held.name());
+            }
+        }
+        self.batch.remove(entry.0);
+        self.candidates.remove(&entry.0);
+        self.ours.remove(&entry.0);
+        if let Some(reason) = reason {
+            self.shared.ledger().exceptions.insert(entry.0, Outcome::LeftOut(reason));
+        }
+    }
+
+    /// The open batch, closed; its finished files accept no more chunks.
+    pub fn close_batch(&mut self) -> Batch<D> {
+        let batch = std::mem::take(&mut self.batch);
+        for file in batch.files.values().filter(|file| file.finish.is_some()) {
+            locked(&file.held.marks).is_frozen = true;
+        }
+        batch
+    }
+
+    /// Forgets the handles of files that were sealed.
+    pub fn release(&mut self, sealed: impl IntoIterator<Item = EntryIndex>) {
+        for entry in sealed {
+            if let Some(held) = self.held.remove(&entry.0) {
+                self.staged.remove(&held.name());
+            }
+            self.ours.remove(&entry.0);
+        }
+    }
+
+    /// A file that could not be sealed now accepts chunks again.
+    pub fn thaw(&mut self, entry: EntryIndex) {
+        if let Some(held) = self.held.get(&entry.0) {
+            locked(&held.marks).is_frozen = false;
+        }
+    }
+
+    /// The handle of a file, for the settler.
+    pub fn handle(&self, entry: EntryIndex) -> Option<Handle<D>> {
+        self.held.get(&entry.0).map(|held| Handle(Arc::clone(held)))
+    }
+
+    /// Whether the log on disk is what was appended.
+    pub fn is_log_undamaged(&self) -> bool {
+        self.shared.with_log(|log| log.is_undamaged().unwrap_or(false))
+    }
+
+    /// Free bytes and inodes beyond the reserve.
+    pub fn space(&self) -> io::Result<(u64, u64)> {
+        const RESERVE_BYTES_MAX: u64 = 2 << 30;
+        let space = self.shared.disk.space(&self.shared.layout.root)?;
+        let usual = (space.bytes_total / 20).min(RESERVE_BYTES_MAX);
+        let reserve = self.shared.policy.reserve_bytes.unwrap_or(usual);
+        Ok((space.bytes_free.saturating_sub(reserve), space.inodes_free.unwrap_or(u64::MAX)))
+    }
+}
+
+/// A held file, for whoever may only pass it on.
+pub struct Handle<D: Disk>(pub(super) Arc<Held<D>>);
+
+/// Geometry and path of an entry that is a file.
+pub(super) struct FileEntry<D: Disk> {
+    pub(super) path: RelPath,
+    pub(super) geometry: Geometry,
+    pub(super) digests: crate::state::log::DigestTable<D::File>,
+}
+
+impl<D: Disk> Shared<D> {
+    pub(super) fn file_entry(&self, entry: EntryIndex) -> io::Result<FileEntry<D>> {
+        let (record, geometry, digests) = self.with_log(|log| log.file(entry))?;
+        match record {
+            Record::Begin { path, .. } => Ok(FileEntry { path, geometry, digests }),
+            _ => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+}
+
+/// Every chunk of a geometry, as one run.
+pub(super) fn whole(geometry: Geometry) -> ChunkRun {
+    ChunkRun { first: 0, count: geometry.chunk_count() }
+}

@@ -1,0 +1,183 @@
+//! The journal on disk: append, sync, and what can be found in it again by offset. Resident is one offset per
+//! sealed entry, and a map by path only once a conflict asks for it.
+
+use std::collections::HashMap;
+use std::io;
+
+use crate::digest::PathHash;
+use crate::disk::{Access, Disk, DiskFile};
+use crate::geometry::{ChunkRun, EntryIndex};
+use crate::identity::TransferId;
+use crate::journal::{Claim, HEADER_BYTES, frame, header, next_claim};
+
+/// Bytes read at once when replaying.
+const REPLAY_BYTES: usize = 1 << 20;
+/// No claim at all.
+const NO_OFFSET: u64 = 0;
+
+/// A claim that a run of a staging inode is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct DurableClaim {
+    pub(super) inode: u64,
+    pub(super) run: ChunkRun,
+    pub(super) tag: [u8; 8],
+}
+
+/// A journal in a file.
+pub(crate) struct Journal<D: Disk> {
+    file: D::File,
+    transfer: TransferId,
+    claims: u64,
+    end: u64,
+    /// Offset of the last `Sealed` claim of each entry.
+    sealed: Vec<u64>,
+    /// Claims of runs, of entries that have no `Sealed` claim.
+    durable: HashMap<u32, Vec<DurableClaim>>,
+    /// Offsets of `Sealing` and `Sealed` claims by path, once asked for.
+    by_path: Option<HashMap<PathHash, u64>>,
+    /// Bytes that were not usable when it was opened.
+    pub(super) had_rest: bool,
+}
+
+impl<D: Disk> Journal<D> {
+    /// Opens or makes the journal `name` in `dir`. What is torn or damaged at its end is cut off.
+    pub(super) fn open(disk: &D, dir: &D::Dir, name: &[u8], transfer: TransferId) -> io::Result<Journal<D>> {
+        let file = match disk.open(dir, name, Access::Write) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => disk.create_exclusive(dir, name)?,
+            Err(error) => return Err(error),
+        };
+        let mut journal: Journal<D> = Journal {
+            file,
+            transfer,
+            claims: 0,
+            end: HEADER_BYTES as u64,
+            sealed: vec![],
+            durable: HashMap::new(),
+            by_path: None,
+            had_rest: false,
+        };
+        let size = journal.file.stat()?.size;
+        let mut bytes = [0; HEADER_BYTES];
+        let is_ours = journal.file.read_at(&mut bytes, 0)? == HEADER_BYTES && bytes == header(transfer);
+        if !is_ours {
+            journal.had_rest = size > 0;
+            journal.file.set_len(0)?;
+            journal.file.write_all_at(&header(transfer), 0)?;
+            return Ok(journal);
+        }
+        journal.replay(|journal, offset, claim| journal.index(offset, claim))?;
+        journal.had_rest = size > journal.end;
+        if journal.had_rest {
+            journal.file.set_len(journal.end)?;
+        }
+        Ok(journal)
+    }
+
+    fn replay(&mut self, mut each: impl FnMut(&mut Self, u64, &Claim)) -> io::Result<()> {
+        let mut buffer = vec![0; REPLAY_BYTES];
+        let (mut claims, mut end) = (0, HEADER_BYTES as u64);
+        loop {
+            let length = self.file.read_at(&mut buffer, end)?;
+            let mut at = 0;
+            while let Some((claim, bytes)) = next_claim(self.transfer, claims, &buffer[at..length]) {
+                each(self, end, &claim);
+                claims += 1;
+                at += bytes;
+                end += bytes as u64;
+            }
+            if at == 0 {
+                (self.claims, self.end) = (claims, end);
+                return Ok(());
+            }
+        }
+    }
+
+    fn index(&mut self, offset: u64, claim: &Claim) {
+        match *claim {
+            Claim::Durable { entry, inode, run, tag } => {
+                self.durable.entry(entry.0).or_default().push(DurableClaim { inode, run, tag });
+            }
+            Claim::Sealed { entry, path, .. } => {
+                let index = entry.0 as usize;
+                if self.sealed.len() <= index {
+                    self.sealed.resize(index + 1, NO_OFFSET);
+                }
+                self.sealed[index] = offset;
+                self.durable.remove(&entry.0);
+                if let Some(by_path) = &mut self.by_path {
+                    by_path.insert(path, offset);
+                }
+            }
+            Claim::Sealing { path, .. } => {
+                if let Some(by_path) = &mut self.by_path {
+                    by_path.insert(path, offset);
+                }
+            }
+        }
+    }
+
+    /// Appends claims with one write. They are hints until [`Journal::sync`].
+    pub(super) fn append(&mut self, claims: &[Claim]) -> io::Result<()> {
+        let (mut bytes, mut offsets) = (vec![], vec![]);
+        for (index, claim) in (self.claims..).zip(claims) {
+            offsets.push(self.end + bytes.len() as u64);
+            bytes.extend_from_slice(&frame(self.transfer, index, claim));
+        }
+        self.file.write_all_at(&bytes, self.end)?;
+        self.claims += claims.len() as u64;
+        self.end += bytes.len() as u64;
+        for (offset, claim) in offsets.into_iter().zip(claims) {
+            // What this process made durable it knows itself; only what a later one asks for is indexed.
+            if !matches!(claim, Claim::Durable { .. }) {
+                self.index(offset, claim);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes everything appended durable.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    /// Whether an entry has a `Sealed` claim.
+    pub(super) fn is_sealed(&self, entry: EntryIndex) -> bool {
+        self.sealed.get(entry.0 as usize).is_some_and(|offset| *offset != NO_OFFSET)
+    }
+
+    /// The last `Sealed` claim of an entry.
+    pub(super) fn sealed(&self, entry: EntryIndex) -> io::Result<Option<Claim>> {
+        match self.sealed.get(entry.0 as usize) {
+            Some(offset) if *offset != NO_OFFSET => self.claim_at(*offset),
+            _ => Ok(None),
+        }
+    }
+
+    /// Claims that runs of an entry are durable.
+    pub(super) fn durable(&self, entry: EntryIndex) -> &[DurableClaim] {
+        self.durable.get(&entry.0).map_or(&[], |claims| claims)
+    }
+
+    /// The last `Sealing` or `Sealed` claim about a path, of whatever entry.
+    pub(super) fn by_path(&mut self, path: PathHash) -> io::Result<Option<Claim>> {
+        if self.by_path.is_none() {
+            let mut by_path = HashMap::new();
+            self.replay(|_, offset, claim| match claim {
+                Claim::Sealing { path, .. } | Claim::Sealed { path, .. } => drop(by_path.insert(*path, offset)),
+                Claim::Durable { .. } => (),
+            })?;
+            self.by_path = Some(by_path);
+        }
+        match self.by_path.as_ref().and_then(|by_path| by_path.get(&path)) {
+            Some(offset) => self.claim_at(*offset),
+            None => Ok(None),
+        }
+    }
+
+    fn claim_at(&self, offset: u64) -> io::Result<Option<Claim>> {
+        let mut bytes = [0; 512];
+        let length = self.file.read_at(&mut bytes, offset)?;
+        Ok(crate::journal::decode_claim(&bytes[..length]))
+    }
+}

@@ -1,0 +1,119 @@
+//! Where the receiver's working state lies: `DIR/.landfall/<transfer id>/{manifest, journal, staging/}`, on the
+//! target's own file system, so that sealing is a rename.
+
+use std::io;
+
+use data_encoding::HEXLOWER;
+
+use crate::attributes::FileKind;
+use crate::digest::PathHash;
+use crate::disk::Disk;
+use crate::identity::TransferId;
+use crate::path::STATE_DIR_NAME;
+
+/// Name of the manifest log.
+pub(super) const MANIFEST_NAME: &[u8] = b"manifest";
+/// Name of the journal.
+pub(super) const JOURNAL_NAME: &[u8] = b"journal";
+const STAGING_NAME: &[u8] = b"staging";
+/// The file whose lock says that somebody works in DIR; `state/lock.rs` holds it.
+pub(super) const LOCK_NAME: &[u8] = b"lock";
+/// Suffix of a staging file that is being left for a new inode.
+pub(super) const LEFT_SUFFIX: &[u8] = b".left";
+
+/// The held directories.
+pub struct Layout<D: Disk> {
+    /// The target directory.
+    pub root: D::Dir,
+    /// `.landfall` in it.
+    pub state: D::Dir,
+    /// This transfer's directory in that.
+    pub transfer: D::Dir,
+    /// Staging.
+    pub staging: D::Dir,
+    id: TransferId,
+}
+
+impl<D: Disk> Layout<D> {
+    /// Opens the layout below an open target directory, making what is not there. Whatever stands in the place of
+    /// one of its directories and is not one is an error, never followed or removed.
+    pub fn open(disk: &D, root: D::Dir, id: TransferId) -> io::Result<Layout<D>> {
+        let state = make_and_open(disk, &root, STATE_DIR_NAME.as_bytes())?;
+        let transfer = make_and_open(disk, &state, id.to_string().as_bytes())?;
+        let staging = make_and_open(disk, &transfer, STAGING_NAME)?;
+        let layout = Layout { root, state, transfer, staging, id };
+        layout.take_over_orphans(disk)?;
+        Ok(layout)
+    }
+
+    /// Staging files that an abandoned transfer left in this DIR become candidates of this one.
+    fn take_over_orphans(&self, disk: &D) -> io::Result<()> {
+        let own = self.id.to_string();
+        for listed in disk.list(&self.state)? {
+            let is_other = listed.name != own.as_bytes() && std::str::from_utf8(&listed.name).is_ok_and(is_id);
+            if !is_other || disk.stat(&self.state, &listed.name)?.kind != FileKind::Directory {
+                continue;
+            }
+            let other = disk.open_dir(&self.state, &listed.name)?;
+            if let Ok(staging) = disk.open_dir(&other, STAGING_NAME) {
+                for file in disk.list(&staging)? {
+                    match disk.rename_noreplace(&staging, &file.name, &self.staging, &file.name) {
+                        Ok(()) => (),
+                        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                            disk.remove(&staging, &file.name)?;
+                        }
+                        Err(error) => return Err(error),
+                    }
+                }
+                disk.remove_dir(&other, STAGING_NAME)?;
+            }
+            for file in disk.list(&other)? {
+                disk.remove(&other, &file.name)?;
+            }
+            disk.remove_dir(&self.state, &listed.name)?;
+        }
+        Ok(())
+    }
+
+    /// Removes everything of this transfer, and `.landfall` itself when nothing else is in it. The lock file goes
+    /// last of all: whoever waits for it looks whether it was unlinked.
+    pub fn remove(&self, disk: &D) -> io::Result<()> {
+        for listed in disk.list(&self.staging)? {
+            disk.remove(&self.staging, &listed.name)?;
+        }
+        disk.remove_dir(&self.transfer, STAGING_NAME)?;
+        for listed in disk.list(&self.transfer)? {
+            disk.remove(&self.transfer, &listed.name)?;
+        }
+        disk.remove_dir(&self.state, self.id.to_string().as_bytes())?;
+        let rest = disk.list(&self.state)?;
+        if rest.iter().any(|listed| listed.name != LOCK_NAME) {
+            return Ok(());
+        }
+        if !rest.is_empty() {
+            disk.remove(&self.state, LOCK_NAME)?;
+        }
+        match disk.remove_dir(&self.root, STATE_DIR_NAME.as_bytes()) {
+            Err(error) if error.kind() != io::ErrorKind::DirectoryNotEmpty => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Name of a path's staging file.
+pub(super) fn staging_name(path: PathHash) -> Vec<u8> {
+    HEXLOWER.encode(&path.0).into_bytes()
+}
+
+fn is_id(name: &str) -> bool {
+    name.parse::<TransferId>().is_ok()
+}
+
+fn make_and_open<D: Disk>(disk: &D, dir: &D::Dir, name: &[u8]) -> io::Result<D::Dir> {
+    match disk.make_dir(dir, name, 0o700) {
+        Ok(()) => disk.sync_dir(dir)?,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => (),
+        Err(error) => return Err(error),
+    }
+    disk.open_dir(dir, name)
+}

@@ -1,0 +1,140 @@
+//! The receiver's hands: staging, journal, batches, read-back, seal. They do what the brain's tasks say, say what
+//! came of it, and decide nothing that costs or saves the user data beyond the stated order of durable steps.
+//!
+//! Two halves, each owned by one thread (or both run inline by a simulator): [`Intake`] takes records and chunks in
+//! and looks at what is there; [`Settler`] makes closed batches durable, reads them back and seals them. They share
+//! [`Shared`]: the target's directories, the log, what became of entries.
+
+mod adopt;
+mod batch;
+mod directories;
+mod examine;
+mod hands;
+mod intake;
+mod journal_file;
+mod layout;
+mod recover;
+mod renew;
+mod seal;
+mod settle;
+mod staging;
+mod tree;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use crate::attributes::Level;
+use crate::disk::Disk;
+use crate::geometry::EntryIndex;
+use crate::options::Existing;
+use crate::outcome::Outcome;
+use crate::pool::Pool;
+use crate::state::log::ManifestLog;
+
+pub use batch::Batch;
+pub use hands::{Done, Work};
+pub use intake::{Handle, Intake};
+pub use layout::Layout;
+pub use recover::{Recovered, recover};
+pub use settle::{Observed, Settler};
+
+use directories::Directories;
+use journal_file::Journal;
+
+/// How the store treats what it finds.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    /// What happens where the target has something else under a name.
+    pub existing: Existing,
+    /// Bytes to leave free; `None` is the smaller of 5 % and 2 GiB.
+    pub reserve_bytes: Option<u64>,
+}
+
+/// What both halves use.
+pub struct Shared<D: Disk> {
+    pub(crate) disk: D,
+    pub(crate) layout: Layout<D>,
+    pub(crate) policy: Policy,
+    pub(crate) pool: Pool,
+    pub(crate) log: RwLock<ManifestLog<D>>,
+    pub(crate) journal: Mutex<Journal<D>>,
+    pub(crate) directories: Mutex<Directories<D>>,
+    pub(crate) ledger: Mutex<Ledger>,
+}
+
+/// What became of entries, as far as it is not in the log.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    /// Outcomes other than plain delivery.
+    pub exceptions: BTreeMap<u32, Outcome>,
+    /// Level of each sealed file's read-back, by entry.
+    levels: Vec<Option<Level>>,
+    /// Directories and symlinks.
+    others: Vec<u32>,
+    withdrawn: BTreeSet<u32>,
+}
+
+impl Ledger {
+    /// Whether an entry no longer holds.
+    pub fn is_withdrawn(&self, entry: EntryIndex) -> bool {
+        self.withdrawn.contains(&entry.0)
+    }
+
+    /// Level of a sealed file's read-back; `None` if it is not sealed.
+    pub fn level(&self, entry: EntryIndex) -> Option<Level> {
+        self.levels.get(entry.0 as usize).copied().flatten()
+    }
+
+    pub(crate) fn set_level(&mut self, entry: EntryIndex, level: Level) {
+        let index = entry.0 as usize;
+        if self.levels.len() <= index {
+            self.levels.resize(index + 1, None);
+        }
+        self.levels[index] = Some(level);
+    }
+
+    pub(crate) fn withdraw(&mut self, entry: EntryIndex) {
+        self.withdrawn.insert(entry.0);
+        self.exceptions.remove(&entry.0);
+        if let Some(level) = self.levels.get_mut(entry.0 as usize) {
+            *level = None;
+        }
+    }
+}
+
+impl<D: Disk> Shared<D> {
+    /// What became of entries.
+    pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        locked(&self.ledger)
+    }
+
+    /// The manifest log, for whoever needs names or digests.
+    pub fn with_log<R>(&self, use_log: impl FnOnce(&ManifestLog<D>) -> R) -> R {
+        use_log(&self.log.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn with_log_mut<R>(&self, use_log: impl FnOnce(&mut ManifestLog<D>) -> R) -> R {
+        use_log(&mut self.log.write().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Two halves over the same state.
+pub struct Store<D: Disk> {
+    /// Takes in.
+    pub intake: Intake<D>,
+    /// Makes durable.
+    pub settler: Settler<D>,
+    /// What both use.
+    pub shared: Arc<Shared<D>>,
+}
+
+/// A lock whose holder panicked is as good as any: a panic ends the process in release builds.
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether an error means that space, inodes or quota have run out.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}

@@ -1,0 +1,72 @@
+//! Leaving an inode: after a failed sync, or when the same extent came back bad twice, what verifies of it past the
+//! cache is copied to a new one.
+
+use std::io;
+use std::sync::Arc;
+
+use super::intake::{Intake, whole};
+use super::layout::LEFT_SUFFIX;
+use super::staging::{Held, Place, create};
+use super::{is_full, locked};
+use crate::digest::{ReceivedChunk, Verdict, verify};
+use crate::disk::{AlignedBuffer, Disk, DiskFile};
+use crate::geometry::{ChunkId, EntryIndex};
+use crate::outcome::{Outcome, Reason};
+use crate::task::receiver::Input;
+
+impl<D: Disk> Intake<D> {
+    /// Gives a file a new staging inode with what verifies of the old.
+    pub fn renew(&mut self, entry: EntryIndex) -> Input {
+        match self.renewed(entry) {
+            Ok(result) => Input::Renewed(entry, Ok(result)),
+            Err(error) => {
+                let reason = if is_full(&error) { Reason::WriteFailed } else { super::directories::reason_of(&error) };
+                self.abandon(entry, None);
+                self.shared.ledger().exceptions.insert(entry.0, Outcome::LeftOut(reason));
+                Input::Renewed(entry, Err(reason))
+            }
+        }
+    }
+
+    fn renewed(&mut self, entry: EntryIndex) -> io::Result<(u64, Vec<u32>)> {
+        self.batch.remove(entry.0);
+        self.candidates.remove(&entry.0);
+        let file = self.shared.file_entry(entry)?;
+        let all: Vec<u32> = (0..whole(file.geometry).count).collect();
+        let Some(old) = self.held.remove(&entry.0) else { return Ok((0, all)) };
+        locked(&old.marks).is_frozen = true;
+        let (disk, staging, name) = (self.shared.disk.clone(), &self.shared.layout.staging, old.name());
+        let left = [&name[..], LEFT_SUFFIX].concat();
+        if old.place == Place::Staging {
+            // It may be that the rename into place was done and only the directory's sync failed: then the name is
+            // not here any more, and what stands under the final name is ours and may be replaced.
+            match disk.replace(staging, &name, staging, &left) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => drop(self.ours.insert(entry.0)),
+                other => other?,
+            }
+        }
+        let made = create(&disk, staging, old.path, file.geometry)?;
+        let new = Arc::new(Held::new(entry, old.path, Place::Staging, made, file.geometry, file.digests)?);
+        self.held.insert(entry.0, Arc::clone(&new));
+        let (mut copied_bytes, mut missing, mut buffer) = (0, vec![], AlignedBuffer::default());
+        for chunk in new.geometry.chunks(whole(new.geometry)) {
+            let length = new.geometry.chunk_len(chunk) as usize;
+            let was_held = locked(&old.marks).held.contains(chunk.get() as usize);
+            let read = was_held && old.file.read_uncached_at(&mut buffer, new.geometry.offset(chunk), length).is_ok();
+            let bytes = bytes::Bytes::copy_from_slice(if read { buffer.bytes() } else { &[] });
+            let received = ReceivedChunk { id: ChunkId { entry, chunk }, bytes: Some(bytes) };
+            let expected = if was_held { new.digests.get(chunk.get()).ok() } else { None };
+            match expected.map(|expected| verify(new.geometry, received, expected)) {
+                Some(Verdict::Match(verified)) => copied_bytes += u64::from(self.write(&new, &verified)?),
+                _ => missing.push(chunk.get()),
+            }
+        }
+        if old.place == Place::Staging {
+            match disk.remove(&self.shared.layout.staging, &left) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => (),
+            }
+        }
+        Ok((copied_bytes, missing))
+    }
+}

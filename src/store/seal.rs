@@ -1,0 +1,197 @@
+//! Sealing: the only place where a received file gets its final name. Everything before it in `settle.rs` has been
+//! synced and read back; here the claim that it is ours is synced, the name is given, the directory is synced.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use super::directories::reason_of;
+use super::settle::{Settler, Settling};
+use super::staging::{Finish, Held, Place};
+use super::{Shared, is_full, locked};
+use crate::attributes::FileKind;
+use crate::disk::{Disk, DiskFile};
+use crate::journal::Claim;
+use crate::limits::SYNCFS_FILES_MIN;
+use crate::options::Existing;
+use crate::outcome::{Outcome, Reason};
+use crate::path::RelPath;
+use crate::task::receiver::SettleResult;
+
+impl<D: Disk> Settler<D> {
+    /// Seals those files that are whole, synced and read back.
+    pub(super) fn seal(&mut self, files: &mut [Settling<D>]) -> io::Result<()> {
+        let mut ready: Vec<&mut Settling<D>> = files.iter_mut().filter(|settling| is_ready(settling)).collect();
+        if ready.is_empty() {
+            return Ok(());
+        }
+        self.claim_sealing(&ready)?;
+        let mut touched: BTreeMap<Vec<u8>, D::Dir> = BTreeMap::new();
+        for settling in &mut ready {
+            let Some(finish) = &settling.file.finish else { continue };
+            match self.name(&settling.file.held, finish) {
+                Ok(dir) => {
+                    let path = finish.path.parent().map_or(vec![], |parent| parent.as_bytes().to_vec());
+                    touched.insert(path, dir);
+                }
+                Err(result) => settling.fail(result),
+            }
+        }
+        if let Err(error) = self.sync_names(touched.into_values().collect()) {
+            // The names may not last: nothing of this batch is claimed, and each file is looked at again.
+            let result = if is_full(&error) { SettleResult::Full } else { SettleResult::SyncFailed };
+            ready.iter_mut().for_each(|settling| settling.fail(result.clone()));
+            return Ok(());
+        }
+        self.claim_sealed(&mut ready)
+    }
+
+    fn claim_sealing(&self, ready: &[&mut Settling<D>]) -> io::Result<()> {
+        let claims: Vec<Claim> = ready
+            .iter()
+            .filter(|settling| settling.file.held.place == Place::Staging)
+            .filter_map(|settling| {
+                let digest = settling.file.finish.as_ref()?.digest;
+                Some(Claim::Sealing { path: settling.file.held.path, digest })
+            })
+            .collect();
+        if claims.is_empty() {
+            return Ok(());
+        }
+        let mut journal = locked(&self.shared.journal);
+        journal.append(&claims)?;
+        journal.sync()
+    }
+
+    /// Gives a file its name. Gives the directory that holds it.
+    fn name(&self, held: &Held<D>, finish: &Finish) -> Result<D::Dir, SettleResult> {
+        let shared = &self.shared;
+        let parent = locked(&shared.directories).parent_of(&finish.path);
+        let dir = parent.map_err(|reason| shared.leave_out(held.entry, reason))?.dir;
+        if held.place == Place::Target {
+            return Ok(dir);
+        }
+        let (staging, name) = (&shared.layout.staging, held.name());
+        let rename = || match shared.disk.rename_noreplace(staging, &name, &dir, finish.path.name()) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && finish.may_replace => {
+                let kind = shared.disk.stat(&dir, finish.path.name())?.kind;
+                if kind == FileKind::Directory {
+                    return Err(error);
+                }
+                shared.disk.replace(staging, &name, &dir, finish.path.name())
+            }
+            other => other,
+        };
+        let renamed = rename().or_else(|error| {
+            if error.kind() != io::ErrorKind::PermissionDenied {
+                return Err(error);
+            }
+            locked(&shared.directories).let_in(finish.path.parent())?;
+            rename()
+        });
+        match renamed {
+            Ok(()) => Ok(dir),
+            Err(error) if is_full(&error) => Err(SettleResult::Full),
+            Err(error) => Err(shared.leave_out(held.entry, self.refusal(&error))),
+        }
+    }
+
+    fn refusal(&self, error: &io::Error) -> Reason {
+        match (error.kind(), self.shared.policy.existing) {
+            (io::ErrorKind::AlreadyExists, Existing::Keep) => Reason::Kept,
+            (io::ErrorKind::AlreadyExists, _) => Reason::ExistsDifferent,
+            _ => reason_of(error),
+        }
+    }
+
+    /// Makes new names durable: each touched directory, and the parents of directories that were made.
+    pub(super) fn sync_names(&self, mut touched: Vec<D::Dir>) -> io::Result<()> {
+        let shared = &self.shared;
+        touched.extend(locked(&shared.directories).take_unsynced());
+        let root = &shared.layout.root;
+        let is_many = touched.len() >= SYNCFS_FILES_MIN;
+        if is_many
+            && shared.disk.space(root).is_ok_and(|space| space.is_syncfs_good)
+            && shared.disk.sync_file_system(root).is_ok()
+        {
+            return Ok(());
+        }
+        shared.pool.map(touched, |dir| shared.disk.sync_dir(&dir)).into_iter().collect()
+    }
+
+    fn claim_sealed(&self, ready: &mut [&mut Settling<D>]) -> io::Result<()> {
+        let mut claims = vec![];
+        for settling in ready.iter_mut().filter(|settling| settling.result.is_none()) {
+            let Some(finish) = settling.file.finish.clone() else { continue };
+            let held = &settling.file.held;
+            let level = locked(&held.marks).level;
+            match self.look_at_sealed(held, &finish.path) {
+                Ok(stamps) => {
+                    claims.push(Claim::Sealed {
+                        entry: held.entry,
+                        path: held.path,
+                        digest: finish.digest,
+                        level,
+                        stamps,
+                    });
+                    let mut ledger = self.shared.ledger();
+                    ledger.set_level(held.entry, level);
+                    if settling.is_attributes_failed {
+                        ledger.exceptions.insert(held.entry.0, Outcome::AttributesNotApplied);
+                    }
+                    drop(ledger);
+                    settling.result = Some(SettleResult::Sealed { level });
+                }
+                Err(_) => {
+                    let result = self.shared.leave_out(held.entry, Reason::TargetChanged);
+                    settling.fail(result);
+                }
+            }
+        }
+        locked(&self.shared.journal).append(&claims)
+    }
+
+    /// The name must stand for the very inode that was read back.
+    fn look_at_sealed(&self, held: &Held<D>, path: &RelPath) -> io::Result<crate::attributes::Stamps> {
+        let parent = locked(&self.shared.directories).parent_of(path).map_err(|_| io::ErrorKind::NotFound)?;
+        let stat = self.shared.disk.stat(&parent.dir, path.name())?;
+        let is_same = stat.inode == held.inode && stat.size == held.geometry.file_bytes();
+        if is_same { Ok(stat.stamps()) } else { Err(io::ErrorKind::InvalidData.into()) }
+    }
+}
+
+/// Whether a file may be sealed: asked for, without a bad chunk, every chunk read back since it was last written,
+/// and of its full length.
+fn is_ready<D: Disk>(settling: &Settling<D>) -> bool {
+    let held = &settling.file.held;
+    let is_whole = || {
+        let marks = locked(&held.marks);
+        marks.held.is_full() && marks.verified.is_full()
+    };
+    settling.result.is_none()
+        && settling.file.finish.is_some()
+        && settling.bad.is_empty()
+        && is_whole()
+        && held.file.stat().is_ok_and(|stat| stat.size == held.geometry.file_bytes())
+}
+
+impl<D: Disk> Shared<D> {
+    /// Makes everything claimed so far durable: before a receipt is made.
+    pub fn sync_journal(&self) -> io::Result<()> {
+        locked(&self.journal).sync()
+    }
+
+    /// Free space where the target lies, and what kind of file system it is.
+    pub fn space(&self) -> io::Result<crate::disk::Space> {
+        self.disk.space(&self.layout.root)
+    }
+
+    /// Whether the target has something under the name of a root.
+    pub fn has_in_target(&self, root: &RelPath) -> bool {
+        self.disk.stat(&self.layout.root, root.name()).is_ok()
+    }
+
+    /// Removes the working state: the receipt is persisted elsewhere.
+    pub fn remove_state(&self) -> io::Result<()> {
+        self.layout.remove(&self.disk)
+    }
+}

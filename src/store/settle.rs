@@ -1,0 +1,274 @@
+//! Settling a batch: the one place that states the order of durable steps. Data sync, claim append, claim sync, read
+//! back; then `seal.rs` for the files that are whole.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::batch::{Batch, BatchFile};
+use super::intake::Handle;
+use super::staging::{Held, Place};
+use super::{Shared, is_full, locked};
+use crate::digest::chunk_digest;
+use crate::disk::{AlignedBuffer, Disk, DiskFile};
+use crate::event::Found;
+use crate::geometry::{ChunkIndex, ChunkRun, EntryIndex};
+use crate::journal::{Claim, run_tag};
+use crate::limits::SYNCFS_FILES_MIN;
+use crate::outcome::{Outcome, Reason};
+use crate::task::receiver::{SettleResult, SettledFile};
+
+/// Chunks of one read-back job.
+const JOB_CHUNKS: usize = 8;
+/// A `syncfs` that takes longer than this for each file of its batch is slower than the pool would have been.
+const SYNCFS_SLOW_PER_FILE: Duration = Duration::from_micros(300);
+/// Time that a `syncfs` may always take.
+const SYNCFS_SLOW_MIN: Duration = Duration::from_secs(2);
+
+/// Wrong bytes that a read-back met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Observed {
+    /// In which file.
+    pub entry: EntryIndex,
+    /// At which offset.
+    pub offset: u64,
+    /// What a second read said.
+    pub found: Found,
+}
+
+/// See the module.
+pub struct Settler<D: Disk> {
+    pub(super) shared: Arc<Shared<D>>,
+    observed: Vec<Observed>,
+    is_syncfs_slow: bool,
+}
+
+/// A file of a batch with what has become of it so far.
+pub(super) struct Settling<D: Disk> {
+    pub(super) file: BatchFile<D>,
+    pub(super) bad: Vec<u32>,
+    pub(super) verified_bytes: u64,
+    pub(super) result: Option<SettleResult>,
+    pub(super) is_attributes_failed: bool,
+}
+
+impl<D: Disk> Settler<D> {
+    pub(super) fn new(shared: Arc<Shared<D>>) -> Settler<D> {
+        Settler { shared, observed: vec![], is_syncfs_slow: false }
+    }
+
+    /// Wrong bytes met since the last call.
+    pub fn take_observed(&mut self) -> Vec<Observed> {
+        std::mem::take(&mut self.observed)
+    }
+
+    /// Makes a batch durable, claims it, reads it back and seals what is whole. An error is one of the journal: then
+    /// nothing was sealed that has no claim.
+    pub fn settle(&mut self, batch: Batch<D>) -> io::Result<Vec<SettledFile>> {
+        let mut files: Vec<Settling<D>> = batch.files.into_values().map(Settling::new).collect();
+        self.set_metadata(&mut files);
+        self.sync_files(&mut files);
+        match self.claim_durable(&files) {
+            Err(error) if is_full(&error) => files.iter_mut().for_each(|file| file.fail(SettleResult::Full)),
+            other => other?,
+        }
+        self.read_back_batch(&mut files);
+        match self.seal(&mut files) {
+            Err(error) if is_full(&error) => files.iter_mut().for_each(|file| file.fail(SettleResult::Full)),
+            other => other?,
+        }
+        Ok(files.into_iter().map(Settling::into_result).collect())
+    }
+
+    /// Final mode and times go on before the sync, so that one sync covers bytes and attributes.
+    fn set_metadata(&self, files: &mut [Settling<D>]) {
+        for settling in files {
+            let Some(finish) = &settling.file.finish else { continue };
+            let held = &settling.file.held;
+            let is_right = |stat: crate::disk::Stat| stat.mode & 0o777 == finish.mode && stat.mtime == finish.mtime;
+            if held.place == Place::Target && held.file.stat().is_ok_and(is_right) {
+                continue;
+            }
+            settling.is_attributes_failed = held.file.set_metadata(finish.mode, finish.mtime).is_err();
+        }
+    }
+
+    /// After a failed sync an inode is never synced again: its pages may be clean and gone.
+    fn sync_files(&mut self, files: &mut [Settling<D>]) {
+        if self.sync_whole(files.len()) {
+            return;
+        }
+        let jobs: Vec<&mut Settling<D>> = files.iter_mut().collect();
+        self.shared.pool.map(jobs, |settling| {
+            if let Err(error) = settling.file.held.file.sync() {
+                let is_full = is_full(&error) && settling.file.held.place == Place::Target;
+                settling.fail(if is_full { SettleResult::Full } else { SettleResult::SyncFailed });
+            }
+        });
+    }
+
+    /// One `syncfs` for many new files, where that is known to be good and was quick the last time.
+    fn sync_whole(&mut self, count: usize) -> bool {
+        if count < SYNCFS_FILES_MIN || self.is_syncfs_slow {
+            return false;
+        }
+        let root = &self.shared.layout.staging;
+        if !self.shared.disk.space(root).is_ok_and(|space| space.is_syncfs_good) {
+            return false;
+        }
+        let started = Instant::now();
+        let is_done = self.shared.disk.sync_file_system(root).is_ok();
+        let per_file = SYNCFS_SLOW_PER_FILE * u32::try_from(count).unwrap_or(u32::MAX);
+        self.is_syncfs_slow = started.elapsed() > per_file.max(SYNCFS_SLOW_MIN);
+        is_done
+    }
+
+    /// Claims what the sync has covered. A file of one chunk that is being sealed needs no claim of its own: if the
+    /// seal does not come, reading its one chunk again costs less than a claim for each such file.
+    fn claim_durable(&self, files: &[Settling<D>]) -> io::Result<()> {
+        let mut claims = vec![];
+        for settling in files.iter().filter(|settling| settling.result.is_none()) {
+            let held = &settling.file.held;
+            let is_small = settling.file.finish.is_some() && held.geometry.chunk_count() == 1;
+            if is_small || held.place == Place::Target {
+                continue;
+            }
+            for run in runs_of(&settling.file.chunks) {
+                let digests: io::Result<Vec<_>> =
+                    (run.first..run.first + run.count).map(|chunk| held.digests.get(chunk)).collect();
+                let tag = run_tag(&digests?);
+                claims.push(Claim::Durable { entry: held.entry, inode: held.inode, run, tag });
+            }
+        }
+        if claims.is_empty() {
+            return Ok(());
+        }
+        let mut journal = locked(&self.shared.journal);
+        journal.append(&claims)?;
+        journal.sync()
+    }
+
+    fn read_back_batch(&mut self, files: &mut [Settling<D>]) {
+        let mut jobs = vec![];
+        for (index, settling) in files.iter().enumerate().filter(|(_, settling)| settling.result.is_none()) {
+            let held = &settling.file.held;
+            let mut chunks: Vec<ChunkIndex> =
+                settling.file.chunks.iter().filter_map(|chunk| held.geometry.chunk(*chunk)).collect();
+            chunks.sort_unstable();
+            chunks.dedup();
+            for part in chunks.chunks(JOB_CHUNKS) {
+                jobs.push((index, Arc::clone(held), part.to_vec()));
+            }
+        }
+        let results = self.shared.pool.map(jobs, |(index, held, chunks)| (index, read_back_chunks(&held, &chunks)));
+        for (index, result) in results {
+            files[index].bad.extend(result.bad);
+            files[index].verified_bytes += result.verified_bytes;
+            self.observed.extend(result.observed);
+        }
+    }
+
+    /// Reads back chunks that an earlier run claimed durable. Tells those that differ.
+    pub fn read_back(&mut self, handle: &Handle<D>, run: ChunkRun) -> Vec<u32> {
+        let held = &handle.0;
+        let chunks: Vec<ChunkIndex> = held.geometry.chunks(run).collect();
+        let jobs: Vec<Vec<ChunkIndex>> = chunks.chunks(JOB_CHUNKS).map(<[ChunkIndex]>::to_vec).collect();
+        let results = self.shared.pool.map(jobs, |chunks| read_back_chunks(held, &chunks));
+        let mut bad = vec![];
+        for result in results {
+            bad.extend(result.bad);
+            self.observed.extend(result.observed);
+        }
+        bad
+    }
+}
+
+struct ReadBack {
+    bad: Vec<u32>,
+    verified_bytes: u64,
+    observed: Vec<Observed>,
+}
+
+/// Reads chunks past the cache and compares them with their digests. One more read decides between a bad read and
+/// bad data.
+fn read_back_chunks<D: Disk>(held: &Held<D>, chunks: &[ChunkIndex]) -> ReadBack {
+    let mut buffer = AlignedBuffer::default();
+    let mut result = ReadBack { bad: vec![], verified_bytes: 0, observed: vec![] };
+    for chunk in chunks {
+        let offset = held.geometry.offset(*chunk);
+        let observe = |found| Observed { entry: held.entry, offset, found };
+        let is_good = is_as_written(held, *chunk, &mut buffer) || {
+            let is_good = is_as_written(held, *chunk, &mut buffer);
+            result.observed.push(observe(if is_good { Found::BadRead } else { Found::ReadBack }));
+            is_good
+        };
+        if is_good {
+            result.verified_bytes += u64::from(held.geometry.chunk_len(*chunk));
+        } else {
+            held.mark_bad(*chunk);
+            result.bad.push(chunk.get());
+        }
+    }
+    result
+}
+
+fn is_as_written<D: Disk>(held: &Held<D>, chunk: ChunkIndex, buffer: &mut AlignedBuffer) -> bool {
+    let (offset, length) = (held.geometry.offset(chunk), held.geometry.chunk_len(chunk) as usize);
+    let Ok(expected) = held.digests.get(chunk.get()) else { return false };
+    let Ok(level) = held.file.read_uncached_at(buffer, offset, length) else { return false };
+    let is_good = buffer.bytes().len() == length && chunk_digest(held.geometry, chunk, buffer.bytes()) == expected;
+    if is_good {
+        held.mark_verified(chunk, level);
+    }
+    is_good
+}
+
+impl<D: Disk> Settling<D> {
+    fn new(file: BatchFile<D>) -> Settling<D> {
+        Settling { file, bad: vec![], verified_bytes: 0, result: None, is_attributes_failed: false }
+    }
+
+    /// Sets a result, unless there is a worse one.
+    pub(super) fn fail(&mut self, result: SettleResult) {
+        self.result.get_or_insert(result);
+    }
+
+    fn into_result(self) -> SettledFile {
+        let durable = SettleResult::Durable { verified_bytes: self.verified_bytes, bad: self.bad };
+        SettledFile { entry: self.file.held.entry, result: self.result.unwrap_or(durable) }
+    }
+}
+
+impl<D: Disk> Shared<D> {
+    pub(super) fn leave_out(&self, entry: EntryIndex, reason: Reason) -> SettleResult {
+        self.ledger().exceptions.insert(entry.0, Outcome::LeftOut(reason));
+        SettleResult::LeftOut(reason)
+    }
+}
+
+/// Chunk numbers, in any order and perhaps repeated, as ascending runs.
+fn runs_of(chunks: &[u32]) -> Vec<ChunkRun> {
+    let mut sorted = chunks.to_vec();
+    sorted.sort_unstable();
+    sorted.dedup();
+    let mut runs: Vec<ChunkRun> = vec![];
+    for chunk in sorted {
+        match runs.last_mut() {
+            Some(run) if run.first + run.count == chunk => run.count += 1,
+            _ => runs.push(ChunkRun { first: chunk, count: 1 }),
+        }
+    }
+    runs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_become_ascending_runs() {
+        let run = |first, count| ChunkRun { first, count };
+        assert_eq!(runs_of(&[3, 1, 2, 7, 2]), [run(1, 3), run(7, 1)]);
+        assert!(runs_of(&[]).is_empty());
+    }
+}

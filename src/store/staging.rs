@@ -1,0 +1,148 @@
+//! One open file that holds an entry's bytes: in staging, or an adopted target in its place.
+
+use std::io;
+use std::sync::Mutex;
+
+use fixedbitset::FixedBitSet;
+
+use super::layout::staging_name;
+use super::locked;
+use crate::attributes::{FileKind, Level, Timestamp};
+use crate::digest::{FileDigest, PathHash};
+use crate::disk::{Access, Disk, DiskFile};
+use crate::geometry::{ChunkIndex, EntryIndex, Geometry};
+use crate::path::RelPath;
+use crate::state::log::DigestTable;
+
+/// What a file is to become.
+#[derive(Clone, Debug)]
+pub(crate) struct Finish {
+    pub(crate) path: RelPath,
+    pub(crate) digest: FileDigest,
+    pub(crate) mode: u32,
+    pub(crate) mtime: Timestamp,
+    /// A target that stands under the name may be replaced: by policy, or because it is ours.
+    pub(crate) may_replace: bool,
+}
+
+/// Where the bytes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In a staging file.
+    Staging,
+    /// In the target, under its final name already.
+    Target,
+}
+
+/// A held file.
+pub(crate) struct Held<D: Disk> {
+    pub(crate) entry: EntryIndex,
+    pub(crate) path: PathHash,
+    pub(crate) place: Place,
+    pub(crate) file: D::File,
+    pub(crate) inode: u64,
+    pub(crate) geometry: Geometry,
+    pub(crate) digests: DigestTable<D::File>,
+    pub(crate) marks: Mutex<Marks>,
+}
+
+/// Which chunks a held file has, and which of them were read back by this process since they were written.
+#[derive(Debug)]
+pub(crate) struct Marks {
+    pub(crate) held: FixedBitSet,
+    pub(crate) verified: FixedBitSet,
+    /// Lowest level of those reads.
+    pub(crate) level: Level,
+    /// Being sealed or abandoned: no more writes.
+    pub(crate) is_frozen: bool,
+}
+
+impl<D: Disk> Held<D> {
+    pub(crate) fn new(
+        entry: EntryIndex,
+        path: PathHash,
+        place: Place,
+        file: D::File,
+        geometry: Geometry,
+        digests: DigestTable<D::File>,
+    ) -> io::Result<Held<D>> {
+        let inode = file.stat()?.inode;
+        let chunks = geometry.chunk_count() as usize;
+        let marks = Marks {
+            held: FixedBitSet::with_capacity(chunks),
+            verified: FixedBitSet::with_capacity(chunks),
+            level: Level::Device,
+            is_frozen: false,
+        };
+        Ok(Held { entry, path, place, file, inode, geometry, digests, marks: Mutex::new(marks) })
+    }
+
+    /// Name in staging.
+    pub(crate) fn name(&self) -> Vec<u8> {
+        staging_name(self.path)
+    }
+
+    /// Takes note of a read-back.
+    pub(crate) fn mark_verified(&self, chunk: ChunkIndex, level: Level) {
+        let mut marks = locked(&self.marks);
+        marks.verified.insert(chunk.get() as usize);
+        marks.level = marks.level.min(level);
+    }
+
+    /// Takes note that a chunk is not what it should be.
+    pub(crate) fn mark_bad(&self, chunk: ChunkIndex) {
+        let mut marks = locked(&self.marks);
+        marks.held.set(chunk.get() as usize, false);
+        marks.verified.set(chunk.get() as usize, false);
+    }
+
+    /// Takes note of a write: what was read back there before does not count.
+    pub(crate) fn mark_held(&self, chunk: ChunkIndex) {
+        let mut marks = locked(&self.marks);
+        marks.held.insert(chunk.get() as usize);
+        marks.verified.set(chunk.get() as usize, false);
+    }
+}
+
+/// Makes a new staging file of the entry's size. Whatever had the name is removed.
+pub(crate) fn create<D: Disk>(disk: &D, staging: &D::Dir, path: PathHash, geometry: Geometry) -> io::Result<D::File> {
+    let name = staging_name(path);
+    let file = match disk.create_exclusive(staging, &name) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            disk.remove(staging, &name)?;
+            disk.create_exclusive(staging, &name)?
+        }
+        other => other?,
+    };
+    // A file of one chunk gets its length from its only write.
+    if geometry.chunk_count() > 1 {
+        file.set_len(geometry.file_bytes())?;
+    }
+    Ok(file)
+}
+
+/// Opens a staging file of an earlier run, if it is there, ours, regular and has one name; sets its length. A final
+/// mode may have been set already: the owner's bits are given back by name.
+pub(crate) fn open_left<D: Disk>(
+    disk: &D,
+    staging: &D::Dir,
+    name: &[u8],
+    geometry: Geometry,
+) -> io::Result<Option<D::File>> {
+    let stat = match disk.stat(staging, name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other?,
+    };
+    if stat.kind != FileKind::Regular || stat.links != 1 {
+        disk.remove(staging, name)?;
+        return Ok(None);
+    }
+    if stat.mode & 0o777 != 0o600 {
+        disk.set_mode(staging, name, 0o600)?;
+    }
+    let file = disk.open(staging, name, Access::Write)?;
+    if stat.size != geometry.file_bytes() {
+        file.set_len(geometry.file_bytes())?;
+    }
+    Ok(Some(file))
+}

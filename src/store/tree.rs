@@ -1,0 +1,119 @@
+//! Finishing the tree: symlinks, then modes and times of every directory of the manifest, deepest first. Repeatable.
+
+use std::io;
+
+use super::directories::reason_of;
+use super::settle::Settler;
+use super::{is_full, locked};
+use crate::attributes::{FileKind, Timestamp};
+use crate::disk::Disk;
+use crate::geometry::EntryIndex;
+use crate::manifest::Record;
+use crate::options::Existing;
+use crate::outcome::{Outcome, Reason};
+use crate::path::RelPath;
+
+impl<D: Disk> Settler<D> {
+    /// Makes symlinks and gives directories their final mode and times, and makes all of it durable.
+    pub fn finish_tree(&mut self) -> io::Result<()> {
+        let mut directories = vec![];
+        let mut touched = vec![];
+        let others = self.shared.ledger().others.clone();
+        for number in others {
+            let entry = EntryIndex(number);
+            if self.is_out(entry) {
+                continue;
+            }
+            match self.shared.with_log(|log| log.introduction(entry))? {
+                Record::Symlink { path, target, mtime } => match self.make_symlink(&path, &target, mtime) {
+                    Ok(dir) => touched.push(dir),
+                    Err(Failed::Full(error)) => return Err(error),
+                    Err(Failed::Reason(reason)) => drop(self.shared.leave_out(entry, reason)),
+                },
+                Record::Directory { path, .. } => directories.push((path.components().count(), entry)),
+                _ => (),
+            }
+        }
+        self.sync_names(touched)?;
+        directories.sort_by_key(|(depth, _)| std::cmp::Reverse(*depth));
+        let mut handles = vec![];
+        for (_, entry) in directories {
+            let Record::Directory { path, mode, mtime } = self.shared.with_log(|log| log.introduction(entry))? else {
+                continue;
+            };
+            let opened = locked(&self.shared.directories).open(&path);
+            let dir = match opened {
+                Ok(parent) => parent.dir,
+                Err(reason) => {
+                    self.shared.leave_out(entry, reason);
+                    continue;
+                }
+            };
+            if self.shared.disk.set_dir_metadata(&dir, u32::from(mode), mtime).is_err() {
+                self.shared.ledger().exceptions.insert(entry.0, Outcome::AttributesNotApplied);
+            }
+            handles.push(dir);
+        }
+        self.sync_names(handles)
+    }
+
+    fn is_out(&self, entry: EntryIndex) -> bool {
+        let ledger = self.shared.ledger();
+        let is_left_out = matches!(ledger.exceptions.get(&entry.0), Some(Outcome::LeftOut(_)));
+        ledger.is_withdrawn(entry) || is_left_out
+    }
+
+    /// Makes one symlink, or finds that it is there already. Gives the directory that holds it.
+    fn make_symlink(&self, path: &RelPath, target: &[u8], mtime: Timestamp) -> Result<D::Dir, Failed> {
+        let (shared, name) = (&self.shared, path.name());
+        let dir = locked(&shared.directories).parent_of(path).map_err(Failed::Reason)?.dir;
+        let made = shared.disk.make_symlink(target, &dir, name).or_else(|error| {
+            if error.kind() != io::ErrorKind::PermissionDenied {
+                return Err(error);
+            }
+            locked(&shared.directories).let_in(path.parent())?;
+            shared.disk.make_symlink(target, &dir, name)
+        });
+        match made {
+            Ok(()) => (),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.meet_existing(&dir, name, target)?,
+            Err(error) => return Err(failed(error)),
+        }
+        if shared.disk.stat(&dir, name).is_ok_and(|stat| stat.mtime != mtime) {
+            // A file system without times of links is no reason to leave the link out.
+            drop(shared.disk.set_mtime(&dir, name, mtime));
+        }
+        Ok(dir)
+    }
+
+    fn meet_existing(&self, dir: &D::Dir, name: &[u8], target: &[u8]) -> Result<(), Failed> {
+        const TEMPORARY: &[u8] = b"symlink";
+        let shared = &self.shared;
+        if shared.disk.read_link(dir, name).is_ok_and(|found| found == target) {
+            return Ok(());
+        }
+        let is_directory = shared.disk.stat(dir, name).is_ok_and(|stat| stat.kind == FileKind::Directory);
+        match shared.policy.existing {
+            Existing::Replace if !is_directory => {
+                let staging = &shared.layout.staging;
+                match shared.disk.remove(staging, TEMPORARY) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+                    _ => (),
+                }
+                shared.disk.make_symlink(target, staging, TEMPORARY).map_err(failed)?;
+                shared.disk.replace(staging, TEMPORARY, dir, name).map_err(failed)
+            }
+            Existing::Keep => Err(Failed::Reason(Reason::Kept)),
+            Existing::Refuse | Existing::Replace => Err(Failed::Reason(Reason::ExistsDifferent)),
+        }
+    }
+}
+
+enum Failed {
+    Full(io::Error),
+    Reason(Reason),
+}
+
+fn failed(error: io::Error) -> Failed {
+    if is_full(&error) { Failed::Full(error) } else { Failed::Reason(reason_of(&error)) }
+}

@@ -1,0 +1,189 @@
+//! Targets where something is already: adopted, left, kept or replaced, and never written through.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use crate::common::oracle::{self, Canary};
+use crate::common::scratch::Scratch;
+use crate::common::transfer::{self, Listens, Setup};
+use crate::common::tree::{Content, Tree};
+use crate::common::{state, trees};
+
+const MIB: u64 = trees::CHUNK_BYTES;
+
+/// A source with one 16 MiB file, and a target that holds an older copy: chunk 5 differs.
+fn with_older_copy(scratch: &Scratch, setup: &Setup) {
+    fs::create_dir_all(setup.target.join("source")).unwrap();
+    let mut bytes = fs::read(scratch.join("source/file")).unwrap();
+    bytes[5 * 1024 * 1024 + 77] ^= 1; // in chunk 5
+    fs::write(setup.target.join("source/file"), bytes).unwrap();
+}
+
+fn one_file(scratch: &Scratch) {
+    let mut tree = Tree::new(&scratch.join("source"), 1);
+    tree.file("file", &Content::Random(16 * MIB));
+    tree.small("small");
+    tree.finish();
+}
+
+#[test]
+fn what_is_already_there_is_adopted_without_a_byte_on_the_wire() {
+    let scratch = Scratch::new("adopted");
+    one_file(&scratch);
+    let source = scratch.join("source");
+    let mut setup = Setup::new(&scratch, "run", &[&source], Listens::Receiver);
+    fs::create_dir_all(setup.target.join("source")).unwrap();
+    fs::copy(source.join("file"), setup.target.join("source/file")).unwrap();
+    setup.through_relay(1);
+    setup.run().assert_success();
+    transfer::assert_arrived(&source, &setup.target);
+    let crossed = setup.relay().all_bytes();
+    assert!((1000..MIB).contains(&crossed), "{crossed} bytes crossed for a file that was there");
+}
+
+#[test]
+fn a_second_run_adopts_everything() {
+    let scratch = Scratch::new("again");
+    let source = trees::medley(&scratch.join("source"), 1);
+    let first = Setup::new(&scratch, "first", &[&source], Listens::Receiver);
+    first.run().assert_success();
+    let mut second = Setup::new(&scratch, "second", &[&source], Listens::Receiver);
+    second.target = first.target.clone();
+    second.through_relay(1);
+    let before = oracle::snapshot(&first.target);
+    second.run().assert_success();
+    transfer::assert_arrived(&source, &second.target);
+    let crossed = second.relay().all_bytes();
+    assert!((1000..MIB).contains(&crossed), "{crossed} bytes crossed");
+    let after = oracle::snapshot(&first.target);
+    let replaced: Vec<_> = before.iter().filter(|(path, node)| after[*path].inode != node.inode).collect();
+    assert!(replaced.is_empty(), "adopted means left in its place: {replaced:?}");
+}
+
+#[test]
+fn other_content_is_refused_by_default_and_named() {
+    let scratch = Scratch::new("refuse");
+    one_file(&scratch);
+    let source = scratch.join("source");
+    let setup = Setup::new(&scratch, "run", &[&source], Listens::Receiver);
+    with_older_copy(&scratch, &setup);
+    let old = fs::read(setup.target.join("source/file")).unwrap();
+    let done = setup.run();
+    done.assert_codes(5, 5);
+    done.assert_named_by_both("source/file");
+    assert_eq!(fs::read(setup.target.join("source/file")).unwrap(), old, "it is untouched");
+    assert_eq!(fs::read(setup.target.join("source/small")).unwrap(), fs::read(source.join("small")).unwrap());
+    state::assert_no_work_left(&setup.target);
+}
+
+#[test]
+fn other_content_is_kept_without_complaint_on_demand() {
+    let scratch = Scratch::new("keep");
+    one_file(&scratch);
+    let source = scratch.join("source");
+    let mut setup = Setup::new(&scratch, "run", &[&source], Listens::Receiver);
+    setup.receiver_options = vec!["--existing".into(), "keep".into()];
+    with_older_copy(&scratch, &setup);
+    let old = fs::read(setup.target.join("source/file")).unwrap();
+    setup.run().assert_success();
+    assert_eq!(fs::read(setup.target.join("source/file")).unwrap(), old, "it is untouched");
+    state::assert_no_work_left(&setup.target);
+}
+
+#[test]
+fn replacing_moves_only_the_chunks_that_differ() {
+    let scratch = Scratch::new("replace");
+    one_file(&scratch);
+    let source = scratch.join("source");
+    let mut setup = Setup::new(&scratch, "run", &[&source], Listens::Receiver);
+    setup.receiver_options = vec!["--existing".into(), "replace".into()];
+    with_older_copy(&scratch, &setup);
+    let old_inode = setup.target.join("source/file").metadata().unwrap().ino();
+    let other_name = setup.target.join("other-name");
+    fs::hard_link(setup.target.join("source/file"), &other_name).unwrap();
+    let old = fs::read(&other_name).unwrap();
+    setup.through_relay(1);
+    setup.run().assert_success();
+    assert_eq!(fs::read(&other_name).unwrap(), old, "the old inode is not written in place");
+    fs::remove_file(&other_name).unwrap();
+    transfer::assert_arrived(&source, &setup.target);
+    assert_ne!(setup.target.join("source/file").metadata().unwrap().ino(), old_inode);
+    let crossed = setup.relay().all_bytes();
+    assert!((MIB..3 * MIB).contains(&crossed), "{crossed} bytes crossed for one chunk");
+}
+
+#[test]
+fn links_in_the_target_are_not_followed() {
+    let scratch = Scratch::new("links");
+    let canary = Canary::new(&scratch.join("canary"));
+    let mut tree = Tree::new(&scratch.join("source"), 1);
+    tree.small("cage/seed");
+    tree.small("song");
+    tree.small("free");
+    let source = tree.finish();
+    for (number, replace) in [false, true].into_iter().enumerate() {
+        let mut setup = Setup::new(&scratch, &format!("run-{number}"), &[&source], Listens::Receiver);
+        if replace {
+            setup.receiver_options = vec!["--existing".into(), "replace".into()];
+        }
+        let arrived = setup.target.join("source");
+        fs::create_dir_all(&arrived).unwrap();
+        std::os::unix::fs::symlink(canary.path().join("cage"), arrived.join("cage")).unwrap();
+        std::os::unix::fs::symlink(canary.path().join("song"), arrived.join("song")).unwrap();
+        let done = setup.run();
+        canary.assert_unchanged();
+        let codes = (done.sender.code(), done.receiver.code());
+        assert!(matches!(codes, (Some(0 | 5), Some(0 | 5))) && codes.0 == codes.1, "{}", done.describe());
+        if codes.0 == Some(5) {
+            done.assert_named_by_both("source/cage");
+        } else {
+            transfer::assert_arrived(&source, &setup.target);
+        }
+        assert_eq!(fs::read(arrived.join("free")).unwrap(), fs::read(source.join("free")).unwrap());
+    }
+}
+
+#[test]
+fn the_working_state_of_another_transfer_is_taken_over() {
+    let scratch = Scratch::new("orphan");
+    let mut tree = Tree::new(&scratch.join("source"), 1);
+    tree.file("file", &Content::Random(24 * MIB));
+    let source = tree.finish();
+    let mut first = Setup::new(&scratch, "first", &[&source], Listens::Receiver);
+    first.through_relay(1).rate(20 << 20);
+    let places = first.places(1);
+    let mut live = first.start();
+    let has_state = live.receiver.wait_until("staged bytes", crate::process::PATIENT, |_| {
+        let look = places.look();
+        look.staging_bytes >= 12 * MIB && look.journal_bytes > 100
+    });
+    assert!(has_state, "{}", live.receiver.describe("ended"));
+    live.receiver.kill();
+    live.sender.kill();
+    assert!(places.work().is_some(), "it leaves its working state");
+    let mut second = Setup::new(&scratch, "second", &[&source], Listens::Receiver);
+    second.target = first.target.clone();
+    second.through_relay(2);
+    second.run().assert_success();
+    transfer::assert_arrived(&source, &second.target);
+    let crossed = second.relay().all_bytes();
+    assert!(crossed < 20 * MIB, "{crossed} bytes crossed although half was there");
+}
+
+#[test]
+fn the_working_directory_is_never_sent() {
+    let scratch = Scratch::new("work");
+    let mut tree = Tree::new(&scratch.join("source"), 1);
+    tree.small("file");
+    tree.small(".landfall/0123/journal");
+    tree.small("below/.landfall/secret");
+    let source = tree.finish();
+    let setup = Setup::new(&scratch, "run", &[&source], Listens::Receiver);
+    let done = setup.run();
+    done.assert_success();
+    assert!(done.sender.text().contains(".landfall"), "a notice is given\n{}", done.describe());
+    let below: &[&[u8]] = &[b".landfall", b"below/.landfall"];
+    transfer::assert_arrived_but(&source, &setup.target, below);
+    assert!(Path::new(&setup.target.join("source/below")).is_dir());
+}
