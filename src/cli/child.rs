@@ -1,5 +1,5 @@
 //! The other side of `--to` and `--from`: its options as JSON, written by the parent's command line and read by the
-//! child's. The parent adds `owner` and `secret`. It does not start anything.
+//! child's. How they travel, with the key and the secret, is `meet`'s.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -53,7 +53,7 @@ pub(super) fn sender_options(source: &Path) -> Map<String, Value> {
     options
 }
 
-/// Options of what the parent has asked for.
+/// Reads what the parent wrote.
 pub(super) fn parse(task: ChildTask) -> Result<Asked, Failure> {
     let ChildTask { owner, secret, options } = task;
     let path = path_of(&options).ok_or_else(|| unreadable("no path"))?;
@@ -129,9 +129,8 @@ mod tests {
     use crate::identity::{PeerKey, Secret};
     use crate::options::Existing;
 
-    fn written(options: Map<String, Value>) -> ChildTask {
-        let (owner, secret) = (PeerKey([1; 32]), Secret::from_bytes([2; 16]));
-        ChildTask { owner, secret, options: Value::Object(options) }
+    fn task(options: Map<String, Value>) -> ChildTask {
+        ChildTask { owner: PeerKey([1; 32]), secret: Secret::from_bytes([2; 16]), options: Value::Object(options) }
     }
 
     #[test]
@@ -143,7 +142,7 @@ mod tests {
             accept_level: Some(LevelWord::Cache),
         };
         let path = Path::new(OsStr::from_bytes(b"/a/\xff\n"));
-        let Asked::Receive(options) = parse(written(receiver_options(path, &receiver))).unwrap() else {
+        let Asked::Receive(options) = parse(task(receiver_options(path, &receiver))).unwrap() else {
             panic!("not a receiver")
         };
         assert_eq!(options.dir, path);
@@ -155,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_sending_child_reads_what_its_parent_wrote() {
-        let Asked::Send(options) = parse(written(sender_options(Path::new("/a b")))).unwrap() else {
+        let Asked::Send(options) = parse(task(sender_options(Path::new("/a b")))).unwrap() else {
             panic!("not a sender")
         };
         assert_eq!(options.paths, [PathBuf::from("/a b")]);
@@ -163,14 +162,17 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused() {
-        for key in ["role", "path"] {
-            let mut options = sender_options(Path::new("/a"));
-            options.remove(key);
-            assert!(parse(written(options)).is_err(), "{key}");
+        let changed = |key: &str, value: Value| {
+            let mut options = receiver_options(Path::new("/a"), &ReceiverArguments::default());
+            options.insert(key.into(), value);
+            parse(task(options))
+        };
+        assert!(changed("role", "receiver".into()).is_ok());
+        assert!(changed("existing", "keep".into()).is_ok());
+        for key in ["role", "path", "existing", "accept_level", "max_size", "reserve"] {
+            assert!(changed(key, Value::Bool(true)).is_err(), "{key}");
         }
-        let mut options = receiver_options(Path::new("/a"), &ReceiverArguments::default());
-        assert!(parse(written(options.clone())).is_ok());
-        options.insert("existing".into(), "x".into());
-        assert!(parse(written(options)).is_err());
+        assert!(changed("existing", "rename".into()).is_err());
+        assert!(parse(task(Map::new())).is_err());
     }
 }

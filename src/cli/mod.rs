@@ -32,10 +32,10 @@ use console::{Console, Verbosity};
 use failure::Failure;
 use run::Job;
 use screen::Output;
-use signals::Heeds;
 use transfers::Labelled;
 
 use crate::error::Exit;
+use crate::meet::read_task;
 
 /// What `landfall` alone says.
 const OVERVIEW: &str = "\
@@ -98,12 +98,12 @@ fn perform(command: Command) -> Result<Exit, Failure> {
         Command::Send(arguments) => {
             let (console, output) = prepare(arguments.both.shown);
             let job = Job::Send(settings::send(arguments, &console)?);
-            transfers::run(vec![Labelled { label: None, job }], &console, output, Heeds::All)
+            transfers::run(vec![Labelled { label: None, job }], &console, output)
         }
         Command::Recv(arguments) => {
             let (console, output) = prepare(arguments.both.shown);
             let job = Job::Receive(settings::recv(arguments, &console)?);
-            transfers::run(vec![Labelled { label: None, job }], &console, output, Heeds::All)
+            transfers::run(vec![Labelled { label: None, job }], &console, output)
         }
         Command::Resume(arguments) => {
             let (console, output) = prepare(arguments.shown);
@@ -135,14 +135,13 @@ fn start_log(filter: &str) {
     drop(log.with_env_filter(EnvFilter::new(filter)).try_init());
 }
 
-/// The other side of `--to` and `--from`: one line of options, then the end of standard input is the end of the
-/// parent, and of this process.
+/// The other side of `--to` and `--from`: its options stand on standard input, and standard output is its parent's.
 fn as_child() -> Result<Exit, Failure> {
-    let task = crate::meet::read_task(&mut std::io::stdin().lock()).map_err(|error| Failure::from(&error))?;
+    let task = read_task(&mut std::io::stdin().lock()).map_err(|error| Failure::from(&error))?;
     let job = match child::parse(task)? {
         child::Asked::Send(options) => Job::Send(options),
         child::Asked::Receive(options) => Job::Receive(options),
     };
     let console = Arc::new(Console::new(Verbosity::Quiet));
-    transfers::run(vec![Labelled { label: None, job }], &console, Output::Nothing, Heeds::OnlyTerminate)
+    transfers::run(vec![Labelled { label: None, job }], &console, Output::Nothing)
 }

@@ -10,7 +10,7 @@ use super::console::Console;
 use super::failure::Failure;
 use super::run::{Job, drive};
 use super::screen::{Output, Screen};
-use super::signals::{self, Heeds, Shutdown, Signal};
+use super::signals::{self, Shutdown, Signal};
 use crate::error::Exit;
 use crate::event::Events;
 use crate::identity::TransferId;
@@ -29,10 +29,10 @@ pub(super) struct Labelled {
 }
 
 /// Runs them all. Returns the exit code that matters most, or that of a second signal at once.
-pub(super) fn run(jobs: Vec<Labelled>, console: &Arc<Console>, output: Output, heeds: Heeds) -> Result<Exit, Failure> {
+pub(super) fn run(jobs: Vec<Labelled>, console: &Arc<Console>, output: Output) -> Result<Exit, Failure> {
     let (asker, shutdown) = Shutdown::new();
     let (second, seconds) = sync_channel(1);
-    signals::watch(asker, heeds, second)?;
+    signals::watch(asker, second)?;
     let (ended, ends) = sync_channel(jobs.len());
     let mut open = jobs.len();
     for labelled in jobs {
