@@ -166,7 +166,8 @@ fn absolute(path: &Path) -> Result<PathBuf, Failure> {
 /// A target inside a source would receive itself.
 fn refuse_inside(sources: &[PathBuf], target: &Path) -> Result<(), Failure> {
     let Some(target) = resolved(target) else { return Ok(()) };
-    for source in sources {
+    // `/` itself has no name to arrive under: that is said first, by whoever opens it.
+    for source in sources.iter().filter(|source| source.as_os_str() != "/") {
         if source.canonicalize().is_ok_and(|source| source.is_dir() && target.starts_with(&source)) {
             return Err(Failure::usage(format!("the target lies inside the source `{}`", source.display()))
                 .hint("choose a target outside of what is sent"));
