@@ -156,19 +156,19 @@ pub const TICKET_FILE_BYTES_MAX: usize = 16 << 10;
 
 /// Directories that the source walk holds open at once; those further up are opened again when it comes back to
 /// them. Costs a descriptor each.
-pub const WALK_INODES_MAX: usize = 64;
+pub const HELD_DIRECTORIES_MAX: usize = 64;
 /// Files and other entries whose records share one write of the manifest log.
 pub const STEP_ENTRIES_MAX: usize = 64;
 /// Entries that one step of the stat pass compares before others get their turn.
-pub const COMPARED_ENTRIES_MAX: usize = 512;
+pub const STEP_COMPARED_ENTRIES_MAX: usize = 512;
 /// Times that reading a source is tried before an I/O error is believed.
-pub const SOURCE_READ_ATTEMPTS_MAX: u32 = 3;
+pub const SOURCE_READS_MAX: u32 = 3;
 /// Answered chunks that are reported to the sender's brain together.
 pub const SERVED_REPORT_CHUNKS: u32 = 16;
 /// Longest wait for the last control messages to arrive before a link is closed.
 pub const FAREWELL_MS: u64 = 3000;
 /// Source files that serving keeps open. Costs a descriptor each.
-pub const OPEN_FILES_MAX: usize = 16;
+pub const OPEN_SOURCES_MAX: usize = 16;
 
 const _: () = assert!(IN_FLIGHT_BYTES_MAX >= CHUNK_BYTES as u64 && HASH_AHEAD_BYTES >= 2 * CHUNK_BYTES as u64);
 const _: () = assert!(UNSETTLED_BYTES_MAX == IN_FLIGHT_BYTES_MAX + 2 * BATCH_BYTES);

@@ -14,7 +14,7 @@ pub mod walk;
 use std::io;
 
 use crate::disk::DiskFile;
-use crate::limits::SOURCE_READ_ATTEMPTS_MAX;
+use crate::limits::SOURCE_READS_MAX;
 use crate::outcome::Reason;
 use crate::state::log::read_exact_at;
 
@@ -38,7 +38,7 @@ pub(crate) fn read_chunk<F: DiskFile>(file: &F, offset: u64, len: usize) -> io::
     loop {
         match read_exact_at(file, &mut bytes, offset) {
             Ok(()) => return Ok(bytes),
-            Err(error) if attempt >= SOURCE_READ_ATTEMPTS_MAX || reason_of(&error) != Reason::SourceError => {
+            Err(error) if attempt >= SOURCE_READS_MAX || reason_of(&error) != Reason::SourceError => {
                 return Err(error);
             }
             Err(_) => attempt += 1,

@@ -28,7 +28,7 @@ use crate::error::Error;
 use crate::event::{Event, Notice};
 use crate::geometry::EntryIndex;
 use crate::identity::Role;
-use crate::limits::COMPARED_ENTRIES_MAX;
+use crate::limits::STEP_COMPARED_ENTRIES_MAX;
 use crate::manifest::{Position, Record};
 use crate::outcome::{Counts, NotPreserved, Reason};
 use crate::path::RelPath;
@@ -266,7 +266,7 @@ impl<D: Disk> Producer<D> {
     }
 
     fn walk_on(&mut self) -> Result<Work, Error> {
-        for _ in 0..COMPARED_ENTRIES_MAX {
+        for _ in 0..STEP_COMPARED_ENTRIES_MAX {
             let Some(walked) = self.stash.take().or_else(|| self.walk.step()) else {
                 self.phase = Phase::Vanished;
                 return Ok(Work::Ready);

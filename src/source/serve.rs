@@ -12,7 +12,7 @@ use crate::digest::{self, ReceivedChunk, Verdict};
 use crate::disk::{AlignedBuffer, Disk, DiskFile, Extent};
 use crate::event::{Event, Found};
 use crate::geometry::{ChunkId, ChunkIndex, EntryIndex};
-use crate::limits::OPEN_FILES_MAX;
+use crate::limits::OPEN_SOURCES_MAX;
 use crate::outcome::Reason;
 use crate::source::ahead::{Content, HashAhead};
 use crate::source::log::{Look, SharedLog, SourceFile};
@@ -125,7 +125,7 @@ impl<D: Disk> Server<D> {
         {
             return Ok(source);
         }
-        self.open.truncate(OPEN_FILES_MAX - 1);
+        self.open.truncate(OPEN_SOURCES_MAX - 1);
         let file = self.roots.open_file(&described.path)?;
         Ok(OpenSource { entry, described, file })
     }

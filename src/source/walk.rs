@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use crate::attributes::FileKind;
 use crate::disk::{Disk, Listed, Stat};
 use crate::identity::TransferId;
-use crate::limits::{LINK_TARGET_BYTES_MAX, WALK_INODES_MAX};
+use crate::limits::{HELD_DIRECTORIES_MAX, LINK_TARGET_BYTES_MAX};
 use crate::outcome::Reason;
 use crate::path::{RelPath, STATE_DIR_NAME};
 use crate::source::reason_of;
@@ -252,7 +252,7 @@ impl<D: Disk> Walk<D> {
             return Ok(Entered::Skipped);
         }
         // The handle of a root whose content arrives at the top cannot be had again by a path.
-        if let Some(above) = self.stack.len().checked_sub(WALK_INODES_MAX) {
+        if let Some(above) = self.stack.len().checked_sub(HELD_DIRECTORIES_MAX) {
             let frame = &mut self.stack[above];
             frame.dir = frame.dir.take().filter(|_| frame.path.is_none());
         }

@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 
 use super::*;
-use crate::limits::WALK_INODES_MAX;
+use crate::limits::HELD_DIRECTORIES_MAX;
 use crate::path::RelPath;
 
 fn walked(sources: &[PathBuf]) -> Vec<String> {
@@ -83,7 +83,7 @@ fn the_held_state_directory_is_not_sent() {
 #[test]
 fn paths_deeper_than_the_kernel_takes_and_than_descriptors_are_held_are_walked() {
     let bench = Bench::new();
-    let (disk, name, depth) = (RealDisk::new(), [b'n'; 60], 4 * WALK_INODES_MAX);
+    let (disk, name, depth) = (RealDisk::new(), [b'n'; 60], 4 * HELD_DIRECTORIES_MAX);
     let mut dir = RealDisk::open_root(&bench.at("")).unwrap();
     for _ in 0..depth {
         disk.make_dir(&dir, &name, 0o755).unwrap();
