@@ -321,3 +321,6 @@ fn retry_of(reason: StopReason) -> Retry {
         _ => Retry::Never,
     }
 }
+
+#[cfg(test)]
+mod tests;
