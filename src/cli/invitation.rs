@@ -26,7 +26,7 @@ pub(super) fn refuse_in_arguments(arguments: &[OsString]) -> Result<(), Failure>
     match arguments.iter().skip(1).position(|argument| holds_ticket(argument)) {
         None => Ok(()),
         Some(index) => {
-            Err(Failure::usage(format!("argument {} is a ticket, and a ticket never stands there", index + 1))
+            Err(Failure::usage(format!("argument {} is a ticket, which never stands on the command line", index + 1))
                 .cause("every user of this machine can read the arguments of every program")
                 .hint(format!(
                     "give `--ticket` without a value, and the ticket when asked, in `{VARIABLE}` or on standard input"
@@ -51,10 +51,8 @@ pub(super) fn from_surroundings(console: &Console, role: Role) -> Result<Ticket,
 
 /// The ticket of `--ticket-file`.
 pub(super) fn from_file(path: &Path, role: Role) -> Result<Ticket, Failure> {
-    let text = read_text(path, TICKET_FILE_BYTES_MAX).map_err(|error| Failure {
-        exit: crate::error::Exit::Usage,
-        ..Failure::new(&format!("could not read the ticket file `{}`", path.display()), &error)
-    })?;
+    let text = read_text(path, TICKET_FILE_BYTES_MAX)
+        .map_err(|error| Failure::new(&format!("could not read the ticket file `{}`", path.display()), &error))?;
     decode(&text, &format!("`{}`", path.display()), role)
 }
 
@@ -165,7 +163,7 @@ mod tests {
         let text = from_file(&path, Role::Sender).unwrap_err().text();
         assert!(text.contains("a ticket begins with `landfall`") && !text.contains("secret words"), "{text}");
         let missing = from_file(&dir.path().join("none"), Role::Sender).unwrap_err();
-        assert_eq!(missing.exit, crate::error::Exit::Usage);
+        assert_eq!(missing.exit, crate::error::Exit::Failed);
         assert_eq!(missing.causes, ["no such file or directory (os error 2)"]);
     }
 

@@ -5,7 +5,7 @@ use std::env;
 use std::ffi::OsStr;
 use std::io::{self, IsTerminal};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,6 +42,7 @@ pub(super) fn home() -> Result<PathBuf, Failure> {
 /// What `send` is asked to do.
 pub(super) fn send(arguments: SendArguments, console: &Console) -> Result<SendOptions, Failure> {
     let SendArguments { paths, to, both, receiver } = arguments;
+    refuse_nameless(&paths)?;
     if let Some(dest) = &to {
         let dest = local(dest, "DEST")?;
         refuse_inside(&paths, &dest)?;
@@ -63,6 +64,7 @@ pub(super) fn recv(arguments: RecvArguments, console: &Arc<Console>) -> Result<R
     let meeting = match &from {
         Some(source) => {
             let source = local(source, "SRC")?;
+            refuse_nameless(std::slice::from_ref(&source))?;
             refuse_inside(std::slice::from_ref(&source), &dir)?;
             Meeting::Parent { child: child::command(&child::sender_options(&source))?, other: source }
         }
@@ -161,6 +163,18 @@ fn local(place: &OsStr, what: &str) -> Result<PathBuf, Failure> {
 
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     std::path::absolute(path).map_err(|error| Failure::new(&format!("could not find `{}`", path.display()), &error))
+}
+
+/// The root of all has no name to arrive under; its contents have.
+fn refuse_nameless(sources: &[PathBuf]) -> Result<(), Failure> {
+    let is_root = |path: &&PathBuf| {
+        let means_contents = path.as_os_str().as_bytes().ends_with(b"/.");
+        !means_contents && path.components().eq([Component::RootDir])
+    };
+    sources.iter().find(is_root).map_or(Ok(()), |source| {
+        Err(Failure::usage(format!("`{}` has no name under which it could arrive", source.display()))
+            .hint("`/.` sends its contents"))
+    })
 }
 
 /// A target inside a source would receive itself.
