@@ -28,7 +28,7 @@ pub(crate) struct Directories<D: Disk> {
     state: (u64, u64),
     cached: HashMap<Vec<u8>, D::Dir>,
     made: HashSet<Vec<u8>>,
-    /// Parents of directories that were made and are not synced yet, by path.
+    /// Parents of directories whose names this process has not synced yet, by path.
     unsynced: BTreeMap<Vec<u8>, D::Dir>,
 }
 
@@ -92,10 +92,10 @@ impl<D: Disk> Directories<D> {
         match made {
             Ok(()) => {
                 self.made.insert(path.as_bytes().to_vec());
-                let parent_path = path.parent().map_or(vec![], |parent| parent.as_bytes().to_vec());
-                self.unsynced.insert(parent_path, parent.clone());
+                self.note_unsynced(parent, path);
             }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => (),
+            // It may have been made by an earlier run that ended before its name was synced.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.note_unsynced(parent, path),
             // A directory that is there already may lie in one that we may only read.
             Err(error) => {
                 if self.disk.stat(parent, name).is_err() {
@@ -115,6 +115,11 @@ impl<D: Disk> Directories<D> {
             Ok(_) => Ok(dir),
             Err(error) => Err(reason_of(&error)),
         }
+    }
+
+    fn note_unsynced(&mut self, parent: &D::Dir, path: &RelPath) {
+        let parent_path = path.parent().map_or(vec![], |parent| parent.as_bytes().to_vec());
+        self.unsynced.insert(parent_path, parent.clone());
     }
 
     /// Gives the owner's bits back to a directory of the manifest: an earlier run may have set its final mode.

@@ -34,7 +34,12 @@ impl<D: Disk> Settler<D> {
                 _ => (),
             }
         }
+        let has_links = !touched.is_empty();
         self.sync_names(touched)?;
+        if has_links {
+            // A link's own time belongs to an inode that nothing else can sync.
+            self.shared.disk.sync_file_system(&self.shared.layout.root)?;
+        }
         directories.sort_by_key(|(depth, _)| std::cmp::Reverse(*depth));
         let mut handles = vec![];
         for (_, entry) in directories {
