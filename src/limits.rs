@@ -160,7 +160,7 @@ pub const HELD_DIRECTORIES_MAX: usize = 64;
 /// Files and other entries whose records share one write of the manifest log.
 pub const STEP_ENTRIES_MAX: usize = 64;
 /// Entries that one step of the stat pass compares before others get their turn.
-pub const STEP_COMPARED_MAX: usize = 512;
+pub const STEP_COMPARED_ENTRIES_MAX: usize = 512;
 /// Times that reading a source is tried before an I/O error is believed.
 pub const SOURCE_READS_MAX: u32 = 3;
 /// Answered chunks that are reported to the sender's brain together.

@@ -7,4 +7,4 @@ mod view;
 pub mod width;
 
 pub use lines::{WIDTH_MIN, lines, plain_line};
-pub use view::View;
+pub use view::{Stall, View};

@@ -318,3 +318,6 @@ fn is_same_time(expected: Timestamp, found: Timestamp) -> bool {
     let is_cut = |grain: u32| found.nanos == expected.nanos / grain * grain;
     expected.seconds == found.seconds && GRAINS_NS.into_iter().any(is_cut)
 }
+
+#[cfg(test)]
+mod tests;

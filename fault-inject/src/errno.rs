@@ -6,8 +6,6 @@ use std::io;
 pub const ENOENT: i32 = 2;
 /// The device failed.
 pub const EIO: i32 = 5;
-/// No data at or beyond that offset.
-pub const ENXIO: i32 = 6;
 /// The descriptor was not opened for that.
 pub const EBADF: i32 = 9;
 /// The mode of the object forbids it.
@@ -34,8 +32,6 @@ pub const ENAMETOOLONG: i32 = 36;
 pub const ENOTEMPTY: i32 = 39;
 /// A symlink stands where none may.
 pub const ELOOP: i32 = 40;
-/// The object does not support it.
-pub const EOPNOTSUPP: i32 = 95;
 /// The quota of the user is used up.
 pub const EDQUOT: i32 = 122;
 

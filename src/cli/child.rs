@@ -1,19 +1,20 @@
 //! The other side of `--to` and `--from`: its options as JSON, written by the parent's command line and read by the
-//! child's. The parent adds `owner` and `secret`. It does not start anything.
+//! child's. How they travel, with the key and the secret, is `meet`'s.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use data_encoding::{BASE64, HEXLOWER};
+use data_encoding::BASE64;
 use serde_json::{Map, Value};
 
 use super::arguments::{ExistingWord, LevelWord, ReceiverArguments};
 use super::failure::Failure;
 use super::json::put_path;
 use super::settings::{home, with_receiver};
-use crate::identity::{PeerKey, Role, Secret};
+use crate::identity::Role;
+use crate::meet::ChildTask;
 use crate::options::{ChildCommand, CommonOptions, Consent, Continue, Meeting, RecvOptions, SendOptions};
 
 /// What a child is asked to do.
@@ -53,14 +54,12 @@ pub(super) fn sender_options(source: &Path) -> Map<String, Value> {
 }
 
 /// Reads what the parent wrote.
-pub(super) fn parse(line: &str) -> Result<Asked, Failure> {
-    let options: Value = serde_json::from_str(line).map_err(|error| unreadable(&error.to_string()))?;
+pub(super) fn parse(task: ChildTask) -> Result<Asked, Failure> {
+    let ChildTask { owner, secret, options } = task;
     let path = path_of(&options).ok_or_else(|| unreadable("no path"))?;
-    let key = bytes_of(&options, "owner").ok_or_else(|| unreadable("no owner"))?;
-    let secret = bytes_of(&options, "secret").ok_or_else(|| unreadable("no secret"))?;
     let common = CommonOptions {
         home: home()?,
-        meeting: Meeting::Child { owner: PeerKey(key), secret: Secret::from_bytes(secret) },
+        meeting: Meeting::Child { owner, secret },
         // The parent decides how long to wait: the child ends with it.
         patience: None,
         receipt: None,
@@ -118,10 +117,6 @@ fn path_of(options: &Value) -> Option<PathBuf> {
     }
 }
 
-fn bytes_of<const N: usize>(options: &Value, key: &str) -> Option<[u8; N]> {
-    HEXLOWER.decode(options.get(key)?.as_str()?.as_bytes()).ok()?.try_into().ok()
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -131,12 +126,11 @@ mod tests {
 
     use super::*;
     use crate::attributes::Level;
+    use crate::identity::{PeerKey, Secret};
     use crate::options::Existing;
 
-    fn written(mut options: Map<String, Value>) -> String {
-        options.insert("owner".into(), HEXLOWER.encode(&[1; 32]).into());
-        options.insert("secret".into(), HEXLOWER.encode(&[2; 16]).into());
-        Value::Object(options).to_string()
+    fn task(options: Map<String, Value>) -> ChildTask {
+        ChildTask { owner: PeerKey([1; 32]), secret: Secret::from_bytes([2; 16]), options: Value::Object(options) }
     }
 
     #[test]
@@ -148,7 +142,7 @@ mod tests {
             accept_level: Some(LevelWord::Cache),
         };
         let path = Path::new(OsStr::from_bytes(b"/a/\xff\n"));
-        let Asked::Receive(options) = parse(&written(receiver_options(path, &receiver))).unwrap() else {
+        let Asked::Receive(options) = parse(task(receiver_options(path, &receiver))).unwrap() else {
             panic!("not a receiver")
         };
         assert_eq!(options.dir, path);
@@ -160,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_sending_child_reads_what_its_parent_wrote() {
-        let Asked::Send(options) = parse(&written(sender_options(Path::new("/a b")))).unwrap() else {
+        let Asked::Send(options) = parse(task(sender_options(Path::new("/a b")))).unwrap() else {
             panic!("not a sender")
         };
         assert_eq!(options.paths, [PathBuf::from("/a b")]);
@@ -168,19 +162,17 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused() {
-        let whole = written(sender_options(Path::new("/a")));
-        for bad in [
-            String::new(),
-            "{}".into(),
-            whole.replace("sender", "x"),
-            whole.replace("owner", "x"),
-            whole.replace("secret", "x"),
-            whole.replace("path", "x"),
-        ] {
-            assert!(parse(&bad).is_err(), "{bad}");
+        let changed = |key: &str, value: Value| {
+            let mut options = receiver_options(Path::new("/a"), &ReceiverArguments::default());
+            options.insert(key.into(), value);
+            parse(task(options))
+        };
+        assert!(changed("role", "receiver".into()).is_ok());
+        assert!(changed("existing", "keep".into()).is_ok());
+        for key in ["role", "path", "existing", "accept_level", "max_size", "reserve"] {
+            assert!(changed(key, Value::Bool(true)).is_err(), "{key}");
         }
-        let receiver = written(receiver_options(Path::new("/a"), &ReceiverArguments::default()));
-        assert!(parse(&receiver).is_ok());
-        assert!(parse(&receiver.replacen('{', "{\"existing\":\"x\",", 1)).is_err());
+        assert!(changed("existing", "rename".into()).is_err());
+        assert!(parse(task(Map::new())).is_err());
     }
 }

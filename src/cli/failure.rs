@@ -169,7 +169,7 @@ mod tests {
         );
         assert_eq!(
             usage("landfall send a --ticket --to b"),
-            format!("error: `--to <DEST>` cannot be given together with `--ticket`\n{options}")
+            format!("error: `--ticket` cannot be given together with `--to <DEST>`\n{options}")
         );
         assert_eq!(
             usage("landfall send a --to b --to c"),

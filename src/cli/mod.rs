@@ -21,7 +21,6 @@ mod transfers;
 mod verify;
 
 use std::ffi::OsString;
-use std::io::BufRead;
 use std::sync::Arc;
 
 use clap::Parser;
@@ -33,10 +32,10 @@ use console::{Console, Verbosity};
 use failure::Failure;
 use run::Job;
 use screen::Output;
-use signals::Heeds;
 use transfers::Labelled;
 
 use crate::error::Exit;
+use crate::meet::read_task;
 
 /// What `landfall` alone says.
 const OVERVIEW: &str = "\
@@ -99,12 +98,12 @@ fn perform(command: Command) -> Result<Exit, Failure> {
         Command::Send(arguments) => {
             let (console, output) = prepare(arguments.both.shown);
             let job = Job::Send(settings::send(arguments, &console)?);
-            transfers::run(vec![Labelled { label: None, job }], &console, output, Heeds::All)
+            transfers::run(vec![Labelled { label: None, job }], &console, output)
         }
         Command::Recv(arguments) => {
             let (console, output) = prepare(arguments.both.shown);
             let job = Job::Receive(settings::recv(arguments, &console)?);
-            transfers::run(vec![Labelled { label: None, job }], &console, output, Heeds::All)
+            transfers::run(vec![Labelled { label: None, job }], &console, output)
         }
         Command::Resume(arguments) => {
             let (console, output) = prepare(arguments.shown);
@@ -136,16 +135,13 @@ fn start_log(filter: &str) {
     drop(log.with_env_filter(EnvFilter::new(filter)).try_init());
 }
 
-/// The other side of `--to` and `--from`: one line of options, then the end of standard input is the end of the
-/// parent, and of this process.
+/// The other side of `--to` and `--from`: its options stand on standard input, and standard output is its parent's.
 fn as_child() -> Result<Exit, Failure> {
-    let mut line = String::new();
-    let read = std::io::stdin().lock().read_line(&mut line);
-    read.map_err(|error| Failure::new("could not read the options from standard input", &error))?;
-    let job = match child::parse(&line)? {
+    let task = read_task(&mut std::io::stdin().lock()).map_err(|error| Failure::from(&error))?;
+    let job = match child::parse(task)? {
         child::Asked::Send(options) => Job::Send(options),
         child::Asked::Receive(options) => Job::Receive(options),
     };
     let console = Arc::new(Console::new(Verbosity::Quiet));
-    transfers::run(vec![Labelled { label: None, job }], &console, Output::Nothing, Heeds::OnlyTerminate)
+    transfers::run(vec![Labelled { label: None, job }], &console, Output::Nothing)
 }

@@ -1,5 +1,6 @@
 //! `landfall resume`: which transfers are meant, and all of them side by side, since each may wait for another peer.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::arguments::ResumeArguments;
@@ -9,12 +10,10 @@ use super::failure::Failure;
 use super::run::Job;
 use super::screen::{Output, can_ask, short};
 use super::settings::{home, patience};
-use super::signals::Heeds;
 use super::transfers::{self, Labelled};
-use crate::attributes::Level;
 use crate::error::Exit;
 use crate::identity::Role;
-use crate::options::{CommonOptions, Consent, Continue, Existing, Meeting, RecvOptions, SendOptions};
+use crate::options::{Consent, RecvOptions, SendOptions};
 use crate::state::home::Home;
 use crate::state::transfer::{Side, TransferRecord};
 
@@ -35,11 +34,18 @@ pub(super) fn run(arguments: &ResumeArguments, console: &Arc<Console>, output: O
         console.notice("nothing to resume: no transfer is unfinished");
     }
     let are_several = records.len() > 1;
-    let jobs = records.into_iter().map(|record| Labelled {
-        label: (are_several || output == Output::Json).then_some(record.id),
-        job: job(record, &home, arguments, console),
-    });
-    let exit = transfers::run(jobs.collect(), console, output, Heeds::All)?;
+    let mut jobs = Vec::new();
+    for record in records {
+        let label = (are_several || output == Output::Json).then_some(record.id);
+        match job(record, home.path(), arguments, console) {
+            Some(job) => jobs.push(Labelled { label, job }),
+            None => {
+                is_damaged = true;
+                console.error(&format!("error: the record of transfer `{}` holds no target\n", short(record.id)));
+            }
+        }
+    }
+    let exit = transfers::run(jobs, console, output)?;
     Ok(if is_damaged && exit == Exit::Done { Exit::Failed } else { exit })
 }
 
@@ -64,36 +70,16 @@ fn chosen<'r>(id: &str, records: &'r [TransferRecord]) -> Result<Vec<&'r Transfe
     Ok(resumable)
 }
 
-fn job(
-    record: &TransferRecord,
-    home: &Home<crate::disk::RealDisk>,
-    arguments: &ResumeArguments,
-    console: &Arc<Console>,
-) -> Job {
-    let common = CommonOptions {
-        home: home.path().to_owned(),
-        meeting: Meeting::Resume(record.id),
-        patience: match arguments.patience {
-            Some(given) => patience(Some(given)),
-            None => record.settings.patience,
-        },
-        receipt: record.settings.receipt.clone(),
-        continuation: Continue::Open,
+fn job(record: &TransferRecord, home: &Path, arguments: &ResumeArguments, console: &Arc<Console>) -> Option<Job> {
+    let asks = record.side == Side::Listener && can_ask();
+    let consent = if asks { consent::asking(Arc::clone(console)) } else { Consent::Given };
+    let mut job = match record.role {
+        Role::Sender => Job::Send(record.send_options(home.to_owned())),
+        Role::Receiver => Job::Receive(record.recv_options(home.to_owned(), consent)?),
     };
-    match record.role {
-        Role::Sender => Job::Send(SendOptions { common, paths: record.paths.clone() }),
-        Role::Receiver => {
-            let receiver = record.settings.receiver;
-            let asks = record.side == Side::Listener && !record.is_agreed && can_ask();
-            Job::Receive(RecvOptions {
-                common,
-                dir: record.paths.first().cloned().unwrap_or_default(),
-                existing: receiver.map_or(Existing::default(), |receiver| receiver.existing),
-                max_bytes: receiver.and_then(|receiver| receiver.max_bytes),
-                reserve_bytes: receiver.and_then(|receiver| receiver.reserve_bytes),
-                accept_level: receiver.map_or(Level::Evicted, |receiver| receiver.accept_level),
-                consent: if asks { consent::asking(Arc::clone(console)) } else { Consent::Given },
-            })
-        }
+    if let Some(given) = arguments.patience {
+        let (Job::Send(SendOptions { common, .. }) | Job::Receive(RecvOptions { common, .. })) = &mut job;
+        common.patience = patience(Some(given));
     }
+    Some(job)
 }

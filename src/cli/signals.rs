@@ -69,17 +69,8 @@ impl Shutdown {
     }
 }
 
-/// Whom Ctrl-C reaches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Heeds {
-    /// This process stops by it.
-    All,
-    /// A child leaves it to its parent, which is in the same group and ends the child itself.
-    OnlyTerminate,
-}
-
 /// Watches from now on: the first signal asks for a shutdown, the second one goes to `second`.
-pub(super) fn watch(asker: Asker, heeds: Heeds, second: SyncSender<Signal>) -> Result<(), Failure> {
+pub(super) fn watch(asker: Asker, second: SyncSender<Signal>) -> Result<(), Failure> {
     let failed = |error: io::Error| Failure::new("could not prepare for signals", &error);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(failed)?;
     let guard = runtime.enter();
@@ -98,8 +89,7 @@ pub(super) fn watch(asker: Asker, heeds: Heeds, second: SyncSender<Signal>) -> R
                 _ = terminate.recv() => TERMINATE,
                 () = next(&mut hang_up) => HANG_UP,
             };
-            let is_heeded = heeds == Heeds::All || came == TERMINATE;
-            if is_heeded && !asker.ask(came) {
+            if !asker.ask(came) {
                 // Nobody listens any more: the process ends anyway.
                 let _ = second.try_send(came);
             }

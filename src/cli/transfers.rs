@@ -10,7 +10,7 @@ use super::console::Console;
 use super::failure::Failure;
 use super::run::{Job, drive};
 use super::screen::{Output, Screen};
-use super::signals::{self, Asker, HANG_UP, Heeds, Shutdown, Signal};
+use super::signals::{self, Shutdown, Signal};
 use crate::error::Exit;
 use crate::event::Events;
 use crate::identity::TransferId;
@@ -29,13 +29,10 @@ pub(super) struct Labelled {
 }
 
 /// Runs them all. Returns the exit code that matters most, or that of a second signal at once.
-pub(super) fn run(jobs: Vec<Labelled>, console: &Arc<Console>, output: Output, heeds: Heeds) -> Result<Exit, Failure> {
+pub(super) fn run(jobs: Vec<Labelled>, console: &Arc<Console>, output: Output) -> Result<Exit, Failure> {
     let (asker, shutdown) = Shutdown::new();
     let (second, seconds) = sync_channel(1);
-    if heeds == Heeds::OnlyTerminate {
-        end_with_standard_input(asker.clone())?;
-    }
-    signals::watch(asker, heeds, second)?;
+    signals::watch(asker, second)?;
     let (ended, ends) = sync_channel(jobs.len());
     let mut open = jobs.len();
     for labelled in jobs {
@@ -121,17 +118,6 @@ fn most_important(exits: &[Exit]) -> Exit {
         Exit::Done => 0,
     };
     exits.iter().copied().max_by_key(rank).unwrap_or(Exit::Done)
-}
-
-/// A child ends with its parent, whose end is the end of standard input.
-fn end_with_standard_input(asker: Asker) -> Result<(), Failure> {
-    let watching = move || {
-        // Whatever else comes, or an error, is not for us; only the end counts.
-        drop(std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink()));
-        asker.ask(HANG_UP);
-    };
-    let spawned = thread::Builder::new().name("parent".into()).spawn(watching);
-    spawned.map(drop).map_err(|error| Failure::new("could not start a thread", &error))
 }
 
 #[cfg(test)]

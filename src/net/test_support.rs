@@ -77,9 +77,9 @@ impl Pair {
 /// One frame there and one back: what was sent before is then known to have been handled.
 pub(super) async fn round_trip(near: &mut NewLink, far: &mut NewLink) {
     near.sender.send(b"ping").await.unwrap();
-    assert_eq!(&far.receiver.recv(FRAME_BYTES_MAX).await.unwrap()[..], b"ping");
+    assert_eq!(&far.receiver.recv_within(FRAME_BYTES_MAX, PATIENCE).await.unwrap()[..], b"ping");
     far.sender.send(b"pong").await.unwrap();
-    assert_eq!(&near.receiver.recv(FRAME_BYTES_MAX).await.unwrap()[..], b"pong");
+    assert_eq!(&near.receiver.recv_within(FRAME_BYTES_MAX, PATIENCE).await.unwrap()[..], b"pong");
 }
 
 /// Waits for the end of a link.

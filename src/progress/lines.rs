@@ -10,8 +10,6 @@ use crate::wire::Phase;
 
 /// Narrower screens get lines for this width.
 pub const WIDTH_MIN: usize = 10;
-/// From this width on there is a bar.
-const BAR_SCREEN_COLUMNS_MIN: usize = 50;
 /// Columns of the bar, without its brackets.
 const BAR_COLUMNS: usize = 24;
 /// From this width on figures come with their words.
@@ -24,8 +22,13 @@ pub fn lines(view: &View, width: usize) -> Vec<String> {
     let mut lines = vec![activity(view, width)];
     let figures = figures_line(view, width);
     lines.extend((!figures.is_empty()).then_some(figures));
-    if let Some((since, words)) = view.stall() {
-        lines.push(join_fitting(&[words.to_owned(), format!("for {}", figures::time(since))], " ", width));
+    if let Some(stall) = view.stall() {
+        let time = figures::time(stall.since);
+        let parts = match width >= WORDS_COLUMNS_MIN {
+            true => [stall.words.to_owned(), format!("for {time}")],
+            false => [format!("waits: {}", stall.word), time],
+        };
+        lines.push(join_fitting(&parts, " ", width));
     }
     lines
 }
@@ -39,7 +42,7 @@ pub fn plain_line(view: &View) -> String {
     parts.extend(rate(view));
     parts.extend(view.to_go().map(|time| format!("{} to go", figures::time(time))));
     parts.extend(now.object.as_ref().map(|object| format!("at `{object}`")));
-    parts.extend(view.stall().map(|(since, words)| format!("{words} for {}", figures::time(since))));
+    parts.extend(view.stall().map(|stall| format!("{} for {}", stall.words, figures::time(stall.since))));
     parts.join(", ")
 }
 
@@ -57,26 +60,21 @@ fn activity(view: &View, width: usize) -> String {
 
 fn figures_line(view: &View, width: usize) -> String {
     let now = view.snapshot();
-    let percent = view.percent().map(|percent| format!("{percent:>3} %"));
-    let mut parts: Vec<String> = Vec::new();
-    if width >= BAR_SCREEN_COLUMNS_MIN
-        && let Some(percent) = view.percent()
-    {
-        parts.push(bar(percent));
-    }
-    let separator = if width >= WORDS_COLUMNS_MIN { SEPARATOR } else { " " };
-    if width >= WORDS_COLUMNS_MIN {
-        let shown = [percent.unwrap_or_default(), amounts(now).unwrap_or_default()];
-        parts.push(join_fitting(&shown, "  ", width));
-        parts.extend(rate(view));
-        parts.extend(view.to_go().map(|time| format!("{} to go", figures::time(time))));
-        parts.extend(files(now));
-    } else {
-        parts.extend(percent.map(|percent| percent.trim_start().to_owned()));
+    if width < WORDS_COLUMNS_MIN {
+        let mut parts: Vec<String> = view.percent().map(|percent| format!("{percent} %")).into_iter().collect();
         parts.extend((now.known_bytes > 0).then(|| figures::bytes(now.verified_bytes)));
         parts.extend(rate(view));
+        return join_fitting(&parts, " ", width);
     }
-    join_fitting(&parts, separator, width)
+    let percent = view.percent().map(|percent| format!("{percent:>3} %")).unwrap_or_default();
+    let mut parts = vec![join_fitting(&[percent, amounts(now).unwrap_or_default()], "  ", width)];
+    parts.extend(rate(view));
+    parts.extend(view.to_go().map(|time| format!("{} to go", figures::time(time))));
+    // Figures say more than a bar, and a bar more than the number of files.
+    let line = join_fitting(&parts, SEPARATOR, width);
+    let barred = view.percent().map(|percent| format!("{} {line}", bar(percent)));
+    let line = barred.filter(|barred| columns(barred) <= width).unwrap_or(line);
+    join_fitting(&[line, files(now).unwrap_or_default()], SEPARATOR, width)
 }
 
 fn bar(percent: u8) -> String {
@@ -189,23 +187,23 @@ mod tests {
     fn each_width_shows_what_fits() {
         let view = view(Role::Sender, b"photos/2019/a.raw", Some((Duration::from_secs(5), WaitsFor::ReceiverDisk)));
         let shown = |width| lines(&view, width).join("\n");
-        assert_eq!(shown(20), "transfer photos/20…w\n48 % 1.1 GiB\nwaiting for…'s disk");
+        assert_eq!(shown(20), "transfer photo…a.raw\n48 % 1.1 GiB\nwaits: its disk");
         assert_eq!(
             shown(60),
             "sending photos/2019/a.raw\n\
-             [###########-------------] ·  48 %  1.1 GiB of 2.3 GiB verified\n\
+             \x2048 %  1.1 GiB of 2.3 GiB verified · 572.2 MiB/s\n\
              waiting for the receiver's disk for 5.0 s"
         );
         assert_eq!(
             shown(100),
             "sending photos/2019/a.raw\n\
-             [###########-------------] ·  48 %  1.1 GiB of 2.3 GiB verified · 572.2 MiB/s · 3.0 s to go\n\
+             [###########-------------]  48 %  1.1 GiB of 2.3 GiB verified · 572.2 MiB/s · 3.0 s to go\n\
              waiting for the receiver's disk for 5.0 s"
         );
         assert_eq!(
             shown(200),
             "sending photos/2019/a.raw\n\
-             [###########-------------] ·  48 %  1.1 GiB of 2.3 GiB verified · 572.2 MiB/s · 3.0 s to go · 1,204 of 2,000 files\n\
+             [###########-------------]  48 %  1.1 GiB of 2.3 GiB verified · 572.2 MiB/s · 3.0 s to go · 1,204 of 2,000 files\n\
              waiting for the receiver's disk for 5.0 s"
         );
     }

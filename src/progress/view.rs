@@ -12,6 +12,17 @@ const RATE_SECONDS: f64 = 10.0;
 /// A rate below this many bytes per second predicts nothing.
 const RATE_BYTES_MIN: f64 = 1.0;
 
+/// That nothing moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stall {
+    /// For how long.
+    pub since: Duration,
+    /// Who waits for whom.
+    pub words: &'static str,
+    /// What is waited for, for a narrow screen.
+    pub word: &'static str,
+}
+
 /// One transfer, as a screen needs it.
 #[derive(Clone, Debug)]
 pub struct View {
@@ -95,28 +106,28 @@ impl View {
         self.bytes_per_second().map(|rate| Duration::from_secs(rest.div_ceil(rate)))
     }
 
-    /// Since when nothing moves, and who waits for whom, in words.
-    pub fn stall(&self) -> Option<(Duration, &'static str)> {
+    /// That nothing moves, and who waits for whom.
+    pub fn stall(&self) -> Option<Stall> {
         let (since, waits_for) = self.snapshot.stalled?;
-        let words = match (waits_for, self.role) {
+        let (words, word) = match (waits_for, self.role) {
             (WaitsFor::Nothing, _) => return None,
-            (WaitsFor::Peer, Role::Sender) => "waiting for a receiver to take the ticket",
-            (WaitsFor::Peer, Role::Receiver) => "waiting for a sender to take the ticket",
-            (WaitsFor::Link, Role::Sender) => "waiting for the link to the receiver",
-            (WaitsFor::Link, Role::Receiver) => "waiting for the link to the sender",
-            (WaitsFor::SenderDisk, Role::Sender) => "the receiver waits for this side's disk",
-            (WaitsFor::SenderDisk, Role::Receiver) => "waiting for the sender's disk",
-            (WaitsFor::ReceiverDisk, Role::Sender) => "waiting for the receiver's disk",
-            (WaitsFor::ReceiverDisk, Role::Receiver) => "the sender waits for this side's disk",
-            (WaitsFor::Network, _) => "both sides wait for the network",
-            (WaitsFor::Consent, Role::Sender) => "waiting for the receiver's user to answer",
-            (WaitsFor::Consent, Role::Receiver) => "the sender waits for your answer",
-            (WaitsFor::Space, Role::Sender) => "waiting for space on the receiver's disk",
-            (WaitsFor::Space, Role::Receiver) => "waiting for space on this disk",
-            (WaitsFor::Acknowledgement, Role::Sender) => "waiting for the receiver",
-            (WaitsFor::Acknowledgement, Role::Receiver) => "waiting for the sender to confirm the receipt",
+            (WaitsFor::Peer, Role::Sender) => ("waiting for a receiver to take the ticket", "taker"),
+            (WaitsFor::Peer, Role::Receiver) => ("waiting for a sender to take the ticket", "taker"),
+            (WaitsFor::Link, Role::Sender) => ("waiting for the link to the receiver", "link"),
+            (WaitsFor::Link, Role::Receiver) => ("waiting for the link to the sender", "link"),
+            (WaitsFor::SenderDisk, Role::Sender) => ("the receiver waits for this side's disk", "this disk"),
+            (WaitsFor::SenderDisk, Role::Receiver) => ("waiting for the sender's disk", "its disk"),
+            (WaitsFor::ReceiverDisk, Role::Sender) => ("waiting for the receiver's disk", "its disk"),
+            (WaitsFor::ReceiverDisk, Role::Receiver) => ("the sender waits for this side's disk", "this disk"),
+            (WaitsFor::Network, _) => ("both sides wait for the network", "network"),
+            (WaitsFor::Consent, Role::Sender) => ("waiting for the receiver's user to answer", "answer"),
+            (WaitsFor::Consent, Role::Receiver) => ("the sender waits for your answer", "you"),
+            (WaitsFor::Space, Role::Sender) => ("waiting for space on the receiver's disk", "space"),
+            (WaitsFor::Space, Role::Receiver) => ("waiting for space on this disk", "space"),
+            (WaitsFor::Acknowledgement, Role::Sender) => ("waiting for the receiver", "receiver"),
+            (WaitsFor::Acknowledgement, Role::Receiver) => ("waiting for the sender to confirm the receipt", "sender"),
         };
-        Some((since, words))
+        Some(Stall { since, words, word })
     }
 }
 
@@ -176,7 +187,7 @@ mod tests {
             let mut view = View::new(role, Instant::now());
             let stalled = Some((Duration::from_secs(3), waits_for));
             view.update(Instant::now(), Snapshot { stalled, ..Snapshot::default() });
-            view.stall().map(|(_, words)| words)
+            view.stall().map(|stall| stall.words)
         };
         assert_eq!(words(Role::Sender, WaitsFor::Nothing), None);
         let all = [

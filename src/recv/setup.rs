@@ -1,6 +1,5 @@
 //! The beginning and the end of a receiver's run: its directory and lock, what it asks the user, what it sums up.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -21,6 +20,7 @@ use crate::meet::{Meet, Met, Opened, Wish};
 use crate::options::{Answer, Consent, Meeting, Question, RecvOptions};
 use crate::path::STATE_DIR_NAME;
 use crate::state::closing::Concluded;
+use crate::state::given;
 use crate::state::home::Home;
 use crate::state::lock::Lock;
 use crate::state::transfer::{ReceiverSettings, Settings, Side, TransferRecord};
@@ -117,7 +117,7 @@ fn wish(options: &RecvOptions) -> Result<Wish, Error> {
         Meeting::Resume(_) => vec![],
         _ => {
             make_dir(&options.dir)?;
-            let canonical = fs::canonicalize(&options.dir);
+            let canonical = given::canonical(&options.dir);
             vec![canonical.map_err(|source| local(&options.dir, "could not be resolved", source))?]
         }
     };
@@ -139,7 +139,7 @@ fn settings(options: &RecvOptions) -> ReceiverSettings {
 }
 
 fn make_dir(dir: &Path) -> Result<(), Error> {
-    fs::create_dir_all(dir).map_err(|source| local(dir, "could not be made", source))
+    given::make_dir(dir).map_err(|source| local(dir, "could not be made", source))
 }
 
 fn local(dir: &Path, problem: &'static str, source: io::Error) -> Error {
@@ -149,12 +149,7 @@ fn local(dir: &Path, problem: &'static str, source: io::Error) -> Error {
 /// One process at a time works in a directory.
 fn lock(dir: &Path) -> Result<Lock, Error> {
     let state = dir.join(STATE_DIR_NAME);
-    match fs::create_dir(&state) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            return Err(local(dir, "cannot be written to", error));
-        }
-        _ => (),
-    }
+    given::make_private_dir(&state).map_err(|source| local(dir, "cannot be written to", source))?;
     Lock::take(&state.join("lock"), || format!("`{}`", dir.display()))
 }
 
@@ -279,7 +274,7 @@ impl Setup {
         let receipt = self.home.receipt_path(self.transfer, Role::Receiver);
         let receipt = match &self.copy {
             Some(copy) => {
-                fs::copy(&receipt, copy).map_err(|source| Error::Local {
+                given::copy(&receipt, copy).map_err(|source| Error::Local {
                     what: "the receipt's copy",
                     object: copy.clone(),
                     problem: "could not be written",

@@ -40,12 +40,16 @@ enum Phases {
     Active,
     /// Under its name.
     Sealed,
-    /// Not delivered.
+    /// Not delivered, which counts.
     LeftOut,
+    /// Not delivered, by policy.
+    Kept,
     /// No longer holds.
     Withdrawn,
     /// Not a file.
     Other,
+    /// Not a file, and not delivered, which counts.
+    OtherLeftOut,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -96,12 +100,17 @@ pub struct Receiver {
     is_linked: bool,
     is_consented: bool,
     is_log_checking: bool,
-    /// Since when there is no space.
+    /// Since when nothing is wanted for lack of space.
     full_since: Option<Instant>,
+    /// Since when nothing could be written for lack of space, whatever the file system says of its free space.
+    short_since: Option<Instant>,
     space_due: Option<Instant>,
     progress_due: Option<Instant>,
     is_complete: bool,
-    is_settled: bool,
+    /// Records taken.
+    record_count: u64,
+    /// Where the sender has settled on this link.
+    settled_at: Option<u64>,
     ending: Ending,
     tally: Tally,
     tasks: VecDeque<Task>,
@@ -134,10 +143,12 @@ impl Receiver {
             is_consented: false,
             is_log_checking: false,
             full_since: None,
+            short_since: None,
             space_due: None,
             progress_due: None,
             is_complete: false,
-            is_settled: false,
+            record_count: 0,
+            settled_at: None,
             ending,
             tally: Tally::default(),
             tasks: VecDeque::new(),
@@ -153,31 +164,34 @@ impl Receiver {
             Input::Connected => self.on_connected(),
             Input::LinkLost => self.on_link_lost(),
             Input::Noted(notes) => notes.into_iter().for_each(|noted| self.note(noted)),
-            Input::Settled(_) => self.is_settled = true,
+            Input::Settled(position) => self.settled_at = Some(position),
             Input::Examined(first, found) => self.on_examined(first, found),
             Input::ClaimsExamined(fallen) => self.on_claims_examined(fallen),
-            Input::Adopted(items) => self.on_adopted(now, items),
-            Input::Written(chunk, bytes) => self.on_written(now, chunk, bytes),
+            Input::Adopted(items) => self.on_adopted(items),
+            Input::Written(chunk, bytes) => self.on_written(chunk, bytes),
             Input::Differed(chunk) => self.on_differed(chunk),
             Input::Gone(chunk, _) => self.on_gone(chunk),
             Input::WriteFailed(chunk, error) => self.on_write_failed(now, chunk, error),
             Input::FinishFailed(entry, error) => self.on_finish_failed(now, entry, error),
             Input::BatchSettled(files) => self.on_batch_settled(now, files),
             Input::ReadBackDone(entry, run, bad) => self.on_read_back(entry, run, &bad),
-            Input::Renewed(entry, result) => self.on_renewed(now, entry, result),
+            Input::Renewed(entry, result) => self.on_renewed(entry, result),
             Input::LogChecked(is_good) => self.on_log_checked(is_good),
             Input::Space(bytes, inodes) => self.on_space(now, bytes, inodes),
             Input::Consented => self.is_consented = true,
             Input::Declined => self.stop(StopReason::Declined),
             Input::StopRequested(reason) => self.stop(reason),
-            Input::StateFailed => self.stop(StopReason::StateFailed),
+            Input::StateFailed => self.on_state_failed(),
             Input::StateFull => {
-                self.full_since.get_or_insert(now);
-                self.space_due.get_or_insert(now);
+                self.meet_full(now);
                 self.ending.stall();
             }
-            Input::PeerStopped(reason) => self.ending.end(&mut self.tasks, End::PeerStopped(reason)),
-            Input::TreeFinished | Input::ReceiptIssued | Input::Acknowledged | Input::Closed => {
+            Input::PeerStopped(reason) => self.ending.peer_stopped(&mut self.tasks, reason),
+            Input::TreeFinished
+            | Input::ReceiptIssued
+            | Input::ReceiptRefused
+            | Input::Acknowledged
+            | Input::Closed => {
                 self.ending.hear(&mut self.tasks, now, &input, self.is_linked);
             }
             Input::Tick => (),
@@ -216,6 +230,7 @@ impl Receiver {
     /// Takes one record of the log, in order.
     pub fn note(&mut self, noted: Noted) {
         self.is_complete = matches!(noted, Noted::Complete);
+        self.record_count += 1;
         match noted {
             Noted::Complete => (),
             Noted::File { size, claim } => self.note_file(size, claim),
@@ -234,7 +249,7 @@ impl Receiver {
 
     fn on_connected(&mut self) {
         self.is_linked = true;
-        self.is_settled = false;
+        self.settled_at = None;
         self.considered_sent = Place::default();
         for (entry, active) in &mut self.active {
             for chunk in active.gone.drain(..) {
@@ -247,7 +262,7 @@ impl Receiver {
 
     fn on_link_lost(&mut self) {
         self.is_linked = false;
-        self.is_settled = false;
+        self.settled_at = None;
         for (entry, active) in &mut self.active {
             for chunk in active.wanted.ones() {
                 let chunk = u32::try_from(chunk).expect("a chunk number");
@@ -275,8 +290,28 @@ impl Receiver {
         }
     }
 
+    /// Something could not be written for lack of space.
+    fn meet_full(&mut self, now: Instant) {
+        self.full_since.get_or_insert(now);
+        self.short_since.get_or_insert(now);
+        self.space_due.get_or_insert(now);
+    }
+
+    /// Something was written after all.
+    fn meet_room(&mut self) {
+        self.short_since = None;
+    }
+
     fn full_deadline(&self) -> Option<Instant> {
-        Some(self.full_since? + self.settings.patience?)
+        let since = [self.full_since, self.short_since].into_iter().flatten().min()?;
+        Some(since + self.settings.patience?)
+    }
+
+    /// With a receipt that is persisted and done with, what is left of the state costs nobody anything.
+    fn on_state_failed(&mut self) {
+        if !self.ending.give_up_closing(&mut self.tasks) {
+            self.stop(StopReason::StateFailed);
+        }
     }
 
     fn on_log_checked(&mut self, is_good: bool) {
@@ -331,8 +366,9 @@ impl Receiver {
             self.settle_more(now);
             self.check_claims();
             let is_all_done = self.is_complete && self.open_files == 0 && self.claimed.is_empty();
-            if is_all_done && self.is_settled && self.batch.is_idle() && !self.is_checking_claims && !self.is_examining
-            {
+            // What is complete before the sender has settled may be an older state of the source.
+            let is_settled = self.settled_at.is_some_and(|position| self.record_count >= position);
+            if is_all_done && is_settled && self.batch.is_idle() && !self.is_checking_claims && !self.is_examining {
                 self.ending.finish(&mut self.tasks);
             }
         }
@@ -364,10 +400,9 @@ impl Receiver {
 
     /// The entry will not be delivered.
     fn leave_out(&mut self, entry: u32, reason: Reason) {
-        self.forget(entry, Phases::LeftOut);
-        if reason.counts_as_left_out() {
-            self.tally.left_out += 1;
-        }
+        let is_counted = reason.counts_as_left_out();
+        self.forget(entry, if is_counted { Phases::LeftOut } else { Phases::Kept });
+        self.tally.left_out += u64::from(is_counted);
     }
 
     /// Takes a file out of everything that would still work on it.

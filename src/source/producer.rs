@@ -28,7 +28,7 @@ use crate::error::Error;
 use crate::event::{Event, Notice};
 use crate::geometry::{EntryIndex, Geometry};
 use crate::identity::Role;
-use crate::limits::{RECORD_DIGESTS_MAX, STEP_COMPARED_MAX, VERSIONS_MAX};
+use crate::limits::{RECORD_DIGESTS_MAX, STEP_COMPARED_ENTRIES_MAX, VERSIONS_MAX};
 use crate::manifest::{Position, Record};
 use crate::outcome::{Counts, NotPreserved, Reason};
 use crate::path::RelPath;
@@ -282,7 +282,7 @@ impl<D: Disk> Producer<D> {
     }
 
     fn walk_on(&mut self) -> Result<Work, Error> {
-        for _ in 0..STEP_COMPARED_MAX {
+        for _ in 0..STEP_COMPARED_ENTRIES_MAX {
             let Some(walked) = self.stash.take().or_else(|| self.walk.step()) else {
                 self.phase = Phase::Vanished;
                 return Ok(Work::Ready);

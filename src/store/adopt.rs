@@ -8,11 +8,11 @@ use super::intake::{Intake, whole};
 use super::staging::{Held, Place, create};
 use super::{Shared, locked};
 use crate::attributes::Level;
-use crate::digest::{ReceivedChunk, Verdict, VerifiedChunk, path_hash, verify};
+use crate::digest::{ReceivedChunk, Verdict, VerifiedChunk, chunk_digest, is_zero, path_hash, verify};
 use crate::disk::{AlignedBuffer, Disk, DiskFile};
-use crate::geometry::{ChunkId, ChunkIndex, ChunkRun, EntryIndex};
+use crate::geometry::{ChunkId, ChunkIndex, EntryIndex};
 use crate::limits::SYNCFS_FILES_MIN;
-use crate::outcome::{Outcome, Reason};
+use crate::outcome::Reason;
 use crate::state::log::DigestTable;
 use crate::task::receiver::{AdoptItem, AdoptedItem};
 
@@ -117,35 +117,35 @@ impl<D: Disk> Intake<D> {
     }
 
     fn take_found(&mut self, item: &AdoptItem, found: Vec<(ChunkIndex, Match)>) -> AdoptedItem {
+        let (entry, run) = (item.entry, item.run);
         let mut result =
-            AdoptedItem { entry: item.entry, run: item.run, missing: vec![], copied_bytes: 0, refused: None };
-        let is_comparing = self.candidates.get(&item.entry.0).is_some_and(|candidate| candidate.is_comparing);
-        let outcome = if is_comparing {
-            self.take_compared(item, found, &mut result)
-        } else {
-            self.take_copied(item, found, &mut result)
-        };
-        if outcome.is_err() {
-            // The file could not be made or written: everything of the run is missing, and whoever writes the
-            // first chunk meets the same error and tells it.
-            result.missing = (item.run.first..item.run.first + item.run.count).collect();
+            AdoptedItem { entry, run, missing: vec![], copied_bytes: 0, is_restarted: false, refused: None };
+        let is_comparing = self.candidates.get(&entry.0).is_some_and(|candidate| candidate.is_comparing);
+        if is_comparing {
+            let is_equal = found.iter().all(|(_, found)| matches!(found, Match::InTarget(..)));
+            // A target that cannot be taken as it is, for whatever reason, is like one that differs.
+            if !is_equal || self.take_compared(item, found).is_err() {
+                self.leave_comparing(item, &mut result);
+            }
+            return result;
         }
+        // A file that cannot be made or written is missing; whoever writes the first chunk meets the same error
+        // again and tells it.
+        if let Err(error) = self.take_copied(item, found, &mut result) {
+            tracing::debug!(%error, "a candidate could not be copied");
+        }
+        let is_held = |chunk: u32| match self.held.get(&entry.0) {
+            Some(held) => locked(&held.marks).held.contains(chunk as usize),
+            None => false,
+        };
+        result.missing = (run.first..run.first + run.count).filter(|chunk| !is_held(*chunk)).collect();
         result
     }
 
     /// Takes over what a target of equal size has, as long as all of it matches.
-    fn take_compared(
-        &mut self,
-        item: &AdoptItem,
-        found: Vec<(ChunkIndex, Match)>,
-        result: &mut AdoptedItem,
-    ) -> io::Result<()> {
+    fn take_compared(&mut self, item: &AdoptItem, found: Vec<(ChunkIndex, Match)>) -> io::Result<()> {
         let file = self.shared.file_entry(item.entry)?;
-        let is_equal = found.iter().all(|(_, found)| matches!(found, Match::InTarget(..)));
         let is_last = item.run.first + item.run.count >= file.geometry.chunk_count();
-        if !is_equal {
-            return self.leave_comparing(item, found, result);
-        }
         let candidate = self.candidates.get(&item.entry.0).ok_or(io::ErrorKind::NotFound)?;
         let target = candidate.target.clone().ok_or(io::ErrorKind::NotFound)?;
         let held = match self.held.get(&item.entry.0) {
@@ -158,7 +158,7 @@ impl<D: Disk> Intake<D> {
                 let (hash, geometry) = (path_hash(&file.path), file.geometry);
                 let held = Held::new(item.entry, hash, Place::Target, again, geometry, file.digests)?;
                 if held.inode != target.stat()?.inode {
-                    return self.leave_comparing(item, vec![], result);
+                    return Err(io::ErrorKind::NotFound.into());
                 }
                 Arc::new(held)
             }
@@ -176,35 +176,23 @@ impl<D: Disk> Intake<D> {
         Ok(())
     }
 
-    /// The target differs: it is refused, or what matched so far is copied into a new staging file.
-    fn leave_comparing(
-        &mut self,
-        item: &AdoptItem,
-        found: Vec<(ChunkIndex, Match)>,
-        result: &mut AdoptedItem,
-    ) -> io::Result<()> {
-        drop(found);
-        let candidate = self.candidates.get_mut(&item.entry.0).ok_or(io::ErrorKind::NotFound)?;
-        if let Err(reason) = candidate.replace {
-            result.refused = Some(reason);
-            self.candidates.remove(&item.entry.0);
-            self.held.remove(&item.entry.0);
-            self.shared.ledger().exceptions.insert(item.entry.0, Outcome::LeftOut(reason));
-            return Ok(());
+    /// The target differs: it is refused, or compared again from its start and what matches of it copied.
+    fn leave_comparing(&mut self, item: &AdoptItem, result: &mut AdoptedItem) {
+        let entry = item.entry;
+        if self.held.get(&entry.0).is_some_and(|held| held.place == Place::Target) {
+            self.held.remove(&entry.0);
         }
-        candidate.is_comparing = false;
-        if self.held.get(&item.entry.0).is_some_and(|held| held.place == Place::Target) {
-            self.held.remove(&item.entry.0);
+        let Some(candidate) = self.candidates.get_mut(&entry.0) else { return };
+        match candidate.replace {
+            Ok(()) => {
+                candidate.is_comparing = false;
+                result.is_restarted = true;
+            }
+            Err(reason) => {
+                result.refused = Some(reason);
+                self.abandon(entry, Some(reason));
+            }
         }
-        let all = ChunkRun { first: 0, count: item.run.first + item.run.count };
-        let again = AdoptItem { entry: item.entry, run: all };
-        let probes = self.probes(0, &again)?;
-        for probe in probes {
-            let found = look(&probe).unwrap_or(Match::Nowhere);
-            self.take_copied(&again, vec![(probe.chunk, found)], result)?;
-        }
-        result.run = all;
-        Ok(())
     }
 
     /// Copies what was found in a target, and takes what was found in staging into the open batch as if written.
@@ -217,7 +205,7 @@ impl<D: Disk> Intake<D> {
         let mut held = self.held.get(&item.entry.0).cloned();
         for (chunk, found) in found {
             match found {
-                Match::Nowhere => result.missing.push(chunk.get()),
+                Match::Nowhere | Match::InTarget(_, None) => (),
                 Match::InPlace => {
                     if let Some(held) = &held {
                         held.mark_held(chunk);
@@ -225,7 +213,6 @@ impl<D: Disk> Intake<D> {
                         result.copied_bytes += u64::from(held.geometry.chunk_len(chunk));
                     }
                 }
-                Match::InTarget(_, None) => result.missing.push(chunk.get()),
                 Match::InTarget(_, Some(verified)) => {
                     let into = match &held {
                         Some(held) => Arc::clone(held),
@@ -246,7 +233,8 @@ impl<D: Disk> Intake<D> {
         Ok(())
     }
 
-    fn make_held(&mut self, entry: EntryIndex) -> io::Result<Arc<Held<D>>> {
+    /// A new staging file for an entry.
+    pub(super) fn make_held(&mut self, entry: EntryIndex) -> io::Result<Arc<Held<D>>> {
         let file = self.shared.file_entry(entry)?;
         let path = path_hash(&file.path);
         let made = create(&self.shared.disk, &self.shared.layout.staging, path, file.geometry)?;
@@ -260,24 +248,29 @@ impl<D: Disk> Intake<D> {
 fn look<D: Disk>(probe: &Probe<D>) -> io::Result<Match> {
     let expected = probe.digests.get(probe.chunk.get())?;
     let (offset, length) = (probe.geometry.offset(probe.chunk), probe.geometry.chunk_len(probe.chunk) as usize);
-    let id = ChunkId { entry: probe.entry, chunk: probe.chunk };
     let mut buffer = AlignedBuffer::default();
-    let mut read = |file: &D::File| -> io::Result<(Level, bytes::Bytes)> {
+    let mut read = |file: &D::File| -> io::Result<(Level, bool)> {
         let level = file.read_uncached_at(&mut buffer, offset, length)?;
-        Ok((level, bytes::Bytes::copy_from_slice(buffer.bytes())))
+        let is_whole = buffer.bytes().len() == length;
+        Ok((level, is_whole && chunk_digest(probe.geometry, probe.chunk, buffer.bytes()) == expected))
     };
     if let Some(held) = probe.held.as_ref().filter(|held| held.place == Place::Staging)
-        && let Ok((_, bytes)) = read(&held.file)
-        && let Verdict::Match(_) = verify(probe.geometry, ReceivedChunk { id, bytes: Some(bytes) }, expected)
+        && matches!(read(&held.file), Ok((_, true)))
     {
         return Ok(Match::InPlace);
     }
     let Some(target) = &probe.target else { return Ok(Match::Nowhere) };
-    let (level, bytes) = read(target)?;
-    let bytes = (!crate::digest::is_zero(&bytes) || bytes.len() != length).then_some(bytes);
-    match verify(probe.geometry, ReceivedChunk { id, bytes }, expected) {
-        Verdict::Match(verified) => Ok(Match::InTarget(level, probe.is_copying.then_some(verified))),
-        Verdict::Mismatch { .. } => Ok(Match::Nowhere),
+    match read(target)? {
+        (_, false) => Ok(Match::Nowhere),
+        (level, true) if !probe.is_copying => Ok(Match::InTarget(level, None)),
+        (level, true) => {
+            let id = ChunkId { entry: probe.entry, chunk: probe.chunk };
+            let bytes = (!is_zero(buffer.bytes())).then(|| bytes::Bytes::copy_from_slice(buffer.bytes()));
+            match verify(probe.geometry, ReceivedChunk { id, bytes }, expected) {
+                Verdict::Match(verified) => Ok(Match::InTarget(level, Some(verified))),
+                Verdict::Mismatch { .. } => Ok(Match::Nowhere),
+            }
+        }
     }
 }
 

@@ -1,9 +1,10 @@
 //! The target's directories: opened below the held root, made when they are missing, remembered for a while.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 
 use crate::attributes::FileKind;
+use crate::digest::{PathHash, path_hash};
 use crate::disk::Disk;
 use crate::outcome::Reason;
 use crate::path::RelPath;
@@ -27,9 +28,9 @@ pub(crate) struct Directories<D: Disk> {
     /// Device and inode of our own state directory: reached under another name, it is still ours.
     state: (u64, u64),
     cached: HashMap<Vec<u8>, D::Dir>,
-    made: HashSet<Vec<u8>>,
-    /// Parents of directories whose names this process has not synced yet, by path.
-    unsynced: BTreeMap<Vec<u8>, D::Dir>,
+    made: HashSet<PathHash>,
+    /// Paths of directories in which some were met whose names this process has not synced yet; the root's is empty.
+    unsynced: BTreeSet<Vec<u8>>,
 }
 
 impl<D: Disk> Directories<D> {
@@ -41,7 +42,7 @@ impl<D: Disk> Directories<D> {
             state: (stat.device, stat.inode),
             cached: HashMap::new(),
             made: HashSet::new(),
-            unsynced: BTreeMap::new(),
+            unsynced: BTreeSet::new(),
         })
     }
 
@@ -56,7 +57,7 @@ impl<D: Disk> Directories<D> {
     /// A directory of the manifest, made with its ancestors if need be.
     pub(crate) fn open(&mut self, path: &RelPath) -> Result<Parent<D>, Reason> {
         if let Some(dir) = self.cached.get(path.as_bytes()) {
-            return Ok(Parent { dir: dir.clone(), is_new: self.made.contains(path.as_bytes()) });
+            return Ok(Parent { dir: dir.clone(), is_new: self.made.contains(&path_hash(path)) });
         }
         // From the deepest ancestor that is at hand downwards, without recursion: paths may be thousands deep.
         let mut missing = vec![path.clone()];
@@ -77,7 +78,7 @@ impl<D: Disk> Directories<D> {
                 self.cached.insert(next.as_bytes().to_vec(), dir.clone());
             }
         }
-        Ok(Parent { dir, is_new: self.made.contains(path.as_bytes()) })
+        Ok(Parent { dir, is_new: self.made.contains(&path_hash(path)) })
     }
 
     fn step(&mut self, parent: &D::Dir, path: &RelPath) -> Result<D::Dir, Reason> {
@@ -91,11 +92,11 @@ impl<D: Disk> Directories<D> {
         });
         match made {
             Ok(()) => {
-                self.made.insert(path.as_bytes().to_vec());
-                self.note_unsynced(parent, path);
+                self.made.insert(path_hash(path));
+                self.note_unsynced(path);
             }
             // It may have been made by an earlier run that ended before its name was synced.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.note_unsynced(parent, path),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.note_unsynced(path),
             // A directory that is there already may lie in one that we may only read.
             Err(error) => {
                 if self.disk.stat(parent, name).is_err() {
@@ -117,9 +118,8 @@ impl<D: Disk> Directories<D> {
         }
     }
 
-    fn note_unsynced(&mut self, parent: &D::Dir, path: &RelPath) {
-        let parent_path = path.parent().map_or(vec![], |parent| parent.as_bytes().to_vec());
-        self.unsynced.insert(parent_path, parent.clone());
+    fn note_unsynced(&mut self, path: &RelPath) {
+        self.unsynced.insert(path.parent().map_or(vec![], |parent| parent.as_bytes().to_vec()));
     }
 
     /// Gives the owner's bits back to a directory of the manifest: an earlier run may have set its final mode.
@@ -142,8 +142,28 @@ impl<D: Disk> Directories<D> {
     }
 
     /// The parents of directories made since the last call: their names are still to be made durable.
-    pub(crate) fn take_unsynced(&mut self) -> Vec<D::Dir> {
-        std::mem::take(&mut self.unsynced).into_values().collect()
+    pub(crate) fn take_unsynced(&mut self) -> BTreeSet<Vec<u8>> {
+        std::mem::take(&mut self.unsynced)
+    }
+
+    /// Making them durable has failed.
+    pub(crate) fn put_back_unsynced(&mut self, paths: BTreeSet<Vec<u8>>) {
+        self.unsynced.extend(paths);
+    }
+
+    /// A handle of a directory that was there before; `None` if it is no longer.
+    pub(crate) fn reopen(&self, path: &[u8]) -> io::Result<Option<D::Dir>> {
+        if path.is_empty() {
+            return Ok(Some(self.root.clone()));
+        }
+        if let Some(dir) = self.cached.get(path) {
+            return Ok(Some(dir.clone()));
+        }
+        match self.disk.open_dir(&self.root, path) {
+            Ok(dir) => Ok(Some(dir)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::adopt::Candidate;
 use super::directories::reason_of;
 use super::intake::{FileEntry, Intake};
-use super::locked;
 use super::staging::{Held, Place, open_left};
+use super::{Shared, locked};
 use crate::attributes::FileKind;
 use crate::digest::{FileDigest, Folder, PathHash, chunk_digest, path_hash};
 use crate::disk::{Access, AlignedBuffer, Disk, DiskFile, Stat};
@@ -16,15 +16,21 @@ use crate::journal::{Claim, run_tag};
 use crate::manifest::Record;
 use crate::options::Existing;
 use crate::outcome::{Outcome, Reason};
+use crate::path::RelPath;
 use crate::task::receiver::Disposition;
 
 /// A staging file of an earlier run, and the runs that valid claims cover.
 type Staged<D> = (Arc<Held<D>>, Vec<ChunkRun>);
 
 impl<D: Disk> Intake<D> {
-    /// Looks at `count` entries from `first` on.
+    /// Looks at `count` entries from `first` on. Those that are claimed to be sealed are looked at with
+    /// [`Intake::examine_claims`].
     pub fn examine(&mut self, first: EntryIndex, count: u32) -> Vec<Disposition> {
-        (first.0..first.0 + count).map(|entry| self.examine_one(EntryIndex(entry))).collect()
+        let examine = |entry| {
+            let is_claimed = locked(&self.shared.journal).is_sealed(entry);
+            if is_claimed { Disposition::Placed } else { self.examine_one(entry) }
+        };
+        (first.0..first.0 + count).map(EntryIndex).map(examine).collect()
     }
 
     fn examine_one(&mut self, entry: EntryIndex) -> Disposition {
@@ -36,8 +42,11 @@ impl<D: Disk> Intake<D> {
         }
         let introduction = match self.shared.with_log(|log| log.introduction(entry)) {
             Ok(introduction) => introduction,
-            Err(error) => return self.leave_out(entry, reason_of(&error)),
+            Err(error) => return self.fail(entry, &error),
         };
+        if introduction.path().is_none_or(|path| !self.paths.is_of(path_hash(path), entry)) {
+            return self.fail(entry, &io::ErrorKind::InvalidData.into());
+        }
         match introduction {
             Record::Directory { path, .. } => {
                 let opened = locked(&self.shared.directories).open(&path);
@@ -47,11 +56,26 @@ impl<D: Disk> Intake<D> {
                 }
             }
             Record::Begin { .. } => match self.shared.file_entry(entry) {
-                Ok(file) => self.examine_file(entry, file),
-                Err(error) => self.leave_out(entry, reason_of(&error)),
+                Ok(file) => {
+                    let disposition = self.examine_file(entry, file);
+                    if !matches!(disposition, Disposition::LeftOut(_)) {
+                        self.accepted.insert(entry.0);
+                    }
+                    disposition
+                }
+                Err(error) => self.fail(entry, &error),
             },
             _ => Disposition::Placed,
         }
+    }
+
+    /// What an error means for an entry, if it is not the log that was damaged.
+    fn fail(&mut self, entry: EntryIndex, error: &io::Error) -> Disposition {
+        if error.kind() == io::ErrorKind::InvalidData {
+            self.is_log_suspect = true;
+            return Disposition::Placed;
+        }
+        self.leave_out(entry, reason_of(error))
     }
 
     fn leave_out(&mut self, entry: EntryIndex, reason: Reason) -> Disposition {
@@ -67,18 +91,15 @@ impl<D: Disk> Intake<D> {
             Err(reason) => return self.leave_out(entry, reason),
         };
         let hash = path_hash(&file.path);
-        let target = if parent.is_new {
-            Ok(None)
+        // In a directory that we made ourselves there is nothing but what we put there.
+        let target = if parent.is_new && !self.paths.repeated.contains(&entry.0) {
+            None
         } else {
-            match self.shared.disk.stat(&parent.dir, file.path.name()) {
-                Ok(stat) => Ok(Some(stat)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-                Err(error) => Err(error),
+            match self.shared.stat_target(&parent.dir, &file.path) {
+                Ok(stat) => Some(stat),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                Err(error) => return self.leave_out(entry, reason_of(&error)),
             }
-        };
-        let target = match target {
-            Ok(target) => target,
-            Err(error) => return self.leave_out(entry, reason_of(&error)),
         };
         let target = match target.map(|stat| self.judge_target(entry, hash, &file, &parent.dir, stat)) {
             Some(Err(reason)) => return self.leave_out(entry, reason),
@@ -133,7 +154,7 @@ impl<D: Disk> Intake<D> {
             Err(_) if existing == Existing::Replace => return Ok(None),
             Err(_) => return Err(refusal),
         };
-        let may_replace = existing == Existing::Replace || self.is_ours(hash, &target, &stat);
+        let may_replace = existing == Existing::Replace || self.shared.is_ours(hash, &target, &stat);
         if may_replace {
             self.ours.insert(entry.0);
         }
@@ -141,19 +162,6 @@ impl<D: Disk> Intake<D> {
             return Err(refusal);
         }
         Ok(Some(Candidate::target(target, is_same_size, may_replace.then_some(()).ok_or(refusal))))
-    }
-
-    /// Whether a target is what an earlier version of this transfer sealed: by the stamps of its claim, or by its
-    /// content.
-    fn is_ours(&self, hash: PathHash, target: &D::File, stat: &Stat) -> bool {
-        let Ok(Some(claim)) = locked(&self.shared.journal).by_path(hash) else { return false };
-        match claim {
-            Claim::Sealed { stamps, .. } if stamps == stat.stamps() => true,
-            Claim::Sealed { digest, .. } | Claim::Sealing { digest, .. } => {
-                digest_of(target, stat.size).is_ok_and(|found| found == digest)
-            }
-            Claim::Durable { .. } => false,
-        }
     }
 
     /// Opens what an earlier run left in staging for the path, with the runs that valid claims cover.
@@ -198,18 +206,22 @@ impl<D: Disk> Intake<D> {
     }
 }
 
-fn does_claim_stand<D: Disk>(shared: &super::Shared<D>, entry: EntryIndex) -> bool {
+fn does_claim_stand<D: Disk>(shared: &Shared<D>, entry: EntryIndex) -> bool {
     let look = || -> io::Result<bool> {
         let file = shared.file_entry(entry)?;
-        let Record::End { digest: expected, .. } = shared.with_log(|log| log.end_of(&file.digests))? else {
+        let Record::End { digest: expected, mode, mtime, .. } = shared.with_log(|log| log.end_of(&file.digests))?
+        else {
             return Ok(false);
         };
         let Some(Claim::Sealed { digest, level, stamps, path, .. }) = locked(&shared.journal).sealed(entry)? else {
             return Ok(false);
         };
         let parent = locked(&shared.directories).parent_of(&file.path).map_err(|_| io::ErrorKind::NotFound)?;
-        let stat = shared.disk.stat(&parent.dir, file.path.name())?;
+        let stat = shared.stat_target(&parent.dir, &file.path)?;
+        // What could not be applied then is tried again, so that it is named again if it still cannot.
+        let is_as_stated = stat.mode & 0o777 == u32::from(mode) && stat.mtime == mtime;
         let stands = stat.kind == FileKind::Regular
+            && is_as_stated
             && stat.stamps() == stamps
             && digest == expected
             && path == path_hash(&file.path);
@@ -219,6 +231,34 @@ fn does_claim_stand<D: Disk>(shared: &super::Shared<D>, entry: EntryIndex) -> bo
         Ok(stands)
     };
     look().unwrap_or(false)
+}
+
+impl<D: Disk> Shared<D> {
+    /// Whether a target is what an earlier version of this transfer sealed: by the stamps of its claim, or by its
+    /// content.
+    pub(super) fn is_ours(&self, hash: PathHash, target: &D::File, stat: &Stat) -> bool {
+        let claims = locked(&self.journal).by_path(hash).unwrap_or_default();
+        let is_unchanged = |claim: &Claim| matches!(claim, Claim::Sealed { stamps, .. } if *stamps == stat.stamps());
+        if claims.is_empty() || claims.iter().any(is_unchanged) {
+            return !claims.is_empty();
+        }
+        let Ok(found) = digest_of(target, stat.size) else { return false };
+        claims.iter().any(|claim| match claim {
+            Claim::Sealed { digest, .. } | Claim::Sealing { digest, .. } => *digest == found,
+            Claim::Durable { .. } => false,
+        })
+    }
+
+    /// Stat of what stands under a path. An earlier run may have given its directory a mode that locks us out.
+    fn stat_target(&self, parent: &D::Dir, path: &RelPath) -> io::Result<Stat> {
+        match self.disk.stat(parent, path.name()) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                locked(&self.directories).let_in(path.parent())?;
+                self.disk.stat(parent, path.name())
+            }
+            other => other,
+        }
+    }
 }
 
 /// What `b3sum` would print for an open file, read past the cache.

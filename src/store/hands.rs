@@ -6,7 +6,7 @@ use std::io;
 use super::batch::Batch;
 use super::intake::{Handle, Intake};
 use super::settle::Settler;
-use super::{Shared, is_full};
+use super::{Shared, is_full, locked};
 use crate::disk::Disk;
 use crate::geometry::{ChunkRun, EntryIndex};
 use crate::task::receiver::{Input, SettleResult, SettledFile, Task};
@@ -40,6 +40,14 @@ pub enum Done<D: Disk> {
 impl<D: Disk> Intake<D> {
     /// Does a task of the brain, or passes it on.
     pub fn perform(&mut self, task: Task) -> Done<D> {
+        let done = self.do_task(task);
+        match std::mem::take(&mut self.is_log_suspect) {
+            true => Done::Input(Input::LogChecked(false)),
+            false => done,
+        }
+    }
+
+    fn do_task(&mut self, task: Task) -> Done<D> {
         match task {
             Task::Examine(first, count) => Done::Input(Input::Examined(first, self.examine(first, count))),
             Task::ExamineClaims(entries) => Done::Input(Input::ClaimsExamined(self.examine_claims(entries))),
@@ -85,6 +93,15 @@ impl<D: Disk> Intake<D> {
     }
 }
 
+impl<D: Disk> Shared<D> {
+    /// Whether the manifest is complete and each of its files is accounted for: a receipt says nothing else.
+    fn is_all_settled(&self) -> bool {
+        let (is_complete, count) = self.with_log(|log| (log.sequence().is_complete(), log.entry_count()));
+        let ledger = self.ledger();
+        is_complete && (0..count).all(|entry| ledger.is_other(entry) || ledger.is_settled(EntryIndex(entry)))
+    }
+}
+
 impl<D: Disk> Settler<D> {
     /// Does one piece of work. `issue` makes, signs and persists the receipt, when it comes to that.
     pub fn perform(&mut self, work: Work<D>, issue: impl FnOnce(&Shared<D>) -> io::Result<()>) -> Input {
@@ -92,8 +109,18 @@ impl<D: Disk> Settler<D> {
         let outcome = match work {
             Work::Settle(batch) => self.settle(batch).map(Input::BatchSettled),
             Work::ReadBack(entry, run, handle) => Ok(Input::ReadBackDone(entry, run, self.read_back(&handle, run))),
+            // From here on the log alone says what is done: it is read once as a whole.
+            Work::FinishTree if !shared.with_log(|log| log.is_undamaged().unwrap_or(false)) => {
+                Ok(Input::LogChecked(false))
+            }
             Work::FinishTree => self.finish_tree().map(|()| Input::TreeFinished),
-            Work::IssueReceipt => shared.sync_journal().and_then(|()| issue(&shared)).map(|()| Input::ReceiptIssued),
+            Work::IssueReceipt => {
+                let _closed = locked(&shared.gate);
+                match shared.is_all_settled() {
+                    true => shared.sync_journal().and_then(|()| issue(&shared)).map(|()| Input::ReceiptIssued),
+                    false => Ok(Input::ReceiptRefused),
+                }
+            }
             Work::Close => shared.remove_state().map(|()| Input::Closed),
         };
         outcome.unwrap_or_else(|error| if is_full(&error) { Input::StateFull } else { Input::StateFailed })

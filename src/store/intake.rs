@@ -7,9 +7,9 @@ use std::sync::Arc;
 use super::adopt::Candidate;
 use super::batch::Batch;
 use super::journal_file::Journal;
-use super::staging::{Finish, Held, Place, create};
+use super::staging::{Finish, Held, Place};
 use super::{Ledger, Shared, is_full, locked};
-use crate::digest::{PathHash, ReceivedChunk, Verdict, path_hash, verify};
+use crate::digest::{Folder, PathHash, ReceivedChunk, Verdict, path_hash, verify};
 use crate::disk::{Disk, DiskFile};
 use crate::geometry::{ChunkId, ChunkRun, EntryIndex, Geometry};
 use crate::manifest::{Record, Step};
@@ -28,9 +28,16 @@ pub(crate) struct Paths {
     latest: HashMap<PathHash, u32>,
     /// Entries whose path an earlier, living entry has.
     pub(crate) collisions: BTreeSet<u32>,
+    /// Entries whose path an earlier entry had that was withdrawn since.
+    pub(crate) repeated: BTreeSet<u32>,
 }
 
 impl Paths {
+    /// Whether this is the path that an entry was introduced with: if not, the log was damaged since.
+    pub(crate) fn is_of(&self, path: PathHash, entry: EntryIndex) -> bool {
+        self.latest.get(&path) == Some(&entry.0)
+    }
+
     /// Takes a record of the log, in order.
     pub(crate) fn note(&mut self, record: &Record, step: Step, ledger: &mut Ledger) {
         match (step, record.path()) {
@@ -40,9 +47,13 @@ impl Paths {
                     Some(earlier) if !ledger.withdrawn.contains(earlier) => {
                         self.collisions.insert(entry.0);
                     }
-                    _ => drop(self.latest.insert(hash, entry.0)),
+                    _ => {
+                        if self.latest.insert(hash, entry.0).is_some() {
+                            self.repeated.insert(entry.0);
+                        }
+                    }
                 }
-                if !matches!(record, Record::Begin { .. } | Record::LeftOut { .. }) {
+                if !matches!(record, Record::Begin { .. }) {
                     ledger.others.push(entry.0);
                 }
             }
@@ -75,6 +86,8 @@ pub struct Intake<D: Disk> {
     pub(super) paths: Paths,
     /// Names in staging that an earlier run left.
     pub(super) staged: HashSet<Vec<u8>>,
+    /// Entries that were looked at and may be received: what comes for others is not taken.
+    pub(super) accepted: HashSet<u32>,
     /// Files that are being received.
     pub(super) held: BTreeMap<u32, Arc<Held<D>>>,
     /// Files that are being compared with what is there.
@@ -82,6 +95,8 @@ pub struct Intake<D: Disk> {
     /// Entries whose target may be replaced although the policy refuses: it is ours.
     pub(super) ours: BTreeSet<u32>,
     pub(super) batch: Batch<D>,
+    /// Something that was read from the log is not what was appended.
+    pub(super) is_log_suspect: bool,
 }
 
 impl<D: Disk> Intake<D> {
@@ -90,10 +105,12 @@ impl<D: Disk> Intake<D> {
             shared,
             paths,
             staged,
+            accepted: HashSet::new(),
             held: BTreeMap::new(),
             candidates: BTreeMap::new(),
             ours: BTreeSet::new(),
             batch: Batch::default(),
+            is_log_suspect: false,
         }
     }
 
@@ -101,6 +118,7 @@ impl<D: Disk> Intake<D> {
     pub fn append(&mut self, page: &[u8], notes: &mut Vec<Noted>) -> Result<(), AppendError> {
         let records = split_records(page).map_err(|_| crate::manifest::DecodeError::Malformed)?;
         let shared = Arc::clone(&self.shared);
+        let _open = locked(&shared.gate);
         let journal = locked(&shared.journal);
         let mut ledger = shared.ledger();
         shared.with_log_mut(|log| {
@@ -128,7 +146,11 @@ impl<D: Disk> Intake<D> {
         };
         {
             let marks = locked(&held.marks);
-            if marks.is_frozen || marks.held.contains(header.chunk as usize) {
+            // It came twice: once on a link that was lost since.
+            if marks.held.contains(header.chunk as usize) {
+                return Input::Written(place, 0);
+            }
+            if marks.is_frozen {
                 return Input::WriteFailed(place, WriteError::Stale);
             }
         }
@@ -180,20 +202,17 @@ impl<D: Disk> Intake<D> {
             let ledger = self.shared.ledger();
             ledger.is_withdrawn(entry) || ledger.level(entry).is_some() || ledger.exceptions.contains_key(&entry.0)
         };
-        let count = self.shared.with_log(|log| log.entry_count());
-        if is_gone || entry.0 >= count {
+        if is_gone || !self.accepted.contains(&entry.0) {
             return Ok(None);
         }
-        let Ok((record, geometry, digests)) = self.shared.with_log(|log| log.file(entry)) else { return Ok(None) };
-        let Some(path) = record.path().map(path_hash) else { return Ok(None) };
-        let file = create(&self.shared.disk, &self.shared.layout.staging, path, geometry)?;
-        let held = Arc::new(Held::new(entry, path, Place::Staging, file, geometry, digests)?);
-        self.held.insert(entry.0, Arc::clone(&held));
-        Ok(Some(held))
+        self.make_held(entry).map(Some)
     }
 
     /// Puts a file of which every chunk is held into the open batch, to be sealed.
     pub fn finish(&mut self, entry: EntryIndex) -> Result<(), Input> {
+        if self.shared.ledger().is_withdrawn(entry) {
+            return Ok(());
+        }
         let failed = |error: &io::Error| {
             Input::FinishFailed(entry, if is_full(error) { WriteError::Full } else { WriteError::Failed })
         };
@@ -202,11 +221,17 @@ impl<D: Disk> Intake<D> {
             None => self.held_for(entry).map_err(|error| failed(&error))?,
         };
         let Some(held) = held else { return Ok(()) };
-        let finish = self.finish_of(&held).map_err(|error| failed(&error))?;
-        self.batch.add_finish(&held, finish);
+        match self.finish_of(&held) {
+            Ok(finish) => self.batch.add_finish(&held, finish),
+            // The brain hears of a damaged log instead, and starts anew.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => self.is_log_suspect = true,
+            Err(error) => return Err(failed(&error)),
+        }
         Ok(())
     }
 
+    /// What a whole file is to become. Its digests fold into the file's digest, and its path is the one that it was
+    /// introduced with; else the log is not what was appended.
     fn finish_of(&self, held: &Held<D>) -> io::Result<Finish> {
         let (path, end) = self.shared.with_log(|log| {
             let introduction = log.introduction(held.entry)?;
@@ -216,6 +241,13 @@ impl<D: Disk> Intake<D> {
         let (Some(path), Record::End { digest, mode, mtime, .. }) = (path, end) else {
             return Err(io::ErrorKind::InvalidData.into());
         };
+        let mut folder = Folder::default();
+        for chunk in held.geometry.chunks(whole(held.geometry)) {
+            folder.push(held.digests.get(chunk.get())?);
+        }
+        if folder.finish() != digest || !self.paths.is_of(path_hash(&path), held.entry) {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
         let is_replacing = self.shared.policy.existing == crate::options::Existing::Replace;
         let may_replace = is_replacing || self.ours.contains(&held.entry.0);
         Ok(Finish { path, digest, mode: u32::from(mode), mtime, may_replace })
@@ -224,7 +256,7 @@ impl<D: Disk> Intake<D> {
     /// Forgets a file. Its staging file stays: the best guess at whatever version follows.
     pub fn abandon(&mut self, entry: EntryIndex, reason: Option<Reason>) {
         if let Some(held) = self.held.remove(&entry.0) {
-            locked(&held.marks).is_frozen = true;
+            held.give_up();
             if held.place == Place::Staging {
                 self.staged.insert(held.name());
             }
@@ -232,16 +264,19 @@ impl<D: Disk> Intake<D> {
         self.batch.remove(entry.0);
         self.candidates.remove(&entry.0);
         self.ours.remove(&entry.0);
+        self.accepted.remove(&entry.0);
         if let Some(reason) = reason {
             self.shared.ledger().exceptions.insert(entry.0, Outcome::LeftOut(reason));
         }
     }
 
-    /// The open batch, closed; its finished files accept no more chunks.
+    /// The open batch, closed. Files of it that are whole accept no more chunks; others may have lost one since they
+    /// were, and are not sealed.
     pub fn close_batch(&mut self) -> Batch<D> {
         let batch = std::mem::take(&mut self.batch);
         for file in batch.files.values().filter(|file| file.finish.is_some()) {
-            locked(&file.held.marks).is_frozen = true;
+            let mut marks = locked(&file.held.marks);
+            marks.is_frozen = marks.held.is_full();
         }
         batch
     }
@@ -253,6 +288,7 @@ impl<D: Disk> Intake<D> {
                 self.staged.remove(&held.name());
             }
             self.ours.remove(&entry.0);
+            self.accepted.remove(&entry.0);
         }
     }
 

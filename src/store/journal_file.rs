@@ -23,6 +23,32 @@ pub(super) struct DurableClaim {
     pub(super) tag: [u8; 8],
 }
 
+/// Offsets of claims about paths.
+#[derive(Default)]
+struct ByPath {
+    last: HashMap<PathHash, u64>,
+    /// Those before the last that still may speak of what is there; few paths have any.
+    earlier: HashMap<PathHash, Vec<u64>>,
+}
+
+impl ByPath {
+    fn sealing(&mut self, path: PathHash, offset: u64) {
+        if let Some(before) = self.last.insert(path, offset) {
+            self.earlier.entry(path).or_default().push(before);
+        }
+    }
+
+    fn sealed(&mut self, path: PathHash, offset: u64) {
+        self.last.insert(path, offset);
+        self.earlier.remove(&path);
+    }
+
+    fn offsets(&self, path: PathHash) -> Vec<u64> {
+        let earlier = self.earlier.get(&path).into_iter().flatten();
+        earlier.chain(self.last.get(&path)).copied().collect()
+    }
+}
+
 /// A journal in a file.
 pub(crate) struct Journal<D: Disk> {
     file: D::File,
@@ -34,7 +60,7 @@ pub(crate) struct Journal<D: Disk> {
     /// Claims of runs, of entries that have no `Sealed` claim.
     durable: HashMap<u32, Vec<DurableClaim>>,
     /// Offsets of `Sealing` and `Sealed` claims by path, once asked for.
-    by_path: Option<HashMap<PathHash, u64>>,
+    by_path: Option<ByPath>,
     /// Bytes that were not usable when it was opened.
     pub(super) had_rest: bool,
 }
@@ -106,12 +132,12 @@ impl<D: Disk> Journal<D> {
                 self.sealed[index] = offset;
                 self.durable.remove(&entry.0);
                 if let Some(by_path) = &mut self.by_path {
-                    by_path.insert(path, offset);
+                    by_path.sealed(path, offset);
                 }
             }
             Claim::Sealing { path, .. } => {
                 if let Some(by_path) = &mut self.by_path {
-                    by_path.insert(path, offset);
+                    by_path.sealing(path, offset);
                 }
             }
         }
@@ -159,20 +185,22 @@ impl<D: Disk> Journal<D> {
         self.durable.get(&entry.0).map_or(&[], |claims| claims)
     }
 
-    /// The last `Sealing` or `Sealed` claim about a path, of whatever entry.
-    pub(super) fn by_path(&mut self, path: PathHash) -> io::Result<Option<Claim>> {
+    /// The last `Sealed` claim about a path, of whatever entry, and each `Sealing` claim after it: what stands under
+    /// the path is ours if it is any of them, since any of those renames may be the last that was done.
+    pub(super) fn by_path(&mut self, path: PathHash) -> io::Result<Vec<Claim>> {
         if self.by_path.is_none() {
-            let mut by_path = HashMap::new();
+            let (mut by_path, place) = (ByPath::default(), (self.claims, self.end));
             self.replay(|_, offset, claim| match claim {
-                Claim::Sealing { path, .. } | Claim::Sealed { path, .. } => drop(by_path.insert(*path, offset)),
+                Claim::Sealing { path, .. } => by_path.sealing(*path, offset),
+                Claim::Sealed { path, .. } => by_path.sealed(*path, offset),
                 Claim::Durable { .. } => (),
             })?;
+            (self.claims, self.end) = place;
             self.by_path = Some(by_path);
         }
-        match self.by_path.as_ref().and_then(|by_path| by_path.get(&path)) {
-            Some(offset) => self.claim_at(*offset),
-            None => Ok(None),
-        }
+        let offsets = self.by_path.as_ref().map_or(vec![], |by_path| by_path.offsets(path));
+        let claims: io::Result<Vec<Option<Claim>>> = offsets.into_iter().map(|offset| self.claim_at(offset)).collect();
+        Ok(claims?.into_iter().flatten().collect())
     }
 
     fn claim_at(&self, offset: u64) -> io::Result<Option<Claim>> {

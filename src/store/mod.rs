@@ -61,6 +61,8 @@ pub struct Shared<D: Disk> {
     pub(crate) journal: Mutex<Journal<D>>,
     pub(crate) directories: Mutex<Directories<D>>,
     pub(crate) ledger: Mutex<Ledger>,
+    /// Held while records are appended, and while a receipt is made: it speaks of one state of the log.
+    pub(crate) gate: Mutex<()>,
 }
 
 /// What became of entries, as far as it is not in the log.
@@ -70,7 +72,7 @@ pub struct Ledger {
     pub exceptions: BTreeMap<u32, Outcome>,
     /// Level of each sealed file's read-back, by entry.
     levels: Vec<Option<Level>>,
-    /// Directories and symlinks.
+    /// Entries that are not files, ascending.
     others: Vec<u32>,
     withdrawn: BTreeSet<u32>,
 }
@@ -92,6 +94,17 @@ impl Ledger {
             self.levels.resize(index + 1, None);
         }
         self.levels[index] = Some(level);
+    }
+
+    /// Whether an entry is not a file.
+    pub(crate) fn is_other(&self, entry: u32) -> bool {
+        self.others.binary_search(&entry).is_ok()
+    }
+
+    /// Whether an entry is accounted for: sealed, left out, or no longer there.
+    pub(crate) fn is_settled(&self, entry: EntryIndex) -> bool {
+        let is_left_out = matches!(self.exceptions.get(&entry.0), Some(Outcome::LeftOut(_)));
+        is_left_out || self.is_withdrawn(entry) || self.level(entry).is_some()
     }
 
     pub(crate) fn withdraw(&mut self, entry: EntryIndex) {

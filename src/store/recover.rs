@@ -68,6 +68,7 @@ pub fn recover<D: Disk>(
         journal: Mutex::new(journal),
         directories: Mutex::new(directories),
         ledger: Mutex::new(ledger),
+        gate: Mutex::new(()),
     });
     let store = Store {
         intake: Intake::new(Arc::clone(&shared), paths, staged),

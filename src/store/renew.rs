@@ -11,7 +11,7 @@ use super::{is_full, locked};
 use crate::digest::{ReceivedChunk, Verdict, verify};
 use crate::disk::{AlignedBuffer, Disk, DiskFile};
 use crate::geometry::{ChunkId, EntryIndex};
-use crate::outcome::{Outcome, Reason};
+use crate::outcome::Outcome;
 use crate::task::receiver::Input;
 
 impl<D: Disk> Intake<D> {
@@ -20,7 +20,7 @@ impl<D: Disk> Intake<D> {
         match self.renewed(entry) {
             Ok(result) => Input::Renewed(entry, Ok(result)),
             Err(error) => {
-                let reason = if is_full(&error) { Reason::WriteFailed } else { super::directories::reason_of(&error) };
+                let reason = super::directories::reason_of(&error);
                 self.abandon(entry, None);
                 self.shared.ledger().exceptions.insert(entry.0, Outcome::LeftOut(reason));
                 Input::Renewed(entry, Err(reason))
@@ -34,7 +34,7 @@ impl<D: Disk> Intake<D> {
         let file = self.shared.file_entry(entry)?;
         let all: Vec<u32> = (0..whole(file.geometry).count).collect();
         let Some(old) = self.held.remove(&entry.0) else { return Ok((0, all)) };
-        locked(&old.marks).is_frozen = true;
+        old.give_up();
         let (disk, staging, name) = (self.shared.disk.clone(), &self.shared.layout.staging, old.name());
         let left = [&name[..], LEFT_SUFFIX].concat();
         if old.place == Place::Staging {
@@ -45,7 +45,11 @@ impl<D: Disk> Intake<D> {
                 other => other?,
             }
         }
-        let made = create(&disk, staging, old.path, file.geometry)?;
+        // Without space nothing is copied: whoever writes the first chunk meets that again, and waits.
+        let made = match create(&disk, staging, old.path, file.geometry) {
+            Err(error) if is_full(&error) => return Ok((0, all)),
+            other => other?,
+        };
         let new = Arc::new(Held::new(entry, old.path, Place::Staging, made, file.geometry, file.digests)?);
         self.held.insert(entry.0, Arc::clone(&new));
         let (mut copied_bytes, mut missing, mut buffer) = (0, vec![], AlignedBuffer::default());
@@ -57,7 +61,11 @@ impl<D: Disk> Intake<D> {
             let received = ReceivedChunk { id: ChunkId { entry, chunk }, bytes: Some(bytes) };
             let expected = if was_held { new.digests.get(chunk.get()).ok() } else { None };
             match expected.map(|expected| verify(new.geometry, received, expected)) {
-                Some(Verdict::Match(verified)) => copied_bytes += u64::from(self.write(&new, &verified)?),
+                Some(Verdict::Match(verified)) => match self.write(&new, &verified) {
+                    Ok(bytes) => copied_bytes += u64::from(bytes),
+                    Err(error) if is_full(&error) => missing.push(chunk.get()),
+                    Err(error) => return Err(error),
+                },
                 _ => missing.push(chunk.get()),
             }
         }

@@ -1,7 +1,7 @@
 //! Sealing: the only place where a received file gets its final name. Everything before it in `settle.rs` has been
 //! synced and read back; here the claim that it is ours is synced, the name is given, the directory is synced.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use super::directories::reason_of;
@@ -9,7 +9,7 @@ use super::settle::{Settler, Settling};
 use super::staging::{Finish, Held, Place};
 use super::{Shared, is_full, locked};
 use crate::attributes::FileKind;
-use crate::disk::{Disk, DiskFile};
+use crate::disk::{Access, Disk, DiskFile};
 use crate::journal::Claim;
 use crate::limits::SYNCFS_FILES_MIN;
 use crate::options::Existing;
@@ -70,29 +70,54 @@ impl<D: Disk> Settler<D> {
         if held.place == Place::Target {
             return Ok(dir);
         }
-        let (staging, name) = (&shared.layout.staging, held.name());
-        let rename = || match shared.disk.rename_noreplace(staging, &name, &dir, finish.path.name()) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && finish.may_replace => {
-                let kind = shared.disk.stat(&dir, finish.path.name())?.kind;
-                if kind == FileKind::Directory {
-                    return Err(error);
-                }
-                shared.disk.replace(staging, &name, &dir, finish.path.name())
+        let renamed = self.rename(held, finish, &dir).or_else(|error| match error.kind() {
+            io::ErrorKind::PermissionDenied => {
+                locked(&shared.directories).let_in(finish.path.parent())?;
+                self.rename(held, finish, &dir)
             }
-            other => other,
-        };
-        let renamed = rename().or_else(|error| {
-            if error.kind() != io::ErrorKind::PermissionDenied {
-                return Err(error);
-            }
-            locked(&shared.directories).let_in(finish.path.parent())?;
-            rename()
+            // Done before, and what failed then was to make the name durable.
+            io::ErrorKind::NotFound if self.is_in_place(held, &dir, finish) => Ok(()),
+            _ => Err(error),
         });
         match renamed {
             Ok(()) => Ok(dir),
             Err(error) if is_full(&error) => Err(SettleResult::Full),
             Err(error) => Err(shared.leave_out(held.entry, self.refusal(&error))),
         }
+    }
+
+    fn rename(&self, held: &Held<D>, finish: &Finish, dir: &D::Dir) -> io::Result<()> {
+        let (shared, name, new) = (&self.shared, held.name(), finish.path.name());
+        let staging = &shared.layout.staging;
+        let unless_abandoned = |rename: &dyn Fn() -> io::Result<()>| {
+            // Held until the rename is done: whoever abandons the file waits for that, and then finds it gone.
+            let marks = locked(&held.marks);
+            if marks.is_abandoned { Err(io::ErrorKind::InvalidData.into()) } else { rename() }
+        };
+        match unless_abandoned(&|| shared.disk.rename_noreplace(staging, &name, dir, new)) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                if !finish.may_replace && !self.is_target_ours(held, finish, dir).unwrap_or(false) {
+                    return Err(error);
+                }
+                if shared.disk.stat(dir, new)?.kind == FileKind::Directory {
+                    return Err(error);
+                }
+                unless_abandoned(&|| shared.disk.replace(staging, &name, dir, new))
+            }
+            other => other,
+        }
+    }
+
+    /// Whether what has the name is an earlier version that this transfer sealed, perhaps while this one was on its
+    /// way.
+    fn is_target_ours(&self, held: &Held<D>, finish: &Finish, dir: &D::Dir) -> io::Result<bool> {
+        let target = self.shared.disk.open(dir, finish.path.name(), Access::Read)?;
+        let stat = target.stat()?;
+        Ok(self.shared.is_ours(held.path, &target, &stat))
+    }
+
+    fn is_in_place(&self, held: &Held<D>, dir: &D::Dir, finish: &Finish) -> bool {
+        self.shared.disk.stat(dir, finish.path.name()).is_ok_and(|stat| stat.inode == held.inode)
     }
 
     fn refusal(&self, error: &io::Error) -> Reason {
@@ -104,18 +129,31 @@ impl<D: Disk> Settler<D> {
     }
 
     /// Makes new names durable: each touched directory, and the parents of directories that were made.
-    pub(super) fn sync_names(&self, mut touched: Vec<D::Dir>) -> io::Result<()> {
-        let shared = &self.shared;
-        touched.extend(locked(&shared.directories).take_unsynced());
-        let root = &shared.layout.root;
-        let is_many = touched.len() >= SYNCFS_FILES_MIN;
+    pub(super) fn sync_names(&self, touched: Vec<D::Dir>) -> io::Result<()> {
+        let made_in = locked(&self.shared.directories).take_unsynced();
+        let synced = self.sync_each_name(touched, &made_in);
+        if synced.is_err() {
+            locked(&self.shared.directories).put_back_unsynced(made_in);
+        }
+        synced
+    }
+
+    fn sync_each_name(&self, touched: Vec<D::Dir>, made_in: &BTreeSet<Vec<u8>>) -> io::Result<()> {
+        let (shared, root) = (&self.shared, &self.shared.layout.root);
+        let is_many = touched.len() + made_in.len() >= SYNCFS_FILES_MIN;
         if is_many
             && shared.disk.space(root).is_ok_and(|space| space.is_syncfs_good)
             && shared.disk.sync_file_system(root).is_ok()
         {
             return Ok(());
         }
-        shared.pool.map(touched, |dir| shared.disk.sync_dir(&dir)).into_iter().collect()
+        shared.pool.map(touched, |dir| shared.disk.sync_dir(&dir)).into_iter().collect::<io::Result<()>>()?;
+        let sync = |path: &Vec<u8>| match locked(&shared.directories).reopen(path)? {
+            Some(dir) => shared.disk.sync_dir(&dir),
+            // Somebody removed it, and with it the names in it.
+            None => Ok(()),
+        };
+        shared.pool.map(made_in.iter().collect(), sync).into_iter().collect()
     }
 
     fn claim_sealed(&self, ready: &mut [&mut Settling<D>]) -> io::Result<()> {
@@ -159,19 +197,15 @@ impl<D: Disk> Settler<D> {
     }
 }
 
-/// Whether a file may be sealed: asked for, without a bad chunk, every chunk read back since it was last written,
-/// and of its full length.
+/// Whether a file may be sealed: asked for, without a bad chunk, and every chunk read back since it was last written.
+/// Its length was compared after that.
 fn is_ready<D: Disk>(settling: &Settling<D>) -> bool {
     let held = &settling.file.held;
     let is_whole = || {
         let marks = locked(&held.marks);
         marks.held.is_full() && marks.verified.is_full()
     };
-    settling.result.is_none()
-        && settling.file.finish.is_some()
-        && settling.bad.is_empty()
-        && is_whole()
-        && held.file.stat().is_ok_and(|stat| stat.size == held.geometry.file_bytes())
+    settling.result.is_none() && settling.file.finish.is_some() && settling.bad.is_empty() && is_whole()
 }
 
 impl<D: Disk> Shared<D> {

@@ -89,7 +89,11 @@ impl<D: Disk> Settler<D> {
             if held.place == Place::Target && held.file.stat().is_ok_and(is_right) {
                 continue;
             }
-            settling.is_attributes_failed = held.file.set_metadata(finish.mode, finish.mtime).is_err();
+            // An abandoned staging file may be another entry's by now.
+            let marks = locked(&held.marks);
+            if !marks.is_abandoned {
+                settling.is_attributes_failed = held.file.set_metadata(finish.mode, finish.mtime).is_err();
+            }
         }
     }
 
@@ -152,10 +156,7 @@ impl<D: Disk> Settler<D> {
         let mut jobs = vec![];
         for (index, settling) in files.iter().enumerate().filter(|(_, settling)| settling.result.is_none()) {
             let held = &settling.file.held;
-            let mut chunks: Vec<ChunkIndex> =
-                settling.file.chunks.iter().filter_map(|chunk| held.geometry.chunk(*chunk)).collect();
-            chunks.sort_unstable();
-            chunks.dedup();
+            let chunks = settling.chunks_to_read();
             for part in chunks.chunks(JOB_CHUNKS) {
                 jobs.push((index, Arc::clone(held), part.to_vec()));
             }
@@ -166,6 +167,29 @@ impl<D: Disk> Settler<D> {
             files[index].verified_bytes += result.verified_bytes;
             self.observed.extend(result.observed);
         }
+        files.iter_mut().filter(|settling| settling.result.is_none()).for_each(|settling| self.look_at_whole(settling));
+    }
+
+    /// A file that is to be sealed must be whole. What it lacks is told like what came back wrong.
+    fn look_at_whole(&self, settling: &mut Settling<D>) {
+        let held = &settling.file.held;
+        if settling.file.finish.is_none() {
+            return;
+        }
+        let is_of_length = held.file.stat().is_ok_and(|stat| stat.size == held.geometry.file_bytes());
+        let mut marks = locked(&held.marks);
+        if !is_of_length {
+            // Somebody else cut or grew it: nothing that was read before counts.
+            marks.held.clear();
+            marks.verified.clear();
+        }
+        let bad: Vec<u32> = marks.held.zeroes().filter_map(|chunk| u32::try_from(chunk).ok()).collect();
+        drop(marks);
+        if !is_of_length && (bad.is_empty() || held.place == Place::Target) {
+            let result = self.shared.leave_out(held.entry, Reason::TargetChanged);
+            return settling.fail(result);
+        }
+        settling.bad = bad;
     }
 
     /// Reads back chunks that an earlier run claimed durable. Tells those that differ.
@@ -228,6 +252,23 @@ impl<D: Disk> Settling<D> {
         Settling { file, bad: vec![], verified_bytes: 0, result: None, is_attributes_failed: false }
     }
 
+    /// What is still to be read back: of a file that is to be sealed, everything that was not; else what this batch
+    /// wrote.
+    fn chunks_to_read(&self) -> Vec<ChunkIndex> {
+        let geometry = self.file.held.geometry;
+        let mut chunks: Vec<ChunkIndex> = match self.file.finish {
+            None => self.file.chunks.iter().filter_map(|chunk| geometry.chunk(*chunk)).collect(),
+            Some(_) => {
+                let marks = locked(&self.file.held.marks);
+                let unread = marks.held.difference(&marks.verified);
+                unread.filter_map(|chunk| geometry.chunk(u32::try_from(chunk).ok()?)).collect()
+            }
+        };
+        chunks.sort_unstable();
+        chunks.dedup();
+        chunks
+    }
+
     /// Sets a result, unless there is a worse one.
     pub(super) fn fail(&mut self, result: SettleResult) {
         self.result.get_or_insert(result);
@@ -241,7 +282,10 @@ impl<D: Disk> Settling<D> {
 
 impl<D: Disk> Shared<D> {
     pub(super) fn leave_out(&self, entry: EntryIndex, reason: Reason) -> SettleResult {
-        self.ledger().exceptions.insert(entry.0, Outcome::LeftOut(reason));
+        let mut ledger = self.ledger();
+        if !ledger.is_withdrawn(entry) {
+            ledger.exceptions.insert(entry.0, Outcome::LeftOut(reason));
+        }
         SettleResult::LeftOut(reason)
     }
 }

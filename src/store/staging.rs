@@ -55,6 +55,9 @@ pub(crate) struct Marks {
     pub(crate) level: Level,
     /// Being sealed or abandoned: no more writes.
     pub(crate) is_frozen: bool,
+    /// Abandoned: the staging file may belong to another entry now, and must not get a name for this one. Whoever
+    /// gives it a name holds the marks meanwhile.
+    pub(crate) is_abandoned: bool,
 }
 
 impl<D: Disk> Held<D> {
@@ -73,6 +76,7 @@ impl<D: Disk> Held<D> {
             verified: FixedBitSet::with_capacity(chunks),
             level: Level::Device,
             is_frozen: false,
+            is_abandoned: false,
         };
         Ok(Held { entry, path, place, file, inode, geometry, digests, marks: Mutex::new(marks) })
     }
@@ -80,6 +84,13 @@ impl<D: Disk> Held<D> {
     /// Name in staging.
     pub(crate) fn name(&self) -> Vec<u8> {
         staging_name(self.path)
+    }
+
+    /// No longer writes it, nor seals it. Waits for a rename that is on its way.
+    pub(crate) fn give_up(&self) {
+        let mut marks = locked(&self.marks);
+        marks.is_frozen = true;
+        marks.is_abandoned = true;
     }
 
     /// Takes note of a read-back.
@@ -133,8 +144,12 @@ pub(crate) fn open_left<D: Disk>(
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other?,
     };
-    if stat.kind != FileKind::Regular || stat.links != 1 {
-        disk.remove(staging, name)?;
+    let is_ours = stat.owner == disk.stat_dir(staging)?.owner;
+    if stat.kind != FileKind::Regular || stat.links != 1 || !is_ours {
+        match stat.kind {
+            FileKind::Directory => disk.remove_dir(staging, name)?,
+            _ => disk.remove(staging, name)?,
+        }
         return Ok(None);
     }
     if stat.mode & 0o777 != 0o600 {

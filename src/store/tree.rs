@@ -1,5 +1,6 @@
 //! Finishing the tree: symlinks, then modes and times of every directory of the manifest, deepest first. Repeatable.
 
+use std::collections::BTreeMap;
 use std::io;
 
 use super::directories::reason_of;
@@ -13,11 +14,13 @@ use crate::options::Existing;
 use crate::outcome::{Outcome, Reason};
 use crate::path::RelPath;
 
+/// Directories that are held open at once.
+const HANDLES_MAX: usize = 512;
+
 impl<D: Disk> Settler<D> {
     /// Makes symlinks and gives directories their final mode and times, and makes all of it durable.
     pub fn finish_tree(&mut self) -> io::Result<()> {
-        let mut directories = vec![];
-        let mut touched = vec![];
+        let (mut directories, mut touched, mut has_links) = (vec![], BTreeMap::new(), false);
         let others = self.shared.ledger().others.clone();
         for number in others {
             let entry = EntryIndex(number);
@@ -26,23 +29,35 @@ impl<D: Disk> Settler<D> {
             }
             match self.shared.with_log(|log| log.introduction(entry))? {
                 Record::Symlink { path, target, mtime } => match self.make_symlink(&path, &target, mtime) {
-                    Ok(dir) => touched.push(dir),
+                    Ok(dir) => {
+                        has_links = true;
+                        touched.insert(path.parent().map_or(vec![], |parent| parent.as_bytes().to_vec()), dir);
+                    }
                     Err(Failed::Full(error)) => return Err(error),
                     Err(Failed::Reason(reason)) => drop(self.shared.leave_out(entry, reason)),
                 },
                 Record::Directory { path, .. } => directories.push((path.components().count(), entry)),
                 _ => (),
             }
+            if touched.len() >= HANDLES_MAX {
+                self.sync_names(std::mem::take(&mut touched).into_values().collect())?;
+            }
         }
-        let has_links = !touched.is_empty();
-        self.sync_names(touched)?;
+        self.sync_names(touched.into_values().collect())?;
         if has_links {
             // A link's own time belongs to an inode that nothing else can sync.
             self.shared.disk.sync_file_system(&self.shared.layout.root)?;
         }
         directories.sort_by_key(|(depth, _)| std::cmp::Reverse(*depth));
+        for some in directories.chunks(HANDLES_MAX) {
+            self.finish_directories(some.iter().map(|(_, entry)| *entry))?;
+        }
+        Ok(())
+    }
+
+    fn finish_directories(&self, entries: impl Iterator<Item = EntryIndex>) -> io::Result<()> {
         let mut handles = vec![];
-        for (_, entry) in directories {
+        for entry in entries {
             let Record::Directory { path, mode, mtime } = self.shared.with_log(|log| log.introduction(entry))? else {
                 continue;
             };
@@ -81,7 +96,7 @@ impl<D: Disk> Settler<D> {
         });
         match made {
             Ok(()) => (),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.meet_existing(&dir, name, target)?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.meet_existing(&dir, path, target)?,
             Err(error) => return Err(failed(error)),
         }
         if shared.disk.stat(&dir, name).is_ok_and(|stat| stat.mtime != mtime) {
@@ -91,9 +106,9 @@ impl<D: Disk> Settler<D> {
         Ok(dir)
     }
 
-    fn meet_existing(&self, dir: &D::Dir, name: &[u8], target: &[u8]) -> Result<(), Failed> {
+    fn meet_existing(&self, dir: &D::Dir, path: &RelPath, target: &[u8]) -> Result<(), Failed> {
         const TEMPORARY: &[u8] = b"symlink";
-        let shared = &self.shared;
+        let (shared, name) = (&self.shared, path.name());
         if shared.disk.read_link(dir, name).is_ok_and(|found| found == target) {
             return Ok(());
         }
@@ -106,7 +121,15 @@ impl<D: Disk> Settler<D> {
                     _ => (),
                 }
                 shared.disk.make_symlink(target, staging, TEMPORARY).map_err(failed)?;
-                shared.disk.replace(staging, TEMPORARY, dir, name).map_err(failed)
+                let replace = || shared.disk.replace(staging, TEMPORARY, dir, name);
+                let replaced = replace().or_else(|error| {
+                    if error.kind() != io::ErrorKind::PermissionDenied {
+                        return Err(error);
+                    }
+                    locked(&shared.directories).let_in(path.parent())?;
+                    replace()
+                });
+                replaced.map_err(failed)
             }
             Existing::Keep => Err(Failed::Reason(Reason::Kept)),
             Existing::Refuse | Existing::Replace => Err(Failed::Reason(Reason::ExistsDifferent)),

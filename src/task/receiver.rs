@@ -90,6 +90,9 @@ pub struct AdoptedItem {
     pub missing: Vec<u32>,
     /// Bytes of it that were copied into staging, and so joined the open batch.
     pub copied_bytes: u64,
+    /// The target turned out to differ and may be replaced: what was compared before does not count, and the file is
+    /// compared again from its start, now copying what matches.
+    pub is_restarted: bool,
     /// The policy forbids to change a target that differs: the entry is left out.
     pub refused: Option<Reason>,
 }
@@ -228,7 +231,7 @@ pub enum Input {
     ClaimsExamined(Vec<(EntryIndex, Disposition)>),
     /// Results of adopting.
     Adopted(Vec<AdoptedItem>),
-    /// A chunk arrived, was verified and written: so many bytes.
+    /// A chunk arrived, was verified and written: so many bytes, or none if it is held already.
     Written(Chunk, u32),
     /// A chunk arrived and did not hash to its digest.
     Differed(Chunk),
@@ -256,6 +259,8 @@ pub enum Input {
     TreeFinished,
     /// The receipt is persisted.
     ReceiptIssued,
+    /// No receipt was made: the manifest has gone on, or names what is neither sealed nor left out.
+    ReceiptRefused,
     /// The sender has stored the receipt.
     Acknowledged,
     /// The working state is removed.

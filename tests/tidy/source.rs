@@ -36,7 +36,10 @@ impl Source {
     /// Reads a text. `path` decides whether all of it is test code.
     pub(crate) fn new(path: &str, raw: &str) -> Source {
         let code = if path.ends_with(".rs") { blank_literals(raw) } else { raw.to_owned() };
-        let is_all_test = path.starts_with("tests/") || path.contains("/tests/") || path.ends_with("/tests.rs");
+        let is_test_name = ["/tests.rs", "_tests.rs", "/test_support.rs", "/test_disk.rs"];
+        let is_all_test = path.starts_with("tests/")
+            || path.contains("/tests/")
+            || is_test_name.iter().any(|name| path.ends_with(name));
         let tests = match is_all_test || code.contains("#![cfg(test)]") {
             true => std::iter::once(0..raw.len()).collect(),
             false => test_ranges(&code),

@@ -163,6 +163,35 @@ fn a_failed_sync_keeps_or_loses_what_it_should_have_written() {
 }
 
 #[test]
+fn lengths_and_punches_heal_what_they_cover() {
+    let effect = Effect::CorruptUncachedRead(Damage::Page, Lasting::UntilRewritten);
+    for heal in ["punch", "set_len"] {
+        let (_, disk, root) = one(Operation::ReadUncached, When::Nth(1), effect);
+        let file = disk.create_exclusive(&root, b"f").unwrap();
+        file.write_all_at(&data(), 0).unwrap();
+        assert_ne!(uncached(&file), data());
+        if heal == "punch" {
+            file.punch(0, LEN as u64).unwrap();
+        } else {
+            file.set_len(0).unwrap();
+            file.set_len(LEN as u64).unwrap();
+        }
+        assert_eq!(uncached(&file), [0; LEN], "{heal}");
+    }
+}
+
+#[test]
+fn a_sync_of_the_file_system_saves_from_a_later_failed_sync() {
+    let (_, disk, root) = one(Operation::SyncData, When::Nth(1), Effect::FailSync(Unsynced::Lost));
+    let file = disk.create_exclusive(&root, b"f").unwrap();
+    file.write_all_at(&data(), 0).unwrap();
+    disk.sync_file_system(&root).unwrap();
+    file.write_all_at(b"x", 0).unwrap();
+    file.sync_data().unwrap_err();
+    assert_eq!(uncached(&file), [&[0], &data()[1..]].concat());
+}
+
+#[test]
 fn lying_syncs_make_nothing_durable() {
     let (sim, disk, root) = wrapped(vec![
         Rule::new(On::Only(Operation::Sync), When::Nth(1), Effect::Lie),

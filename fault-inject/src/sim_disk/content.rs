@@ -11,7 +11,7 @@ use super::inode::{Content, offset_in_page, page_end, page_index, page_start};
 use super::page::Page;
 use super::state::State;
 use crate::damage::{Damage, PAGE_BYTES};
-use crate::errno::{EFBIG, EINVAL, EIO, ENOSPC, ENXIO, error};
+use crate::errno::{EFBIG, EINVAL, EIO, ENOSPC, error};
 use crate::operation::Operation;
 
 /// Largest length of a file.
@@ -56,7 +56,8 @@ impl State {
         self.write_pages(inode, bytes, offset)
     }
 
-    fn write_pages(&mut self, inode: u64, bytes: &[u8], offset: u64) -> io::Result<()> {
+    /// Writes up to where the disk is full.
+    pub(super) fn write_pages(&mut self, inode: u64, bytes: &[u8], offset: u64) -> io::Result<()> {
         let mut free_pages = self.free_pages();
         let mut written = 0;
         let content = self.content_mut(inode)?;
@@ -332,6 +333,9 @@ impl State {
 
     pub(super) fn punch(&mut self, inode: u64, offset: u64, len: u64) -> io::Result<()> {
         let end = end_of(offset, len)?;
+        if len == 0 {
+            return Ok(());
+        }
         let content = self.content_mut(inode)?;
         let end = end.min(content.size);
         let within: Vec<u64> =
@@ -354,12 +358,9 @@ impl State {
 
     pub(super) fn reserve(&mut self, inode: u64, offset: u64, len: u64) -> io::Result<()> {
         let end = end_of(offset, len)?;
-        if len == 0 {
-            return Err(error(EINVAL));
-        }
         let free_pages = self.free_pages();
         let content = self.content_mut(inode)?;
-        let pages = page_index(offset)..page_end(0, end);
+        let pages = if len == 0 { 0..0 } else { page_index(offset)..page_end(0, end) };
         let wanted = (pages.end - pages.start) - content.allocated.range(pages.clone()).count() as u64;
         if free_pages.is_some_and(|free| free < wanted) {
             self.counts.full += 1;
@@ -375,7 +376,7 @@ impl State {
     pub(super) fn extent_at(&self, inode: u64, offset: u64) -> io::Result<Extent> {
         let content = self.content(inode)?;
         if offset >= content.size {
-            return Err(error(ENXIO));
+            return Err(error(EINVAL));
         }
         let last = page_end(0, content.size);
         let first = page_index(offset);

@@ -173,7 +173,8 @@ pub enum Stop {
 /// When the machine or the process ends by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StopAt {
-    /// Number of the operation, counted as [`super::SimDisk::operations`] does, that does not happen any more.
+    /// Number of the operation, counted as [`super::SimDisk::operations`] does, that does not happen any more. Of a
+    /// write a part may.
     pub operation: u64,
     /// How it ends.
     pub how: Stop,

@@ -200,10 +200,7 @@ impl Disk for SimDisk {
     }
 
     fn set_dir_metadata(&self, dir: &SimDir, mode: u32, mtime: Timestamp) -> io::Result<()> {
-        act(dir, Operation::SetDirMetadata, |state| {
-            state.set_metadata(dir.hold.inode, Some(mode), Some(mtime));
-            Ok(())
-        })
+        act(dir, Operation::SetDirMetadata, |state| state.set_metadata(dir.hold.inode, Some(mode), Some(mtime)))
     }
 
     fn set_mode(&self, dir: &SimDir, name: &[u8], mode: u32) -> io::Result<()> {
@@ -213,8 +210,7 @@ impl Disk for SimDisk {
     fn set_mtime(&self, dir: &SimDir, name: &[u8], mtime: Timestamp) -> io::Result<()> {
         act(dir, Operation::SetMtime, |state| {
             let inode = state.lookup(dir.place(name))?;
-            state.set_metadata(inode, None, Some(mtime));
-            Ok(())
+            state.set_metadata(inode, None, Some(mtime))
         })
     }
 
@@ -258,7 +254,13 @@ impl DiskFile for SimFile {
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.change(Operation::Write, |state, inode| state.write(inode, bytes, offset))
+        let mut state = lock(&self.hold.state);
+        if self.access == Access::Read {
+            state.begin(Operation::Write, self.hold.generation)?;
+            return Err(error(EBADF));
+        }
+        state.begin_write(self.hold.generation, self.hold.inode, bytes, offset)?;
+        state.write(self.hold.inode, bytes, offset)
     }
 
     fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
@@ -290,10 +292,7 @@ impl DiskFile for SimFile {
     }
 
     fn set_metadata(&self, mode: u32, mtime: Timestamp) -> io::Result<()> {
-        self.act(Operation::SetMetadata, |state, inode| {
-            state.set_metadata(inode, Some(mode), Some(mtime));
-            Ok(())
-        })
+        self.act(Operation::SetMetadata, |state, inode| state.set_metadata(inode, Some(mode), Some(mtime)))
     }
 
     fn extent_at(&self, offset: u64) -> io::Result<Extent> {

@@ -197,8 +197,8 @@ impl SimDisk {
         state.dials = dials;
     }
 
-    /// Writes a whole file, with the directories above it, and makes it durable: for setting the scene. An existing
-    /// file keeps its inode and gets new stamps.
+    /// Writes a whole file and makes it and its name durable, with those directories above it that had to be made:
+    /// for setting the scene. An existing file keeps its inode and gets new stamps.
     pub fn write_file(&self, path: &[u8], bytes: &[u8]) -> io::Result<()> {
         let mut state = lock(&self.state);
         let dials = std::mem::take(&mut state.dials);
@@ -219,7 +219,7 @@ impl SimDisk {
         result
     }
 
-    /// Makes a directory and those above it, durable.
+    /// Makes a directory and those that are missing above it, durable.
     pub fn make_directory(&self, path: &[u8]) -> io::Result<()> {
         let mut state = lock(&self.state);
         state.make_parents(path)?;
@@ -327,8 +327,7 @@ impl SimDisk {
     pub fn change_mode(&self, path: &[u8], mode: u32) -> io::Result<()> {
         self.as_another_program(|state| {
             let inode = state.find(path)?;
-            state.set_metadata(inode, Some(mode), None);
-            Ok(())
+            state.set_metadata(inode, Some(mode), None)
         })
     }
 

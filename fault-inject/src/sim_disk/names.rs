@@ -11,15 +11,15 @@ use rand::seq::SliceRandom;
 use super::dials::SimFault;
 use super::inode::{Body, Change, Content, Directory, RenameHalf};
 use super::state::State;
-use crate::errno::{
-    EACCES, EEXIST, EINVAL, EIO, EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, ENOTEMPTY, ENXIO, EOPNOTSUPP, error,
-};
+use crate::errno::{EACCES, EEXIST, EINVAL, EIO, EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, ENOTEMPTY, error};
 use crate::operation::Operation;
 
 /// Mode bits of the owner.
 const READ: u32 = 0o400;
 const WRITE: u32 = 0o200;
 const SEARCH: u32 = 0o100;
+/// Mode bits that a program may set.
+const PERMISSION_BITS: u32 = 0o777;
 
 /// What a rename does about an existing target.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -65,6 +65,7 @@ impl State {
         if path.is_empty() {
             return Ok(at);
         }
+        path.split(|&byte| byte == b'/').try_for_each(parse_name)?;
         for name in path.split(|&byte| byte == b'/') {
             at = self.lookup(Place { dir: at, name })?;
             match self.inode(at).kind() {
@@ -92,7 +93,7 @@ impl State {
             FileKind::Regular => {}
             FileKind::Directory => return Err(error(EISDIR)),
             FileKind::Symlink => return Err(error(ELOOP)),
-            FileKind::Special => return Err(error(ENXIO)),
+            FileKind::Special => return Err(error(EINVAL)),
         }
         self.permit(inode, if access == Access::Read { READ } else { READ | WRITE })?;
         Ok(inode)
@@ -120,11 +121,15 @@ impl State {
     }
 
     pub(super) fn make_dir(&mut self, place: Place<'_>, mode: u32) -> io::Result<u64> {
-        self.make(place, Body::Directory(Directory::default()), mode)
+        self.make(place, Body::Directory(Directory::default()), mode & PERMISSION_BITS)
     }
 
     pub(super) fn make_symlink(&mut self, target: &[u8], place: Place<'_>) -> io::Result<u64> {
-        if target.is_empty() || target.contains(&0) {
+        parse_name(place.name)?;
+        if target.is_empty() {
+            return Err(error(ENOENT));
+        }
+        if target.contains(&0) {
             return Err(error(EINVAL));
         }
         self.make(place, Body::Symlink(target.to_vec()), 0o777)
@@ -162,21 +167,23 @@ impl State {
     }
 
     pub(super) fn rename(&mut self, from: Place<'_>, to: Place<'_>, existing: Target) -> io::Result<()> {
+        parse_name(from.name)?;
+        parse_name(to.name)?;
         let inode = self.writable(from)?.ok_or_else(|| error(ENOENT))?;
         let target = self.writable(to)?;
-        let is_directory = self.inode(inode).kind() == FileKind::Directory;
-        match target {
-            Some(_) if existing == Target::Keep => return Err(error(EEXIST)),
-            Some(target) if self.inode(target).kind() == FileKind::Directory => return Err(error(EISDIR)),
-            Some(_) if is_directory => return Err(error(ENOTDIR)),
-            _ => {}
+        if target.is_some() && existing == Target::Keep {
+            return Err(error(EEXIST));
         }
+        let is_directory = self.inode(inode).kind() == FileKind::Directory;
         if is_directory && self.lies_within(to.dir, inode) {
             return Err(error(EINVAL));
         }
+        if let Some(target) = target.filter(|&target| target != inode) {
+            self.permit_replacing(target, from, is_directory)?;
+        }
         self.fails_by(SimFault::NameFails)?;
         if target == Some(inode) {
-            // Two names of one file: rename(2) does nothing and says yes.
+            // Two names of one file, or one name twice: rename(2) does nothing and says yes.
             return Ok(());
         }
         self.renames += 1;
@@ -187,6 +194,20 @@ impl State {
         let now = self.tick();
         self.inode_mut(inode).meta.ctime = now;
         Ok(())
+    }
+
+    fn permit_replacing(&self, target: u64, from: Place<'_>, by_directory: bool) -> io::Result<()> {
+        let Body::Directory(directory) = &self.inode(target).body else {
+            return if by_directory { Err(error(ENOTDIR)) } else { Ok(()) };
+        };
+        if self.lies_within(from.dir, target) {
+            return Err(error(ENOTEMPTY));
+        }
+        match (by_directory, directory.live.is_empty()) {
+            (false, _) => Err(error(EISDIR)),
+            (true, false) => Err(error(ENOTEMPTY)),
+            (true, true) => Ok(()),
+        }
     }
 
     fn lies_within(&self, dir: u64, ancestor: u64) -> bool {
@@ -278,21 +299,24 @@ impl State {
     }
 
     /// Mode and time of an object. Only the bits that a program may set arrive.
-    pub(super) fn set_metadata(&mut self, inode: u64, mode: Option<u32>, mtime: Option<Timestamp>) {
+    pub(super) fn set_metadata(&mut self, inode: u64, mode: Option<u32>, mtime: Option<Timestamp>) -> io::Result<()> {
+        if mtime.is_some_and(|mtime| mtime.nanos >= 1_000_000_000) {
+            return Err(error(EINVAL));
+        }
         let now = self.tick();
         let meta = &mut self.inode_mut(inode).meta;
-        meta.mode = mode.map_or(meta.mode, |mode| mode & 0o777);
+        meta.mode = mode.map_or(meta.mode, |mode| mode & PERMISSION_BITS);
         meta.mtime = mtime.unwrap_or(meta.mtime);
         meta.ctime = now;
+        Ok(())
     }
 
     pub(super) fn set_mode(&mut self, place: Place<'_>, mode: u32) -> io::Result<()> {
         let inode = self.lookup(place)?;
         if self.inode(inode).kind() == FileKind::Symlink {
-            return Err(error(EOPNOTSUPP));
+            return Err(error(ELOOP));
         }
-        self.set_metadata(inode, Some(mode), None);
-        Ok(())
+        self.set_metadata(inode, Some(mode), None)
     }
 
     /// Makes everything durable, as one sync of the whole file system; one file may fail.

@@ -113,6 +113,17 @@ impl State {
         Ok(())
     }
 
+    /// The same for a write, of which a part may be done when the process ends in the middle.
+    pub(super) fn begin_write(&mut self, generation: u64, inode: u64, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let was_running = self.stopped.is_none();
+        let begun = self.begin(Operation::Write, generation);
+        if was_running && self.stopped.is_some() {
+            let part = self.dice.below("part written at a stop", bytes.len() + 1);
+            self.write_pages(inode, &bytes[..part], offset)?;
+        }
+        begun
+    }
+
     /// Ends every process that holds a handle.
     pub(super) fn stop(&mut self, how: Stop) {
         self.stopped = Some(how);

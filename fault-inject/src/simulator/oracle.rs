@@ -131,7 +131,7 @@ impl Oracle {
             !said.contains_key(*path) && !self.history.was_missing_since(path, since)
         });
         if let Some(path) = missing {
-            return Err(format!("the receipt does not name `{}`, which the source has", shown(path)));
+            return Err(format!("the receipt does not name `{}`, which the source has: {text}", shown(path)));
         }
         self.promised = promised;
         self.receipt = Some(bytes);
@@ -256,7 +256,8 @@ impl Oracle {
         let theirs = theirs.ok_or("the sender has acknowledged a receipt that is not durable at the receiver")?;
         let ours = durable_receipt(sender, "sender").ok_or("an acknowledged receipt is not durable at the sender")?;
         if ours != theirs || self.receipt.as_ref() != Some(&theirs) {
-            return Err("the two sides hold different receipts".to_owned());
+            let show = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            return Err(format!("the two sides hold different receipts: {} and {}", show(&ours), show(&theirs)));
         }
         self.check_promise(receiver, View::Durable)
     }

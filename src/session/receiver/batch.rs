@@ -18,14 +18,13 @@ pub(super) struct Batch {
     settling_bytes: u64,
     is_settling: bool,
     is_reading_back: bool,
+    /// Number of the batch or read-back that the disk is at work for, or was last.
+    number: u64,
 }
 
 impl Batch {
-    pub(super) fn add_bytes(&mut self, now: Instant, bytes: u64) {
+    pub(super) fn add_bytes(&mut self, bytes: u64) {
         self.bytes += bytes;
-        if bytes > 0 {
-            self.since.get_or_insert(now);
-        }
     }
 
     pub(super) fn add_file(&mut self) {
@@ -71,17 +70,23 @@ impl Batch {
         self.files = 0;
         self.since = None;
         self.is_settling = true;
+        self.number += 1;
     }
 }
 
 impl Receiver {
     /// Settles the open batch when it is full, old, or all there is; else reads back what an earlier run wrote.
     pub(super) fn settle_more(&mut self, now: Instant) {
+        if !self.batch.is_empty() {
+            self.batch.since.get_or_insert(now);
+        }
         if self.batch.is_busy() {
             return;
         }
         let is_due = self.batch.due().is_some_and(|due| now >= due);
-        let is_all = self.in_flight_count == 0 && !self.is_adopting && !self.batch.is_empty();
+        // While the sender is still hashing, more is on its way: the batch may as well grow old.
+        let is_idle = self.in_flight_count == 0 && !self.is_adopting && (self.is_complete || !self.is_linked);
+        let is_all = is_idle && !self.batch.is_empty();
         if self.batch.is_full() || is_due || is_all {
             self.batch.close();
             self.tasks.push_back(Task::Settle);
@@ -105,6 +110,7 @@ impl Receiver {
         }
         active.is_reading_back = true;
         self.batch.is_reading_back = true;
+        self.batch.number += 1;
         self.tasks.push_back(Task::ReadBack(EntryIndex(entry), run));
     }
 
@@ -112,10 +118,15 @@ impl Receiver {
         self.batch.is_reading_back = false;
         let Some(active) = self.active.get_mut(&entry.0) else { return };
         active.is_reading_back = false;
+        if active.left_during == Some(self.batch.number) {
+            return self.finish_if_whole(entry.0);
+        }
         let bytes = active.geometry.run_bytes(run).unwrap_or(0);
         let bad_bytes: u64 = bad.iter().map(|chunk| active.len(*chunk)).sum();
-        active.verified_bytes += bytes - bad_bytes;
-        self.tally.verified_bytes += bytes - bad_bytes;
+        let room = active.geometry.file_bytes() - active.verified_bytes;
+        let verified_bytes = bytes.saturating_sub(bad_bytes).min(room);
+        active.verified_bytes += verified_bytes;
+        self.tally.verified_bytes += verified_bytes;
         self.take_bad(entry.0, bad);
         self.finish_if_whole(entry.0);
     }
@@ -125,12 +136,17 @@ impl Receiver {
         self.batch.settling_bytes = 0;
         for SettledFile { entry, result } in files {
             let Some(active) = self.active.get_mut(&entry.0) else { continue };
+            // What is said of an inode that was left meanwhile does not hold for the new one.
+            if active.left_during == Some(self.batch.number) {
+                continue;
+            }
             match result {
                 SettleResult::Sealed { .. } => {
                     let (held, verified) = (active.held_bytes(), active.verified_bytes);
                     let size = active.geometry.file_bytes();
                     self.forget(entry.0, Phases::Sealed);
                     self.count_sealed(size, held, verified);
+                    self.meet_room();
                 }
                 SettleResult::Durable { verified_bytes, bad } => {
                     active.is_finishing = false;
@@ -166,8 +182,7 @@ impl Receiver {
 
     fn wait_for_space(&mut self, now: Instant, entry: u32) {
         self.to_finish.insert(entry);
-        self.full_since.get_or_insert(now);
-        self.space_due.get_or_insert(now);
+        self.meet_full(now);
     }
 
     /// Chunks that the device did not return as written: no longer held, wanted again; on the second time in the
@@ -177,11 +192,12 @@ impl Receiver {
         let mut is_struck_out = false;
         for chunk in bad {
             active.is_finishing = false;
-            let bytes = active.len(*chunk);
-            if active.held.contains(*chunk as usize) {
-                active.held.set(*chunk as usize, false);
-                self.tally.held_bytes -= bytes;
+            // What is missed already was counted then.
+            if !active.held.contains(*chunk as usize) {
+                continue;
             }
+            active.held.set(*chunk as usize, false);
+            self.tally.held_bytes -= active.len(*chunk);
             let strikes = active.strikes.entry(*chunk).or_insert(0);
             *strikes += 1;
             is_struck_out |= *strikes >= EXTENT_STRIKES_MAX;
@@ -209,6 +225,7 @@ impl Receiver {
             return self.leave_out(entry, reason);
         }
         active.is_renewing = true;
+        active.left_during = self.batch.is_busy().then_some(self.batch.number);
         active.is_finishing = false;
         active.strikes.clear();
         active.to_read_back.clear();

@@ -101,6 +101,7 @@ impl Ending {
                     tasks.push_back(Task::SendReceipt);
                 }
             }
+            (Stage::Issuing, Input::ReceiptRefused) => self.stage = Stage::Open,
             (Stage::Issued, Input::Acknowledged) => self.close(tasks, End::Acknowledged),
             (Stage::Closing(end), Input::Closed) => self.end(tasks, end),
             _ => (),
@@ -127,7 +128,21 @@ impl Ending {
         }
     }
 
-    /// A stop of either side: with a receipt in hand it changes nothing about the outcome.
+    /// The peer stops. With a receipt in hand that changes nothing, if the peer may come back for it.
+    pub(super) fn peer_stopped(&mut self, tasks: &mut VecDeque<Task>, reason: StopReason) {
+        if !(self.has_receipt() && retry_of(reason) == Retry::Later) {
+            self.end(tasks, End::PeerStopped(reason));
+        }
+    }
+
+    /// The state could not be removed: the run ends as it would have. `false` if it was not being removed.
+    pub(super) fn give_up_closing(&mut self, tasks: &mut VecDeque<Task>) -> bool {
+        let Stage::Closing(end) = self.stage else { return false };
+        self.end(tasks, end);
+        true
+    }
+
+    /// Ends the run.
     pub(super) fn end(&mut self, tasks: &mut VecDeque<Task>, end: End) {
         if self.stage == Stage::Over {
             return;

@@ -1,16 +1,15 @@
 //! Files that are being received: what records, examinations and adoptions say about them.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Instant;
 
 use fixedbitset::FixedBitSet;
 
 use super::{Entry, Phases, Receiver};
 use crate::geometry::{ChunkRun, EntryIndex, Geometry};
-use crate::limits::{BATCH_FILES_MAX, SCAN_BYTES};
+use crate::limits::{BATCH_FILES_MAX, SCAN_BYTES, UNSETTLED_BYTES_MAX};
 use crate::outcome::Reason;
 use crate::task::receiver::{AdoptItem, AdoptedItem, Disposition, OtherKind, SealClaim, Task};
-use crate::wire::Place;
+use crate::wire::{Place, StopReason};
 
 /// Entries that are examined with one task.
 const EXAMINE_MAX: u32 = 1024;
@@ -43,6 +42,8 @@ pub(super) struct Active {
     pub(super) is_reading_back: bool,
     pub(super) is_finishing: bool,
     pub(super) is_renewing: bool,
+    /// The batch or read-back at whose time the last inode was left: it speaks of that one.
+    pub(super) left_during: Option<u64>,
     /// How often a chunk came back bad from this inode.
     pub(super) strikes: BTreeMap<u32, u32>,
     /// How often a chunk differed on arrival.
@@ -67,6 +68,7 @@ impl Active {
             is_reading_back: false,
             is_finishing: false,
             is_renewing: false,
+            left_during: None,
             strikes: BTreeMap::new(),
             arrivals: BTreeMap::new(),
             inodes: 1,
@@ -109,16 +111,17 @@ impl Receiver {
         self.latest = Latest::default();
         self.open_files += 1;
         self.tally.known_files += 1;
-        self.tally.known_bytes += size;
+        match self.tally.known_bytes.checked_add(size) {
+            Some(bytes) => self.tally.known_bytes = bytes,
+            None => self.stop(StopReason::TooLarge),
+        }
     }
 
     pub(super) fn note_other(&mut self, kind: OtherKind) {
-        self.entries.push(Entry { size: 0, phase: Phases::Other });
-        if let OtherKind::LeftOut(reason) = kind
-            && reason.counts_as_left_out()
-        {
-            self.tally.left_out += 1;
-        }
+        let is_left_out = matches!(kind, OtherKind::LeftOut(reason) if reason.counts_as_left_out());
+        let phase = if is_left_out { Phases::OtherLeftOut } else { Phases::Other };
+        self.entries.push(Entry { size: 0, phase });
+        self.tally.left_out += u64::from(is_left_out);
     }
 
     pub(super) fn note_digests(&mut self, known: u32) {
@@ -145,21 +148,22 @@ impl Receiver {
         let slot = self.entries[entry.0 as usize];
         match slot.phase {
             Phases::Withdrawn => return,
-            Phases::Other => {
+            Phases::Other | Phases::OtherLeftOut => {
+                self.tally.left_out -= u64::from(slot.phase == Phases::OtherLeftOut);
                 self.entries[entry.0 as usize].phase = Phases::Withdrawn;
                 self.tasks.push_back(Task::Abandon(entry, None));
                 return;
             }
-            Phases::LeftOut => self.tally.left_out = self.tally.left_out.saturating_sub(1),
+            Phases::LeftOut => self.tally.left_out -= 1,
             Phases::Sealed => {
                 self.tally.sealed_files -= 1;
                 self.tally.held_bytes -= slot.size;
                 self.tally.verified_bytes -= slot.size;
             }
-            Phases::Unexamined | Phases::Claimed | Phases::Active => (),
+            Phases::Unexamined | Phases::Claimed | Phases::Active | Phases::Kept => (),
         }
         self.tally.known_files -= 1;
-        self.tally.known_bytes -= slot.size;
+        self.tally.known_bytes = self.tally.known_bytes.saturating_sub(slot.size);
         self.forget(entry.0, Phases::Withdrawn);
         self.tasks.push_back(Task::Abandon(entry, None));
     }
@@ -189,6 +193,7 @@ impl Receiver {
                 (Phases::Unexamined, _) => self.take_disposition(entry, disposition),
                 // A directory, symlink or left-out entry has nothing to receive; only a refusal is counted.
                 (Phases::Other, Disposition::LeftOut(reason)) if reason.counts_as_left_out() => {
+                    self.entries[entry as usize].phase = Phases::OtherLeftOut;
                     self.tally.left_out += 1;
                 }
                 _ => (),
@@ -264,7 +269,9 @@ impl Receiver {
 
     /// Compares candidates, as many as one task should take.
     pub(super) fn adopt_more(&mut self) {
-        if self.is_adopting {
+        // What is copied joins the open batch: a slow disk slows it as it slows wants.
+        let is_over = self.batch.unsettled_bytes() + SCAN_BYTES > UNSETTLED_BYTES_MAX || self.batch.is_crowded();
+        if self.is_adopting || is_over {
             return;
         }
         let (mut items, mut bytes) = (vec![], 0);
@@ -289,15 +296,22 @@ impl Receiver {
         }
     }
 
-    pub(super) fn on_adopted(&mut self, now: Instant, items: Vec<AdoptedItem>) {
+    pub(super) fn on_adopted(&mut self, items: Vec<AdoptedItem>) {
         self.is_adopting = false;
         for item in items {
             let entry = item.entry.0;
-            self.batch.add_bytes(now, item.copied_bytes);
+            self.batch.add_bytes(item.copied_bytes);
             let Some(active) = self.active.get_mut(&entry) else { continue };
             active.is_adopting = false;
             if let Some(reason) = item.refused {
                 self.leave_out(entry, reason);
+                continue;
+            }
+            if item.is_restarted {
+                self.tally.held_bytes -= active.held_bytes();
+                active.held.clear();
+                active.adopted_to = Some(0);
+                self.to_adopt.insert(entry);
                 continue;
             }
             let before = active.held_bytes();
@@ -328,9 +342,12 @@ impl Receiver {
         }
     }
 
-    pub(super) fn on_renewed(&mut self, now: Instant, entry: EntryIndex, result: Result<(u64, Vec<u32>), Reason>) {
+    pub(super) fn on_renewed(&mut self, entry: EntryIndex, result: Result<(u64, Vec<u32>), Reason>) {
         let Some(active) = self.active.get_mut(&entry.0) else { return };
         active.is_renewing = false;
+        // The new inode has what verified of the old one; what is missing of it is wanted, not looked for again.
+        let was_candidate = active.adopted_to.take().is_some();
+        self.to_adopt.remove(&entry.0);
         match result {
             Err(reason) => self.leave_out(entry.0, reason),
             Ok((copied_bytes, missing)) => {
@@ -339,13 +356,13 @@ impl Receiver {
                 for chunk in missing {
                     active.held.set(chunk as usize, false);
                     // What the scan has not reached yet, or what is on its way, is not asked for here.
-                    let is_behind_scan = Place { entry: entry.0, chunk } < self.scan || active.adopted_to.is_some();
+                    let is_behind_scan = Place { entry: entry.0, chunk } < self.scan || was_candidate;
                     if is_behind_scan && !active.wanted.contains(chunk as usize) {
                         self.rewants.insert(Place { entry: entry.0, chunk });
                     }
                 }
                 self.tally.held_bytes += active.held_bytes();
-                self.batch.add_bytes(now, copied_bytes);
+                self.batch.add_bytes(copied_bytes);
                 self.finish_if_whole(entry.0);
             }
         }

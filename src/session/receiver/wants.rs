@@ -47,11 +47,10 @@ impl Receiver {
     fn next_place(&mut self) -> Option<Place> {
         while let Some(place) = self.rewants.first().copied() {
             match self.active.get(&place.entry) {
-                Some(active) if active.is_renewing => break,
+                // Its digest is still to come: this is the last file, and so these are the last places.
+                Some(active) if active.is_renewing || place.chunk >= active.known => break,
                 Some(active)
-                    if !active.held.contains(place.chunk as usize)
-                        && !active.wanted.contains(place.chunk as usize)
-                        && place.chunk < active.known =>
+                    if !active.held.contains(place.chunk as usize) && !active.wanted.contains(place.chunk as usize) =>
                 {
                     return Some(place);
                 }
@@ -110,29 +109,31 @@ impl Receiver {
         true
     }
 
-    /// Takes a chunk out of flight; `None` if its file is no longer received.
-    fn land(&mut self, chunk: Chunk) -> Option<u64> {
+    /// Takes a chunk out of flight, and says whether it was wanted; `None` if its file is no longer received.
+    fn land(&mut self, chunk: Chunk) -> Option<bool> {
         let active = self.active.get_mut(&chunk.entry)?;
         if chunk.chunk >= active.geometry.chunk_count() {
             return None;
         }
         let bytes = active.len(chunk.chunk);
-        if active.wanted.contains(chunk.chunk as usize) {
+        let was_wanted = active.wanted.contains(chunk.chunk as usize);
+        if was_wanted {
             active.wanted.set(chunk.chunk as usize, false);
             self.in_flight_bytes -= bytes;
             self.in_flight_count -= 1;
         }
-        Some(bytes)
+        Some(was_wanted)
     }
 
-    pub(super) fn on_written(&mut self, now: Instant, chunk: Chunk, bytes: u32) {
-        self.batch.add_bytes(now, u64::from(bytes));
+    pub(super) fn on_written(&mut self, chunk: Chunk, bytes: u32) {
         if self.land(chunk).is_none() {
             return;
         }
+        self.meet_room();
+        self.batch.add_bytes(u64::from(bytes));
         let active = self.active.get_mut(&chunk.entry).expect("it has just landed");
         if !active.held.put(chunk.chunk as usize) {
-            self.tally.held_bytes += u64::from(bytes);
+            self.tally.held_bytes += active.len(chunk.chunk);
         }
         self.rewants.remove(&chunk);
         self.finish_if_whole(chunk.entry);
@@ -165,23 +166,15 @@ impl Receiver {
     }
 
     pub(super) fn on_write_failed(&mut self, now: Instant, chunk: Chunk, error: WriteError) {
-        if self.land(chunk).is_none() {
+        // A chunk that nobody asked for, or that came on an earlier link, changes nothing.
+        if self.land(chunk) != Some(true) {
             return;
         }
+        self.rewants.insert(chunk);
         match error {
-            WriteError::Stale => {
-                let active = self.active.get(&chunk.entry).expect("it has just landed");
-                if !active.held.contains(chunk.chunk as usize) {
-                    self.rewants.insert(chunk);
-                }
-            }
-            WriteError::Full => {
-                self.full_since.get_or_insert(now);
-                self.space_due.get_or_insert(now);
-                self.rewants.insert(chunk);
-            }
+            WriteError::Stale => (),
+            WriteError::Full => self.meet_full(now),
             WriteError::Failed => {
-                self.rewants.insert(chunk);
                 self.renew(chunk.entry, Reason::WriteFailed);
             }
         }

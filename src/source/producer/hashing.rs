@@ -112,5 +112,5 @@ impl<D: Disk> Hashing<D> {
 
 /// The mode bits that travel.
 pub(super) fn permissions(stat: &Stat) -> u16 {
-    u16::try_from(stat.mode & 0o777).expect("nine bits")
+    u16::try_from(stat.mode & 0o777).expect("nine bits fit into sixteen")
 }

@@ -5,9 +5,11 @@ use std::collections::BTreeSet;
 
 use landfall::attributes::Timestamp;
 use landfall::disk::{Access, Disk, DiskFile};
+use rand::Rng;
 
 use super::super::{CrashCounts, SimDials, SimDir, SimDisk, SkipSync, Stop, StopAt, View};
 use super::{bytes, create, open, pattern, quiet, read_cached};
+use crate::rng::stream;
 
 const SEEDS: u64 = 1000;
 const LEN: usize = 10_000;
@@ -282,6 +284,72 @@ fn each_skipped_sync_turns_the_right_order_red() {
     assert!(outcomes.iter().any(|&(_, last)| last != Found::Complete));
 }
 
+/// Every sector found after a power cut stood in the file at some moment since the last sync, or at it.
+#[test]
+fn no_power_cut_invents_content_or_loses_what_was_synced() {
+    let mut is_mixed = false;
+    for seed in 0..150 {
+        let mut choice = stream(seed, "legal");
+        let (disk, root) = quiet();
+        let file = create(&disk, &root, b"f", b"");
+        disk.sync_dir(&root).unwrap();
+        let mut history = vec![Vec::new()];
+        for step in 0..60 {
+            let offset = choice.random_range(0..20_000);
+            let len = choice.random_range(0..9000);
+            match choice.random_range(0..9) {
+                0..=3 => file.write_all_at(&vec![u8::try_from(step + 1).unwrap(); len], offset).unwrap(),
+                4 => file.set_len(offset).unwrap(),
+                5 => file.punch(offset, len as u64).unwrap(),
+                6 => file.start_writeback(offset, len as u64),
+                7 => disk.evict(b"f").unwrap(),
+                _ => {
+                    if step % 2 == 0 { file.sync() } else { file.sync_data() }.unwrap();
+                    history.clear();
+                }
+            }
+            history.push(read_cached(&file));
+            let future = disk.fork();
+            future.reboot_with(seed * 1000 + step);
+            let found = bytes(&future, "f", View::Cached).unwrap();
+            let sizes = history.iter().map(Vec::len);
+            assert!(sizes.clone().min() <= Some(found.len()) && Some(found.len()) <= sizes.max(), "seed {seed} {step}");
+            for (number, sector) in found.chunks(512).enumerate() {
+                let stood = |then: &Vec<u8>| {
+                    let mut then = then.get(number * 512..).unwrap_or(&[]).to_vec();
+                    then.resize(sector.len().max(then.len()), 0);
+                    then[..sector.len()] == *sector
+                };
+                assert!(history.iter().any(stood), "seed {seed}, step {step}: sector {number} came from nowhere");
+            }
+            is_mixed |= !history.contains(&found);
+            let grown = future.open(&future.root(), b"f", Access::Write).unwrap();
+            grown.set_len(40_000).unwrap();
+            assert!(
+                read_cached(&grown)[found.len()..].iter().all(|&byte| byte == 0),
+                "seed {seed}, step {step}: stale"
+            );
+        }
+    }
+    assert!(is_mixed, "some power cut mixes moments");
+}
+
+#[test]
+fn a_write_may_be_half_done_when_the_process_is_killed() {
+    let mut lengths = BTreeSet::new();
+    for seed in 0..50 {
+        let disk = SimDisk::new(seed, SimDials::off());
+        let file = disk.create_exclusive(&disk.root(), b"f").unwrap();
+        disk.set_stop_at(Some(StopAt { operation: disk.operations() + 1, how: Stop::Kill }));
+        file.write_all_at(&pattern(LEN), 0).unwrap_err();
+        disk.reboot();
+        let found = bytes(&disk, "f", View::Cached).unwrap();
+        assert_eq!(found, pattern(LEN)[..found.len()]);
+        lengths.insert(found.len());
+    }
+    assert!(lengths.len() > 40);
+}
+
 #[test]
 fn the_nth_operation_does_not_happen_and_all_handles_die() {
     let run = |disk: &SimDisk| -> std::io::Result<()> {
@@ -327,6 +395,23 @@ fn a_kill_keeps_the_cache_and_frees_what_only_handles_held() {
     drop((file, gone));
     assert_eq!(read_cached(&open(&disk, b"f").unwrap()), pattern(LEN), "a dead handle's end ends nothing else");
     assert_eq!(disk.counts().kills, 1);
+}
+
+#[test]
+fn the_number_of_a_lost_inode_is_given_out_again() {
+    let (disk, root) = quiet();
+    let numbers: BTreeSet<u64> = (0..9_u8).map(|n| create(&disk, &root, &[n + 1], b"").stat().unwrap().inode).collect();
+    let mut is_some_lost = false;
+    for seed in 0..50 {
+        let future = disk.fork();
+        let lost = future.reboot_with(seed).objects_lost;
+        let kept: BTreeSet<u64> = future.tree(View::Cached).values().map(|seen| seen.inode).collect();
+        let next = create(&future, &future.root(), b"next", b"").stat().unwrap().inode;
+        assert_eq!((lost, kept.contains(&next)), ((numbers.len() - kept.len()) as u64, false), "seed {seed}");
+        assert_eq!(Some(&next), numbers.difference(&kept).next().or(Some(&next)), "seed {seed}: the lowest free one");
+        is_some_lost |= lost > 0;
+    }
+    assert!(is_some_lost);
 }
 
 #[test]

@@ -137,6 +137,33 @@ fn write_back_faults_are_seen_past_the_cache_and_nowhere_else() {
 }
 
 #[test]
+fn a_bad_place_stays_bad_after_a_power_cut() {
+    let (disk, root) = with(SimFault::BadPlace);
+    create(&disk, &root, b"f", &pattern(LEN)).sync().unwrap();
+    disk.sync_dir(&root).unwrap();
+    disk.set_dials(SimDials::off());
+    disk.reboot();
+    let file = disk.open(&disk.root(), b"f", Access::Write).unwrap();
+    file.write_all_at(&pattern(LEN), 0).unwrap();
+    file.sync().unwrap();
+    assert_eq!((read_cached(&file) == pattern(LEN), read_uncached(&file).0 == pattern(LEN)), (true, false));
+}
+
+#[test]
+fn a_read_fills_the_cache() {
+    let disk = SimDisk::new(1, SimDials::off());
+    disk.write_file(b"f", &pattern(LEN)).unwrap();
+    disk.reboot();
+    let file = open(&disk, b"f").unwrap();
+    file.read_at(&mut [0], 0).unwrap();
+    disk.rot(b"f", 0, Damage::Page).unwrap();
+    disk.rot(b"f", 4096, Damage::Page).unwrap();
+    let read = read_cached(&file);
+    assert!(read[..4096] == pattern(LEN)[..4096], "what was read before comes from the cache");
+    assert!(read[4096..8192] != pattern(LEN)[4096..8192], "what was not comes from the device");
+}
+
+#[test]
 fn a_misdirected_write_keeps_to_the_unsynced_pages_of_its_file() {
     let (disk, root) = quiet();
     let file = create(&disk, &root, b"f", &pattern(LEN));
