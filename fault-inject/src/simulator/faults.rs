@@ -6,6 +6,7 @@ use landfall::disk::Disk;
 use landfall::state::files::write_atomic;
 use rand::Rng;
 
+use super::oracle::durable_receipt;
 use super::plan::Class;
 use super::receiving::{Receiving, TARGET};
 use super::sending::Sending;
@@ -49,8 +50,10 @@ impl World {
     /// Ends a side now, or in the middle of one of its next operations.
     fn end_soon(&mut self, side: Side, how: Stop) -> Result<(), Violation> {
         let is_now = self.faults.random_range(0..3) == 0;
+        let is_home = self.faults.random_range(0..6) == 0;
         let disk = match side {
             Side::Sender => &self.sender_setting.disk,
+            Side::Receiver if is_home => &self.receiver_setting.home,
             Side::Receiver => &self.receiver_setting.disk,
         };
         if !is_now {
@@ -108,6 +111,10 @@ impl World {
             self.coverage.receiver_ended(receiving.phase());
         }
         self.note(|| format!("the receiver ends: {how:?}"));
+        if how == Stop::Kill {
+            self.receiver_setting.home.stop(how);
+        }
+        self.receiver_setting.home.reboot();
         let counts = self.receiver_setting.disk.reboot();
         self.is_cut = counts.crashes > 0;
         self.oracle.excuses.receiver_state += counts.crashes;
@@ -125,7 +132,9 @@ impl World {
 
     /// Looks whether a disk has stopped under its process, and takes what processes did.
     pub(super) fn look(&mut self) -> Result<(), Violation> {
-        if let Some(how) = self.receiver_setting.disk.stopped() {
+        let setting = &self.receiver_setting;
+        if let Some(how) = setting.disk.stopped().or(setting.home.stopped()) {
+            setting.disk.stop(how);
             self.bury_receiver(how)?;
         }
         if let Some(how) = self.sender_setting.disk.stopped() {
@@ -139,7 +148,8 @@ impl World {
     /// The faults end.
     pub(super) fn calm(&mut self) {
         self.note(|| "the faults end".into());
-        for disk in [&self.receiver_setting.disk, &self.sender_setting.disk, &self.sender_setting.source] {
+        let receiver = [&self.receiver_setting.disk, &self.receiver_setting.home];
+        for disk in receiver.into_iter().chain([&self.sender_setting.disk, &self.sender_setting.source]) {
             let mut dials = disk.dials().quiet();
             dials.capacity_bytes = None;
             disk.set_dials(dials);
@@ -165,6 +175,9 @@ impl World {
             self.damage_sender();
         }
         self.sender_began = self.step;
+        if durable_receipt(&self.sender_setting.disk, "sender").is_some() {
+            return self.answer_from_receipt();
+        }
         match Sending::start(self.sender_setting.clone(), self.now()) {
             Ok(sending) => self.sending = Some(sending),
             Err(error) => self.last_error = format!("the sender's start: {error}"),
@@ -248,7 +261,7 @@ impl World {
         if let Some(mut receiving) = self.receiving.take() {
             receiving.run_dry();
         }
-        if World::close_record(&self.receiver_setting.disk) {
+        if World::close_record(&self.receiver_setting.home) {
             self.receiver_fate = fate;
         }
         self.lose_all_links();

@@ -108,8 +108,8 @@ impl Oracle {
 
     /// The receipt was persisted: everything it says is true now, on what would survive a power cut. `since` is the
     /// step at which the sender's process began that settled the manifest.
-    pub fn check_receipt(&mut self, disk: &SimDisk, since: u64) -> Result<(), String> {
-        let bytes = durable_receipt(disk, "receiver").ok_or("a receipt was issued and is not durable")?;
+    pub fn check_receipt(&mut self, disk: &SimDisk, home: &SimDisk, since: u64) -> Result<(), String> {
+        let bytes = durable_receipt(home, "receiver").ok_or("a receipt was issued and is not durable")?;
         let text = String::from_utf8(bytes.clone()).map_err(|_| "the receipt is not text")?;
         let mut said = BTreeMap::new();
         for line in text.lines().skip(1) {
@@ -251,8 +251,8 @@ impl Oracle {
     }
 
     /// The sender has acknowledged: both sides hold the same receipt, and the tree is what it says.
-    pub fn check_acknowledged(&self, receiver: &SimDisk, sender: &SimDisk) -> Result<(), String> {
-        let theirs = durable_receipt(receiver, "receiver");
+    pub fn check_acknowledged(&self, receiver: &SimDisk, home: &SimDisk, sender: &SimDisk) -> Result<(), String> {
+        let theirs = durable_receipt(home, "receiver");
         let theirs = theirs.ok_or("the sender has acknowledged a receipt that is not durable at the receiver")?;
         let ours = durable_receipt(sender, "sender").ok_or("an acknowledged receipt is not durable at the sender")?;
         if ours != theirs || self.receipt.as_ref() != Some(&theirs) {

@@ -102,8 +102,10 @@ struct Line {
 /// What stays the same over all processes of a seed.
 #[derive(Clone, Debug)]
 pub struct Setting {
-    /// The receiver's disk.
+    /// The disk that holds the target.
     pub disk: SimDisk,
+    /// The disk that holds the home.
+    pub home: SimDisk,
     /// The transfer.
     pub transfer: TransferId,
     /// The policy.
@@ -165,7 +167,8 @@ impl Receiving {
     pub fn start(setting: Setting, now: Instant) -> io::Result<Receiving> {
         let disk = setting.disk.clone();
         let root = disk.open_dir(&disk.root(), TARGET.as_bytes())?;
-        let home = Home::new(disk.clone(), disk.open_dir(&disk.root(), HOME.as_bytes())?, PathBuf::from(HOME));
+        let at = setting.home.open_dir(&setting.home.root(), HOME.as_bytes())?;
+        let home = Home::new(setting.home.clone(), at, PathBuf::from(HOME));
         let has_receipt = !receipts::messages(&home, setting.transfer)?.is_empty();
         let mut brain = new_brain(has_receipt, now);
         let mut sights = vec![];
@@ -302,10 +305,15 @@ impl Receiving {
     }
 
     fn continue_from(&mut self, now: Instant, position: Position) -> io::Result<()> {
+        while self.has_intake_work() {
+            self.run_intake();
+        }
+        while self.has_news() && !self.is_over {
+            self.run_driver_once(now);
+        }
         let own = self.shared.with_log(|log| log.position());
         if own != position {
-            let is_known = self.shared.with_log(|log| log.find(position)).ok().flatten().is_some();
-            if !is_known {
+            if self.shared.with_log(|log| log.find(position))?.is_none() {
                 return self.misbehaved("a position that this side does not have");
             }
             self.sights.push(Sight::Rewound);
@@ -428,6 +436,11 @@ impl Receiving {
 
     /// The driver hears the next news.
     pub fn run_driver(&mut self, now: Instant) {
+        self.run_driver_once(now);
+        self.drain(now);
+    }
+
+    fn run_driver_once(&mut self, now: Instant) {
         match self.heard.pop_front() {
             None => (),
             Some(Heard::Records(notes, error)) => {
@@ -452,7 +465,6 @@ impl Receiving {
                 self.hear(now, input);
             }
         }
-        self.drain(now);
     }
 
     fn look_at(&mut self, input: &Input) {

@@ -51,8 +51,8 @@ impl World {
                 }
                 Sight::Resumed => self.coverage.mark("claims of an earlier run stood"),
                 Sight::Issued => {
-                    let disk = self.receiver_setting.disk.clone();
-                    let checked = self.oracle.check_receipt(&disk, self.settled_since);
+                    let (disk, home) = (self.receiver_setting.disk.clone(), self.receiver_setting.home.clone());
+                    let checked = self.oracle.check_receipt(&disk, &home, self.settled_since);
                     checked.map_err(Violation::Wrong)?;
                     self.coverage.mark("receipt issued");
                 }
@@ -186,12 +186,7 @@ impl World {
     fn sender_ended(&mut self, end: SenderEnd) -> Result<(), Violation> {
         self.note(|| format!("the sender ends: {end:?}"));
         match end {
-            SenderEnd::Acknowledged => {
-                let (receiver, sender) = (&self.receiver_setting.disk, &self.sender_setting.disk);
-                self.oracle.check_acknowledged(receiver, sender).map_err(Violation::Wrong)?;
-                self.coverage.mark("receipt acknowledged");
-                self.close_sender(Fate::Closed);
-            }
+            SenderEnd::Acknowledged => return self.acknowledged(),
             SenderEnd::Stopped(StopReason::Finished) if self.may_be_finished() => {
                 self.coverage.mark("finished before the source changed");
                 self.close_sender(Fate::Refused);
@@ -203,6 +198,20 @@ impl World {
             _ => return Err(self.stuck(&format!("the sender ends: {end:?}"))),
         }
         Ok(())
+    }
+
+    fn acknowledged(&mut self) -> Result<(), Violation> {
+        let (receiver, sender) = (&self.receiver_setting, &self.sender_setting.disk);
+        self.oracle.check_acknowledged(&receiver.disk, &receiver.home, sender).map_err(Violation::Wrong)?;
+        self.coverage.mark("receipt acknowledged");
+        self.close_sender(Fate::Closed);
+        Ok(())
+    }
+
+    /// A sender that holds its receipt and had not closed its record has nothing more to do.
+    pub(super) fn answer_from_receipt(&mut self) -> Result<(), Violation> {
+        self.coverage.mark("sender ended between its receipt and its record");
+        self.acknowledged()
     }
 
     fn close_sender(&mut self, fate: Fate) {

@@ -119,9 +119,10 @@ impl World {
         let mut trees = stream(plan.seed, "trees");
         let (receiver, sender) = (SimDisk::new(plan.seed, SimDials::off()), SimDisk::new(!plan.seed, SimDials::off()));
         let source = SimDisk::new(plan.seed.rotate_left(32), SimDials::off());
+        let home = SimDisk::new(!plan.seed.rotate_left(32), SimDials::off());
         let naming = if trees.random_range(0..3) == 0 { Naming::Contents } else { Naming::Named };
         make_source(&source, plan.files_max, &mut trees).map_err(|error| no_fault(&error.to_string()))?;
-        for (disk, path) in [(&receiver, TARGET), (&receiver, HOME), (&sender, sending::HOME)] {
+        for (disk, path) in [(&receiver, TARGET), (&home, HOME), (&sender, sending::HOME)] {
             disk.make_directory(path.as_bytes()).map_err(|error| no_fault(&error.to_string()))?;
         }
         let tree = source_tree(&source, naming);
@@ -142,12 +143,13 @@ impl World {
         receiver.set_dials(dials);
         source.set_dials(plan.source_dials());
         sender.set_dials(plan.sender_dials());
-        receiver.set_skip_sync(skip);
+        receiver.set_skip_sync(skip.clone());
+        home.set_skip_sync(skip);
         let transfer = TransferId([7; 16]);
         Ok(World {
             schedule: stream(plan.seed, "schedule"),
             faults,
-            receiver_setting: receiving::Setting { disk: receiver, transfer, existing: plan.existing },
+            receiver_setting: receiving::Setting { disk: receiver, home, transfer, existing: plan.existing },
             sender_setting: sending::Setting { disk: sender, source, transfer, naming },
             receiving: None,
             sending: None,
@@ -217,7 +219,8 @@ impl World {
     /// A digest of everything that moved and of what the disks hold.
     pub fn trace(&mut self) -> [u8; 32] {
         let mut trace = self.trace.clone();
-        for disk in [&self.receiver_setting.disk, &self.sender_setting.disk, &self.sender_setting.source] {
+        let receiver = [&self.receiver_setting.disk, &self.receiver_setting.home];
+        for disk in receiver.into_iter().chain([&self.sender_setting.disk, &self.sender_setting.source]) {
             trace.update(&disk.state_digest());
         }
         *trace.finalize().as_bytes()
