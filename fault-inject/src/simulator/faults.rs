@@ -229,6 +229,8 @@ impl World {
             2 => disk.delete(path),
             _ => disk.swap(path, other),
         });
+        // A swap of which a power cut kept one half would leave one file under two names.
+        disk.settle();
     }
 
     /// Closes a side's record, as the last thing a process does. Says whether that was durable.

@@ -123,7 +123,7 @@ impl World {
             },
             ReceiverEnd::PeerStopped(reason) => match reason {
                 StopReason::StateFailed | StopReason::RootGone => self.end_receiver_by_itself("the sender stopped"),
-                StopReason::Finished if self.may_be_finished() => self.close_receiver(Fate::Closed),
+                StopReason::Finished if self.may_be_finished() => self.close_receiver(Fate::Unconfirmed),
                 _ => return Err(self.stuck(&format!("the sender stopped the receiver: {reason:?}"))),
             },
         }
