@@ -259,13 +259,13 @@ mod tests {
         });
         ahead.considered(place(0, 2), &[]);
         assert_eq!(waiting.join().unwrap(), Gate::Open);
-        ahead.put(place(0, 0), Content::Bytes(vec![1; HASH_AHEAD_BYTES as usize].into()));
+        ahead.put(place(0, 2), Content::Bytes(vec![1; HASH_AHEAD_BYTES as usize].into()));
         let waiting = thread::spawn({
             let ahead = Arc::clone(&ahead);
             move || ahead.wait_for_room()
         });
         ahead.close();
         assert_eq!(waiting.join().unwrap(), Gate::Closed);
-        assert_eq!(ahead.take(place(0, 0)), None);
+        assert_eq!(ahead.take(place(0, 2)), None);
     }
 }

@@ -151,8 +151,7 @@ fn open_store(
     let layout = Layout::open(&setting.disk, root.clone(), setting.transfer)?;
     let header = Header { chunk_bytes: SIMULATED_CHUNK_BYTES, transfer: setting.transfer };
     let policy = Policy { existing: setting.existing, reserve_bytes: Some(0) };
-    let recovered =
-        recover(&setting.disk, layout, header, policy, Pool::inline(), rung, |noted| brain.note(noted))?;
+    let recovered = recover(&setting.disk, layout, header, policy, Pool::inline(), rung, |noted| brain.note(noted))?;
     if recovered.is_journal_cut {
         sights.push(Sight::JournalCut);
     }
@@ -444,9 +443,9 @@ impl Receiving {
         match self.heard.pop_front() {
             None => (),
             Some(Heard::Records(notes, error)) => {
-                self.sights.extend(notes.iter().filter_map(|noted| {
-                    matches!(noted, Noted::Withdrawn(_)).then_some(Sight::Withdrawn)
-                }));
+                self.sights.extend(
+                    notes.iter().filter_map(|noted| matches!(noted, Noted::Withdrawn(_)).then_some(Sight::Withdrawn)),
+                );
                 self.hear(now, Input::Noted(notes));
                 match error {
                     None => (),

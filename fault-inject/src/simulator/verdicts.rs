@@ -194,7 +194,9 @@ impl World {
             SenderEnd::Stopped(StopReason::StateFailed | StopReason::RootGone) => {
                 self.end_sender_by_itself("its state or root failed");
             }
-            SenderEnd::PeerStopped(stop) if stop.retry == Retry::Later => self.end_sender_by_itself("the receiver stopped"),
+            SenderEnd::PeerStopped(stop) if stop.retry == Retry::Later => {
+                self.end_sender_by_itself("the receiver stopped")
+            }
             _ => return Err(self.stuck(&format!("the sender ends: {end:?}"))),
         }
         Ok(())
