@@ -117,7 +117,7 @@ impl<D: Disk> Engine<D> {
         let (answer, reached) = sync_channel(1);
         self.tell(Command::Reached(answer));
         // It fails only if the thread has ended by a panic, which joining passes on.
-        drop(reached.recv());
+        let _ = reached.recv();
     }
 
     /// Lets both threads finish what they were told and waits for them.
@@ -168,7 +168,7 @@ fn run_intake<D: Disk>(
             }
             Command::Echo(input) => Heard::Input(input),
             Command::Reached(answer) => {
-                drop(answer.send(()));
+                let _ = answer.send(());
                 continue;
             }
             Command::Settled(files) => {
