@@ -104,6 +104,8 @@ struct Driver {
     brain: Receiver,
     heard: UnboundedReceiver<Heard>,
     channel: Option<Channel>,
+    /// Links that the brain is still to be told of.
+    connects: u32,
     data: (UnboundedSender<DataNews>, UnboundedReceiver<DataNews>),
     permits: Arc<Semaphore>,
     pages: Arc<Semaphore>,
@@ -140,6 +142,7 @@ impl Driver {
             brain,
             heard,
             channel: None,
+            connects: 0,
             data: unbounded_channel(),
             permits: permits(),
             pages: Arc::new(Semaphore::new(PAGES_WAITING_MAX)),
@@ -303,10 +306,16 @@ impl Driver {
 
     /// Records continue from here: at the end of the copy at hand, or it is cut to that place first.
     fn continue_from(&mut self, position: Position) -> Result<(), Error> {
+        // Pages and other news of the link before may still be on their way to the log and to the brain: what
+        // arrives from now on stands behind them.
+        self.engine.catch_up();
+        while let Ok(heard) = self.heard.try_recv() {
+            self.heard(heard)?;
+        }
         let own = self.engine.shared.with_log(|log| log.position());
         if own != position {
-            let is_known = self.engine.shared.with_log(|log| log.find(position)).ok().flatten().is_some();
-            if !is_known {
+            let found = self.engine.shared.with_log(|log| log.find(position));
+            if found.map_err(|error| self.setup.state_error(error))?.is_none() {
                 return self.misbehaved("a position that this side does not have");
             }
             self.rewind(Some(position))?;
@@ -316,7 +325,9 @@ impl Driver {
         let commands = self.engine.commander();
         let chunk_bytes = crate::limits::CHUNK_BYTES;
         spawn_readers(&mut channel.readers, &channel.link, chunk_bytes, &self.permits, &commands, &self.data.0);
-        self.hear(Input::Connected);
+        // The brain counts what is on its way: chunks of the last link that still wait for the intake come first.
+        self.connects += 1;
+        self.engine.tell(Command::Echo(Input::Connected));
         Ok(())
     }
 
@@ -324,6 +335,7 @@ impl Driver {
     fn rewind(&mut self, rung: Option<Position>) -> Result<(), Error> {
         self.engine.stop();
         while self.heard.try_recv().is_ok() {}
+        self.connects = 0;
         self.brain = new_brain(&self.setup, Instant::now());
         self.engine =
             Engine::start(&self.parts, rung, &mut self.brain).map_err(|error| self.setup.state_error(error))?;
@@ -355,6 +367,13 @@ impl Driver {
                 }
             }
             Heard::Observed(observed) => self.watch.observed(&self.engine.shared, &observed),
+            Heard::Input(Input::Connected) => {
+                self.connects -= 1;
+                let is_up = self.channel.as_ref().is_some_and(|channel| channel.is_continued);
+                if is_up && self.connects == 0 {
+                    self.hear(Input::Connected);
+                }
+            }
             Heard::Input(input) => {
                 self.watch.look_at(&self.engine.shared, &input);
                 if input == Input::ReceiptIssued {

@@ -112,6 +112,9 @@ fn still_as_chosen(desk: &mut Desk) -> Result<bool, Error> {
     let wished = std::mem::replace(&mut desk.record, saved);
     desk.record.settings = wished.settings;
     desk.record.listen = wished.listen;
+    // A port that the command line names replaces the one that was saved.
+    let asked = wished.listen.map(|address| address.port()).filter(|port| *port != 0);
+    desk.record.port = asked.or(desk.record.port);
     desk.record.write_ticket = wished.write_ticket;
     desk.record.child = wished.child;
     if desk.record.side != Side::Parent {

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver as Commands, Sender as Commander, channel};
+use std::sync::mpsc::{Receiver as Commands, Sender as Commander, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
@@ -35,6 +35,8 @@ pub(super) enum Command {
     Echo(Input),
     /// What settling did.
     Settled(Vec<SettledFile>),
+    /// Answer this when everything before was done.
+    Reached(SyncSender<()>),
 }
 
 /// What the driver hears.
@@ -110,6 +112,14 @@ impl<D: Disk> Engine<D> {
         }
     }
 
+    /// Waits until the intake has done everything that it was told so far.
+    pub(super) fn catch_up(&self) {
+        let (answer, reached) = sync_channel(1);
+        self.tell(Command::Reached(answer));
+        // It fails only if the thread has ended by a panic, which joining passes on.
+        let _ = reached.recv();
+    }
+
     /// Lets both threads finish what they were told and waits for them.
     pub(super) fn stop(&mut self) {
         self.commands = None;
@@ -157,6 +167,10 @@ fn run_intake<D: Disk>(
                 Heard::Input(input)
             }
             Command::Echo(input) => Heard::Input(input),
+            Command::Reached(answer) => {
+                let _ = answer.send(());
+                continue;
+            }
             Command::Settled(files) => {
                 intake.after_settle(&files);
                 continue;

@@ -433,3 +433,6 @@ impl Receiver {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
