@@ -62,7 +62,13 @@ fn equal_roles_are_refused_before_dialling() {
         };
         let refused = other.arg("--ticket-file").arg(setup.ticket()).run();
         refused.assert_code(2);
-        says(&refused, &["ticket", if listens == Listens::Receiver { "recv" } else { "send" }]);
+        let words = match listens {
+            Listens::Receiver => {
+                ["the ticket is from a receiver, and this side is a receiver too", "`landfall send PATH"]
+            }
+            Listens::Sender => ["the ticket is from a sender, and this side is a sender too", "`landfall recv"],
+        };
+        says(&refused, &words);
         let finished = listener.kill();
         assert!(finished.was_killed() && !finished.text().contains("connected"), "{}", finished.describe());
     }

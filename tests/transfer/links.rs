@@ -56,7 +56,9 @@ fn a_silence_longer_than_any_timeout_only_interrupts() {
     let said = live.sender.stderr() + &live.receiver.stderr() + &live.sender.stdout() + &live.receiver.stdout();
     assert!(said.contains("wait"), "says within three seconds who waits for whom:\n{said}");
     std::thread::sleep(Duration::from_secs(22));
-    assert!(!live.sender.has_ended() && !live.receiver.has_ended(), "a silent peer is not a dead peer");
+    let ended = live.sender.has_ended() || live.receiver.has_ended();
+    let both = live.sender.describe("the sender") + &live.receiver.describe("the receiver");
+    assert!(!ended, "a silent peer is not a dead peer\n{both}");
     setup.relay().speak();
     live.wait(PATIENT).assert_success();
     transfer::assert_arrived(&source, &setup.target);
