@@ -64,9 +64,11 @@ fn equal_roles_are_refused_before_dialling() {
         refused.assert_code(2);
         let words = match listens {
             Listens::Receiver => {
-                ["the ticket is from a receiver, and this side is a receiver too", "`landfall send PATH"]
+                ["the ticket was made by `landfall recv`, and this is `landfall recv` too", "`landfall send PATH"]
             }
-            Listens::Sender => ["the ticket is from a sender, and this side is a sender too", "`landfall recv"],
+            Listens::Sender => {
+                ["the ticket was made by `landfall send`, and this is `landfall send` too", "hint: `landfall recv"]
+            }
         };
         says(&refused, &words);
         let finished = listener.kill();
