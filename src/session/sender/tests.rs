@@ -1,5 +1,5 @@
 //! The sender's brain as tables: what goes in, what comes out.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::cloned_ref_to_slice_refs, clippy::unwrap_used)]
 
 use super::*;
 use crate::digest::ChainValue;

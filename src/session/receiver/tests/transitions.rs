@@ -1,4 +1,5 @@
 //! Each transition of a chunk's and of a file's life, by hand: what is asked after what was heard.
+#![allow(clippy::type_complexity)]
 
 use std::time::{Duration, Instant};
 
