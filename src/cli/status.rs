@@ -201,7 +201,7 @@ fn standing_text(standing: &Standing) -> String {
         format!("  state    {}", state_text(&standing.state, standing.role, standing.id)),
     ];
     lines.extend(standing.peer.as_ref().map(|peer| format!("  {:<8} {peer}", standing.role.other().word())));
-    if let Some(known) = &standing.described {
+    if let Some(known) = standing.described.as_ref().filter(|_| !matches!(standing.state, State::Closed { .. })) {
         let bound = if known.is_total { "" } else { "at least " };
         let whole = format!("{bound}{}, {}", counted(known.files, "file", "files"), bytes(known.bytes));
         match &standing.held {
