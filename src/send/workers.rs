@@ -135,8 +135,9 @@ impl Workers {
     }
 }
 
-impl Drop for Workers {
-    fn drop(&mut self) {
+impl Workers {
+    /// Ends both threads and waits for them.
+    pub(super) fn stop(&mut self) {
         self.ahead.close();
         self.permits.close();
         self.reports.close();
@@ -148,6 +149,12 @@ impl Drop for Workers {
                 std::panic::resume_unwind(panic);
             }
         }
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 
