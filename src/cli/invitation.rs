@@ -89,11 +89,12 @@ fn decode(text: &str, origin: &str, role: Role) -> Result<Ticket, Failure> {
         Failure::usage(format!("{origin} is not a ticket that can be used")).cause(&reason(&error))
     })?;
     if ticket.role == role {
-        let failure = Failure::usage(format!("the ticket is from a {role}, and this side is a {role} too"));
-        return Err(failure.hint(match role {
-            Role::Sender => "`landfall recv DIR --ticket` takes it",
-            Role::Receiver => "`landfall send PATH... --ticket` takes it",
-        }));
+        let (command, other) = match role {
+            Role::Sender => ("landfall send", "landfall recv DIR --ticket"),
+            Role::Receiver => ("landfall recv", "landfall send PATH... --ticket"),
+        };
+        return Err(Failure::usage(format!("the ticket was made by `{command}`, and this is `{command}` too"))
+            .hint(format!("`{other}` takes it")));
     }
     Ok(ticket)
 }
@@ -156,7 +157,7 @@ mod tests {
         let failure = from_file(&path, Role::Receiver).unwrap_err();
         assert_eq!(
             failure.text(),
-            "error: the ticket is from a receiver, and this side is a receiver too\n\
+            "error: the ticket was made by `landfall recv`, and this is `landfall recv` too\n\
              hint: `landfall send PATH... --ticket` takes it\n"
         );
         std::fs::write(&path, "secret words").unwrap();

@@ -37,6 +37,8 @@ pub(super) enum Command {
     Settled(Vec<SettledFile>),
     /// Answer this when everything before was done.
     Reached(SyncSender<()>),
+    /// End: the readers of a link hold handles too, and may outlive the engine by a while.
+    End,
 }
 
 /// What the driver hears.
@@ -107,7 +109,7 @@ impl<D: Disk> Engine<D> {
     /// Gives a command.
     pub(super) fn tell(&self, command: Command) {
         if let Some(commands) = &self.commands {
-            // The thread ends only after this end is dropped, or by a panic, which joining passes on.
+            // The thread ends only when it is told to, or by a panic, which joining passes on.
             drop(commands.send(command));
         }
     }
@@ -122,6 +124,7 @@ impl<D: Disk> Engine<D> {
 
     /// Lets both threads finish what they were told and waits for them.
     pub(super) fn stop(&mut self) {
+        self.tell(Command::End);
         self.commands = None;
         for thread in [self.intake.take(), self.settler.take()].into_iter().flatten() {
             if let Err(panic) = thread.join() {
@@ -167,6 +170,7 @@ fn run_intake<D: Disk>(
                 Heard::Input(input)
             }
             Command::Echo(input) => Heard::Input(input),
+            Command::End => return,
             Command::Reached(answer) => {
                 let _ = answer.send(());
                 continue;

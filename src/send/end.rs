@@ -69,6 +69,7 @@ impl Driver {
         let mut summary = summary_of(&agreed.core, receipt, self.started);
         summary.wire_bytes = self.wire_bytes.load(Ordering::Relaxed);
         summary.attributes_not_applied = agreed.tally.attributes_not_applied;
+        agreed.tell_left_out(&self.log, &self.events).map_err(|source| self.state(source))?;
         let (exit, summary) = told(summary, &self.events);
         let (home, record) = (self.meet.home().clone(), self.meet.record().clone());
         Ok(Concluded::new(exit, summary, home, record, Closing::Finished))

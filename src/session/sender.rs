@@ -149,6 +149,8 @@ impl Sender {
             Input::Connected(position, peer_receipt) => self.connect(now, position, peer_receipt),
             Input::LinkLost => self.lose_link(now),
             Input::Produced(position, production) => self.produced(now, position, production),
+            // Whoever was interrupted is started again; this side needs nothing. The link ends by itself.
+            Input::PeerStopped(stop) if stop.reason == StopReason::Interrupted => {}
             Input::PeerStopped(stop) => self.end(End::PeerStopped(stop)),
             Input::StopRequested(reason) => self.stop(reason, retry_of(reason)),
             Input::Unservable(entry, reason) => self.renew(entry, reason),

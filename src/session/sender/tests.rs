@@ -201,6 +201,14 @@ fn either_side_may_stop_at_any_time() {
 }
 
 #[test]
+fn an_interrupted_receiver_is_waited_for() {
+    let mut brain = Brain::settled(PeerReceipt::None);
+    let stop = Stop { reason: StopReason::Interrupted, retry: Retry::Later };
+    assert_eq!(brain.hear(Input::PeerStopped(stop)), []);
+    assert_eq!(brain.hear(Input::LinkLost), [Task::DropWants], "it goes on as after any other end of a link");
+}
+
+#[test]
 fn a_stall_names_whose_turn_it_is() {
     let mut brain = Brain::new();
     assert_eq!(brain.waits_for(Outgoing::Idle), Some(WaitsFor::Peer));

@@ -440,6 +440,14 @@ fn a_receipt_is_lingered_with_and_sent_again_on_each_link() {
 }
 
 #[test]
+fn an_interrupted_sender_is_waited_for() {
+    let mut bench = Bench::new();
+    assert!(bench.hear(Input::PeerStopped(StopReason::Interrupted)).is_empty());
+    let said = bench.hear(Input::PeerStopped(StopReason::StateFailed));
+    assert_eq!(said, [format!("end {:?}", End::PeerStopped(StopReason::StateFailed))]);
+}
+
+#[test]
 fn a_sender_that_disagrees_with_the_receipt_ends_the_run() {
     let mut bench = issued();
     let said = bench.hear(Input::PeerStopped(StopReason::OutcomeDiffers));
