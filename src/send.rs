@@ -246,6 +246,9 @@ impl Driver {
             }
         };
         let receipt = if met.hello.has_receipt { PeerReceipt::Held } else { PeerReceipt::None };
+        if receipt == PeerReceipt::Held {
+            self.workers.keep_nothing();
+        }
         self.line_count += 1;
         self.arrived = Arc::new(Arrived::default());
         self.line = Some(Line::open(met, self.line_count, cursor, &self.wire_bytes, &self.workers.report));

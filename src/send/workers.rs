@@ -116,6 +116,12 @@ impl Workers {
         }
     }
 
+    /// The receiver has everything, and looks at no chunk any more: what is still hashed, since this side lost its
+    /// log, waits for nobody.
+    pub(super) fn keep_nothing(&self) {
+        self.ahead.considered(Place { entry: u32::MAX, chunk: u32::MAX }, &[]);
+    }
+
     /// The link is gone: what was kept for its wants is kept for nobody.
     pub(super) fn drop_wants(&self) {
         self.ahead.forget_wants();
