@@ -70,7 +70,7 @@ fn settled_is_said_once_on_each_link_with_the_position_of_the_stat_pass() {
     let mut brain = Brain::new();
     brain.hear(Input::Connected(at(10), PeerReceipt::None));
     let settled = Task::Send(Message::Settled(at(10)));
-    assert_eq!(brain.hear(Input::Produced(at(10), Production::Settled)), [settled.clone()]);
+    assert_eq!(brain.hear(Input::Produced(at(10), Production::Settled)), std::slice::from_ref(&settled));
     assert_eq!(brain.hear(Input::Produced(at(12), Production::Settled)), [Task::SendPage]);
     assert_eq!(brain.hear(Input::LinkLost), [Task::DropWants]);
     let again = brain.hear(Input::Connected(at(12), PeerReceipt::None));
@@ -191,7 +191,7 @@ fn a_verdict_about_a_receipt_of_a_lost_link_says_nothing() {
 fn either_side_may_stop_at_any_time() {
     let reason = StopReason::Interrupted;
     let end = Task::End(End::Stopped(reason));
-    assert_eq!(Brain::new().hear(Input::StopRequested(reason)), [end.clone()]);
+    assert_eq!(Brain::new().hear(Input::StopRequested(reason)), std::slice::from_ref(&end));
     let mut brain = Brain::settled(PeerReceipt::None);
     assert_eq!(brain.hear(Input::StopRequested(reason)), [stop(reason, Retry::Later), end]);
     let theirs = Stop { reason: StopReason::DiskFull, retry: Retry::Later };
