@@ -158,6 +158,14 @@ impl Setup {
         Landfall::new("resume", home).args(["resume", "--json"])
     }
 
+    /// Whether a side has its transfer on record, so that `landfall resume` knows of it.
+    pub fn has_record(&self, side: Side) -> bool {
+        let home = if side == Side::Sender { &self.sender_home } else { &self.receiver_home };
+        let role = if side == Side::Sender { "sender" } else { "receiver" };
+        let transfers = std::fs::read_dir(home.join("transfers")).into_iter().flatten().flatten();
+        transfers.into_iter().any(|id| id.path().join(role).join("transfer").exists())
+    }
+
     /// The side that prints the ticket.
     pub fn listening_side(&self) -> Side {
         if self.listens == Listens::Receiver { Side::Receiver } else { Side::Sender }
