@@ -7,9 +7,9 @@ use std::sync::Arc;
 use super::intake::{Intake, whole};
 use super::staging::{Held, Place, create};
 use super::{Shared, locked};
-use crate::attributes::Level;
+use crate::attributes::{Level, Stamps};
 use crate::digest::{ReceivedChunk, Verdict, VerifiedChunk, chunk_digest, is_zero, path_hash, verify};
-use crate::disk::{AlignedBuffer, Disk, DiskFile};
+use crate::disk::{AlignedBuffer, Disk, DiskFile, Stat};
 use crate::geometry::{ChunkId, ChunkIndex, EntryIndex};
 use crate::limits::SYNCFS_FILES_MIN;
 use crate::outcome::Reason;
@@ -20,6 +20,8 @@ use crate::task::receiver::{AdoptItem, AdoptedItem};
 pub(crate) struct Candidate<D: Disk> {
     /// Something under the final name.
     target: Option<Arc<D::File>>,
+    /// The target before its first byte was compared.
+    stamps: Option<Stamps>,
     /// The target may turn out to be equal as a whole: nothing is copied until it is known not to be.
     is_comparing: bool,
     /// Why a target that differs may not be replaced.
@@ -28,15 +30,16 @@ pub(crate) struct Candidate<D: Disk> {
 
 impl<D: Disk> Candidate<D> {
     /// A target, of the same size or not.
-    pub(crate) fn target(file: D::File, is_same_size: bool, replace: Result<(), Reason>) -> Candidate<D> {
-        Candidate { target: Some(Arc::new(file)), is_comparing: is_same_size, replace }
+    pub(crate) fn target(file: D::File, stat: &Stat, is_same_size: bool, replace: Result<(), Reason>) -> Candidate<D> {
+        let (target, stamps) = (Some(Arc::new(file)), Some(stat.stamps()));
+        Candidate { target, stamps, is_comparing: is_same_size, replace }
     }
 
     /// A staging file, and perhaps a target beside it.
     pub(crate) fn copying(target: Option<Candidate<D>>) -> Candidate<D> {
         match target {
             Some(target) => Candidate { is_comparing: target.replace.is_err(), ..target },
-            None => Candidate { target: None, is_comparing: false, replace: Ok(()) },
+            None => Candidate { target: None, stamps: None, is_comparing: false, replace: Ok(()) },
         }
     }
 }
@@ -161,6 +164,9 @@ impl<D: Disk> Intake<D> {
                 let held = Held::new(item.entry, hash, Place::Target, again, geometry, file.digests)?;
                 if held.inode != target.stat()?.inode {
                     return Err(io::ErrorKind::NotFound.into());
+                }
+                if let Some(stamps) = candidate.stamps {
+                    held.expect_stamps(stamps);
                 }
                 Arc::new(held)
             }

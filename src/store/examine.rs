@@ -161,7 +161,7 @@ impl<D: Disk> Intake<D> {
         if !is_same_size && !may_replace {
             return Err(refusal);
         }
-        Ok(Some(Candidate::target(target, is_same_size, may_replace.then_some(()).ok_or(refusal))))
+        Ok(Some(Candidate::target(target, &stat, is_same_size, may_replace.then_some(()).ok_or(refusal))))
     }
 
     /// Opens what an earlier run left in staging for the path, with the runs that valid claims cover.

@@ -170,15 +170,15 @@ impl<D: Disk> Intake<D> {
     pub(super) fn write(&mut self, held: &Arc<Held<D>>, chunk: &crate::digest::VerifiedChunk) -> io::Result<u32> {
         let index = chunk.id().chunk;
         let (offset, length) = (held.geometry.offset(index), held.geometry.chunk_len(index));
-        match chunk.bytes() {
-            Some(bytes) => held.file.write_all_at(bytes, offset)?,
+        held.change(|| match chunk.bytes() {
+            Some(bytes) => held.file.write_all_at(bytes, offset),
             None => {
                 if held.geometry.chunk_count() == 1 {
                     held.file.set_len(u64::from(length))?;
                 }
-                held.file.punch(offset, u64::from(length))?;
+                held.file.punch(offset, u64::from(length))
             }
-        }
+        })?;
         let end = offset + u64::from(length);
         if chunk.bytes().is_some()
             && held.geometry.chunk_count() > 1

@@ -8,7 +8,7 @@ use super::directories::reason_of;
 use super::settle::{Settler, Settling};
 use super::staging::{Finish, Held, Place};
 use super::{Shared, is_full, locked};
-use crate::attributes::FileKind;
+use crate::attributes::{FileKind, Stamps};
 use crate::disk::{Access, Disk, DiskFile};
 use crate::journal::Claim;
 use crate::limits::SYNCFS_FILES_MIN;
@@ -199,12 +199,14 @@ impl<D: Disk> Settler<D> {
         locked(&self.shared.journal).append(&claims)
     }
 
-    /// The name must stand for the very inode that was read back.
-    fn look_at_sealed(&self, held: &Held<D>, path: &RelPath) -> io::Result<crate::attributes::Stamps> {
+    /// The name must stand for the very inode that was read back, and nobody may have written to it since: a rename
+    /// leaves the time of content as it is, a write does not.
+    fn look_at_sealed(&self, held: &Held<D>, path: &RelPath) -> io::Result<Stamps> {
         let parent = locked(&self.shared.directories).parent_of(path).map_err(|_| io::ErrorKind::NotFound)?;
         let stat = self.shared.disk.stat(&parent.dir, path.name())?;
         let is_same = stat.inode == held.inode && stat.size == held.geometry.file_bytes();
-        if is_same { Ok(stat.stamps()) } else { Err(io::ErrorKind::InvalidData.into()) }
+        let is_quiet = held.seen_mtime() == Some(stat.mtime);
+        if is_same && is_quiet { Ok(stat.stamps()) } else { Err(io::ErrorKind::InvalidData.into()) }
     }
 }
 

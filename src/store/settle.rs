@@ -90,9 +90,10 @@ impl<D: Disk> Settler<D> {
                 continue;
             }
             // An abandoned staging file may be another entry's by now.
-            let marks = locked(&held.marks);
-            if !marks.is_abandoned {
-                settling.is_attributes_failed = held.file.set_metadata(finish.mode, finish.mtime).is_err();
+            let is_abandoned = locked(&held.marks).is_abandoned;
+            if !is_abandoned {
+                let set = held.change(|| held.file.set_metadata(finish.mode, finish.mtime));
+                settling.is_attributes_failed = set.is_err();
             }
         }
     }
@@ -167,7 +168,36 @@ impl<D: Disk> Settler<D> {
             files[index].verified_bytes += result.verified_bytes;
             self.observed.extend(result.observed);
         }
-        files.iter_mut().filter(|settling| settling.result.is_none()).for_each(|settling| self.look_at_whole(settling));
+        for settling in files.iter_mut().filter(|settling| settling.result.is_none()) {
+            self.read_again_if_touched(settling);
+            if settling.result.is_none() {
+                self.look_at_whole(settling);
+            }
+        }
+    }
+
+    /// A file that is to be sealed and was changed by somebody else since is synced and read back once more as a
+    /// whole. One that is changed again meanwhile is left out.
+    fn read_again_if_touched(&mut self, settling: &mut Settling<D>) {
+        let held = Arc::clone(&settling.file.held);
+        let Some(finish) = &settling.file.finish else { return };
+        if held.is_untouched() {
+            return;
+        }
+        // A write has changed the time as well.
+        settling.is_attributes_failed = held.change(|| held.file.set_metadata(finish.mode, finish.mtime)).is_err();
+        if held.file.sync().is_err() {
+            return settling.fail(SettleResult::SyncFailed);
+        }
+        let chunks = settling.chunks_to_read();
+        let jobs: Vec<Vec<ChunkIndex>> = chunks.chunks(JOB_CHUNKS).map(<[ChunkIndex]>::to_vec).collect();
+        for result in self.shared.pool.map(jobs, |chunks| read_back_chunks(&held, &chunks)) {
+            self.observed.extend(result.observed);
+        }
+        if !held.is_untouched() {
+            let result = self.shared.leave_out(held.entry, Reason::TargetChanged);
+            settling.fail(result);
+        }
     }
 
     /// A file that is to be sealed must be whole. What it lacks is told like what came back wrong.

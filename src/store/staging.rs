@@ -7,7 +7,7 @@ use fixedbitset::FixedBitSet;
 
 use super::layout::staging_name;
 use super::locked;
-use crate::attributes::{FileKind, Level, Timestamp};
+use crate::attributes::{FileKind, Level, Stamps, Timestamp};
 use crate::digest::{FileDigest, PathHash};
 use crate::disk::{Access, Disk, DiskFile};
 use crate::geometry::{ChunkIndex, EntryIndex, Geometry};
@@ -55,6 +55,9 @@ pub(crate) struct Marks {
     pub(crate) level: Level,
     /// Being sealed or abandoned: no more writes.
     pub(crate) is_frozen: bool,
+    /// The inode after this process last changed it: whatever else changes it shows here, and makes every read-back
+    /// void. `None` if it could not be looked at.
+    seen: Option<Stamps>,
     /// Abandoned: the staging file may belong to another entry now, and must not get a name for this one. Whoever
     /// gives it a name holds the marks meanwhile.
     pub(crate) is_abandoned: bool,
@@ -69,13 +72,15 @@ impl<D: Disk> Held<D> {
         geometry: Geometry,
         digests: DigestTable<D::File>,
     ) -> io::Result<Held<D>> {
-        let inode = file.stat()?.inode;
+        let stat = file.stat()?;
+        let inode = stat.inode;
         let chunks = geometry.chunk_count() as usize;
         let marks = Marks {
             held: FixedBitSet::with_capacity(chunks),
             verified: FixedBitSet::with_capacity(chunks),
             level: Level::Device,
             is_frozen: false,
+            seen: Some(stat.stamps()),
             is_abandoned: false,
         };
         Ok(Held { entry, path, place, file, inode, geometry, digests, marks: Mutex::new(marks) })
@@ -91,6 +96,42 @@ impl<D: Disk> Held<D> {
         let mut marks = locked(&self.marks);
         marks.is_frozen = true;
         marks.is_abandoned = true;
+    }
+
+    /// Changes the file, as its only writer: if somebody else has changed it meanwhile, what was read back before no
+    /// longer counts.
+    pub(crate) fn change<R>(&self, change: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
+        let mut marks = locked(&self.marks);
+        self.look_for_strangers(&mut marks);
+        let result = change();
+        marks.seen = self.file.stat().ok().map(|stat| stat.stamps());
+        result
+    }
+
+    /// Whether the file is as this process left it. If not, every read-back is void, and from now on it is compared
+    /// with what it is now.
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.look_for_strangers(&mut locked(&self.marks))
+    }
+
+    /// The stamps that a target had before its first byte was compared.
+    pub(crate) fn expect_stamps(&self, stamps: Stamps) {
+        locked(&self.marks).seen = Some(stamps);
+    }
+
+    /// Time of the last change of content, as this process left it.
+    pub(crate) fn seen_mtime(&self) -> Option<Timestamp> {
+        locked(&self.marks).seen.map(|stamps| stamps.mtime)
+    }
+
+    fn look_for_strangers(&self, marks: &mut Marks) -> bool {
+        let now = self.file.stat().ok().map(|stat| stat.stamps());
+        let is_same = now.is_some() && now == marks.seen;
+        if !is_same {
+            marks.verified.clear();
+            marks.seen = now;
+        }
+        is_same
     }
 
     /// Takes note of a read-back.
