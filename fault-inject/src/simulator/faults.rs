@@ -163,7 +163,14 @@ impl World {
             self.damage_receiver();
         }
         match Receiving::start(self.receiver_setting.clone(), self.now()) {
-            Ok(receiving) => self.receiving = Some(receiving),
+            Ok(receiving) => {
+                let is_new = receiving.has_receipt() && self.oracle.receipt.is_none();
+                self.receiving = Some(receiving);
+                if is_new {
+                    // The process that made it ended before it could say so.
+                    return self.check_receipt();
+                }
+            }
             Err(error) => self.last_error = format!("the receiver's start: {error}"),
         }
         Ok(())
@@ -270,7 +277,10 @@ impl World {
     }
 }
 
+/// Files below a directory that have no second name elsewhere, such as a power cut leaves of half a rename.
 fn files_below(disk: &SimDisk, below: &[u8]) -> Vec<Vec<u8>> {
-    let tree = disk.tree(View::Cached).into_iter();
-    tree.filter(|(path, seen)| seen.kind == FileKind::Regular && path.starts_with(below)).map(|(path, _)| path).collect()
+    let tree = disk.tree(View::Cached);
+    let is_alone = |inode: u64| tree.values().filter(|seen| seen.inode == inode).count() == 1;
+    let files = tree.iter().filter(|(path, seen)| seen.kind == FileKind::Regular && path.starts_with(below));
+    files.filter(|(_, seen)| is_alone(seen.inode)).map(|(path, _)| path.clone()).collect()
 }

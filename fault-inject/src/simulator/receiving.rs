@@ -208,6 +208,11 @@ impl Receiving {
         &self.shared
     }
 
+    /// Whether it holds a receipt.
+    pub fn has_receipt(&self) -> bool {
+        self.has_receipt
+    }
+
     /// The link in use.
     pub fn line(&self) -> Option<LinkId> {
         self.line.map(|line| line.id)
@@ -468,6 +473,7 @@ impl Receiving {
     }
 
     fn look_at(&mut self, input: &Input) {
+        if std::env::var("DBG").is_ok() { println!("      {input:?}"); }
         let sight = match input {
             Input::Written(place, _) => Sight::Written(*place),
             Input::Adopted(items) if items.iter().any(|item| (item.missing.len() as u32) < item.run.count) => {

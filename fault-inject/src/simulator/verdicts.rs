@@ -51,9 +51,7 @@ impl World {
                 }
                 Sight::Resumed => self.coverage.mark("claims of an earlier run stood"),
                 Sight::Issued => {
-                    let (disk, home) = (self.receiver_setting.disk.clone(), self.receiver_setting.home.clone());
-                    let checked = self.oracle.check_receipt(&disk, &home, self.settled_since);
-                    checked.map_err(Violation::Wrong)?;
+                    self.check_receipt()?;
                     self.coverage.mark("receipt issued");
                 }
                 Sight::JournalCut if std::mem::take(&mut self.is_cut) => self.coverage.mark("torn claim"),
@@ -63,6 +61,12 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// The receipt that the receiver holds is durable and true.
+    pub(super) fn check_receipt(&mut self) -> Result<(), Violation> {
+        let (disk, home) = (&self.receiver_setting.disk, &self.receiver_setting.home);
+        self.oracle.check_receipt(disk, home, self.settled_since).map_err(Violation::Wrong)
     }
 
     fn take_settled(&mut self, files: &[landfall::task::receiver::SettledFile]) {
@@ -233,9 +237,13 @@ impl World {
         fork.reboot_with(self.plan.seed);
         self.oracle.check_promise(&fork, View::Cached).map_err(Violation::Wrong)?;
         self.oracle.check_names(&fork, View::Cached).map_err(Violation::Wrong)?;
-        let is_left = disk.look(b"target/.landfall", View::Cached).is_some();
+        let has_faults = crate::sim_disk::SimFault::ALL.into_iter().any(|fault| disk.counts().struck(fault) > 0);
+        let is_left = !has_faults && disk.look(b"target/.landfall", View::Cached).is_some();
         match is_left && self.receiver_fate == Fate::Closed && self.sender_fate == Fate::Closed {
-            true => Err(Violation::Stuck("`.landfall` is left in the target".into())),
+            true => {
+                let left: Vec<String> = disk.tree(View::Cached).keys().map(|path| String::from_utf8_lossy(path).into_owned()).filter(|path| path.starts_with("target/.landfall")).collect();
+                Err(Violation::Stuck(format!("`.landfall` is left in the target: {left:?}")))
+            }
             false => Ok(()),
         }
     }
