@@ -2,6 +2,7 @@
 //! forget what was not synced and a link that loses, doubles and reorders. One seed draws everything; the same seed
 //! gives the same trace in every process. Ownership, tickets and TLS are not simulated.
 
+pub mod campaign;
 mod coverage;
 mod faults;
 mod link;

@@ -473,7 +473,6 @@ impl Receiving {
     }
 
     fn look_at(&mut self, input: &Input) {
-        if std::env::var("DBG").is_ok() { println!("      {input:?}"); }
         let sight = match input {
             Input::Written(place, _) => Sight::Written(*place),
             Input::Adopted(items) if items.iter().any(|item| (item.missing.len() as u32) < item.run.count) => {
