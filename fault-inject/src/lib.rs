@@ -11,5 +11,5 @@ pub mod operation;
 mod overlay;
 pub mod plan;
 pub mod rng;
-pub mod simulator;
 pub mod sim_disk;
+pub mod simulator;

@@ -87,7 +87,9 @@ impl World {
         if !changed.is_empty() {
             self.oracle.excuses.edits += 1;
             self.coverage.mark("source edited");
-            self.note(|| format!("edited {:?}", changed.iter().map(|path| String::from_utf8_lossy(path)).collect::<Vec<_>>()));
+            self.note(|| {
+                format!("edited {:?}", changed.iter().map(|path| String::from_utf8_lossy(path)).collect::<Vec<_>>())
+            });
         }
     }
 
@@ -196,7 +198,8 @@ impl World {
         let disk = self.receiver_setting.disk.clone();
         let below = [TARGET.as_bytes(), b"/.landfall/"].concat();
         let files = files_below(&disk, &below);
-        let (staged, state): (Vec<_>, Vec<_>) = files.into_iter().partition(|path| path.windows(9).any(|at| at == b"/staging/"));
+        let (staged, state): (Vec<_>, Vec<_>) =
+            files.into_iter().partition(|path| path.windows(9).any(|at| at == b"/staging/"));
         let kinds = [
             (Class::DamageReceiverState, state, "journal or log damaged"),
             (Class::DamageStaging, staged, "staging damaged"),

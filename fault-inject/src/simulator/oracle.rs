@@ -94,9 +94,11 @@ impl Oracle {
                 continue;
             }
             let is_before = self.before.get(&path).is_some_and(|before| before.bytes == seen.bytes);
-            let is_version = self.history.of(&path).iter().any(|version| {
-                version.seen.kind == FileKind::Regular && version.seen.bytes == seen.bytes
-            });
+            let is_version = self
+                .history
+                .of(&path)
+                .iter()
+                .any(|version| version.seen.kind == FileKind::Regular && version.seen.bytes == seen.bytes);
             // Rot may strike what was verified and is read once more; whoever reads it then sees it.
             let is_rotten = damaged.iter().any(|page| page.path.ends_with(&path));
             if !is_before && !is_version && !is_rotten {
@@ -127,9 +129,8 @@ impl Oracle {
                 promised.insert(path.clone(), seen);
             }
         }
-        let missing = self.history.paths().find(|path| {
-            !said.contains_key(*path) && !self.history.was_missing_since(path, since)
-        });
+        let missing =
+            self.history.paths().find(|path| !said.contains_key(*path) && !self.history.was_missing_since(path, since));
         if let Some(path) = missing {
             return Err(format!("the receipt does not name `{}`, which the source has: {text}", shown(path)));
         }
@@ -162,25 +163,23 @@ impl Oracle {
         });
         match is_equal {
             true => Ok(Some(target.clone())),
-            false => Err(format!(
-                "`{}` is {outcome} and differs from the source: {:?} mode {:o} mtime {:?} {} bytes",
-                shown(path),
-                target.kind,
-                target.mode,
-                target.mtime,
-                target.bytes.len()
-            )),
+            false => {
+                let what = self.history.since(path, since).map(|version| {
+                    let source = &version.seen;
+                    let bytes = source.bytes.len().min(target.bytes.len());
+                    let differs = (0..bytes).find(|at| source.bytes[*at] != target.bytes[*at]);
+                    let lengths = (source.bytes.len(), target.bytes.len());
+                    let attributes = (source.mode == target.mode, source.mtime == target.mtime);
+                    format!("lengths {lengths:?}, first byte {differs:?}, mode and time {attributes:?}")
+                });
+                let what: Vec<String> = what.collect();
+                Err(format!("`{}` is {outcome} and differs from the source: {}", shown(path), what.join("; ")))
+            }
         }
     }
 
     /// An entry was left out: something that struck must justify the reason.
-    fn check_left_out(
-        &self,
-        disk: &SimDisk,
-        path: &[u8],
-        reason: &str,
-        target: Option<&Seen>,
-    ) -> Result<(), String> {
+    fn check_left_out(&self, disk: &SimDisk, path: &[u8], reason: &str, target: Option<&Seen>) -> Result<(), String> {
         let excuses = &self.excuses;
         let disk_faults = self.has_disk_faults(disk);
         let is_special = self.history.of(path).iter().any(|version| version.seen.kind == FileKind::Special);
@@ -225,9 +224,9 @@ impl Oracle {
     /// What nobody sent stays as it was.
     fn check_unrelated(&self, target: &Tree) -> Result<(), String> {
         let is_ours = |path: &[u8]| self.history.paths().any(|ours| ours == path);
-        for (path, before) in self.before.iter().filter(|(path, seen)| {
-            !is_ours(path) && seen.kind != FileKind::Directory
-        }) {
+        for (path, before) in
+            self.before.iter().filter(|(path, seen)| !is_ours(path) && seen.kind != FileKind::Directory)
+        {
             if target.get(path).map(|seen| &seen.bytes) != Some(&before.bytes) {
                 return Err(format!("`{}` was nobody's to change", shown(path)));
             }

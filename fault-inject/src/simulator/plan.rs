@@ -254,7 +254,8 @@ impl fmt::Display for Plan {
         let words: Vec<&str> = self.on.iter().map(|class| class.word()).collect();
         f.write_str(&words.join(","))?;
         let o = &self.odds;
-        let per_million = [o.end, o.lose_link, o.duplicate, o.damage_chunk, o.edit, o.damage_state].map(Odds::millionths);
+        let per_million =
+            [o.end, o.lose_link, o.duplicate, o.damage_chunk, o.edit, o.damage_state].map(Odds::millionths);
         write!(f, " odds={per_million:?}")
     }
 }

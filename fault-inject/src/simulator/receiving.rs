@@ -151,8 +151,7 @@ fn open_store(
     let layout = Layout::open(&setting.disk, root.clone(), setting.transfer)?;
     let header = Header { chunk_bytes: SIMULATED_CHUNK_BYTES, transfer: setting.transfer };
     let policy = Policy { existing: setting.existing, reserve_bytes: Some(0) };
-    let recovered =
-        recover(&setting.disk, layout, header, policy, Pool::inline(), rung, |noted| brain.note(noted))?;
+    let recovered = recover(&setting.disk, layout, header, policy, Pool::inline(), rung, |noted| brain.note(noted))?;
     if recovered.is_journal_cut {
         sights.push(Sight::JournalCut);
     }
@@ -449,9 +448,9 @@ impl Receiving {
         match self.heard.pop_front() {
             None => (),
             Some(Heard::Records(notes, error)) => {
-                self.sights.extend(notes.iter().filter_map(|noted| {
-                    matches!(noted, Noted::Withdrawn(_)).then_some(Sight::Withdrawn)
-                }));
+                self.sights.extend(
+                    notes.iter().filter_map(|noted| matches!(noted, Noted::Withdrawn(_)).then_some(Sight::Withdrawn)),
+                );
                 self.hear(now, Input::Noted(notes));
                 match error {
                     None => (),
@@ -474,8 +473,9 @@ impl Receiving {
 
     fn look_at(&mut self, input: &Input) {
         let sight = match input {
-            Input::Written(place, _) => Sight::Written(*place),
-            Input::Adopted(items) if items.iter().any(|item| (item.missing.len() as u32) < item.run.count) => {
+            // Of a chunk that was there already nothing is written.
+            Input::Written(place, bytes) if *bytes > 0 => Sight::Written(*place),
+            Input::Adopted(items) if items.iter().any(|item| item.missing.len() < item.run.count as usize) => {
                 Sight::Adopted
             }
             Input::Renewed(_, Ok(_)) => Sight::Renewed,

@@ -92,7 +92,10 @@ pub fn make_source(disk: &SimDisk, files_max: usize, dice: &mut ChaCha8Rng) -> i
 fn paths(disk: &SimDisk, kind: FileKind) -> Vec<Vec<u8>> {
     let below = [SOURCE.as_bytes(), b"/"].concat();
     let tree = disk.tree(View::Cached);
-    tree.into_iter().filter(|(path, seen)| seen.kind == kind && path.starts_with(&below)).map(|(path, _)| path).collect()
+    tree.into_iter()
+        .filter(|(path, seen)| seen.kind == kind && path.starts_with(&below))
+        .map(|(path, _)| path)
+        .collect()
 }
 
 /// Another program changes something in the source.

@@ -198,7 +198,9 @@ impl World {
             SenderEnd::Stopped(StopReason::StateFailed | StopReason::RootGone) => {
                 self.end_sender_by_itself("its state or root failed");
             }
-            SenderEnd::PeerStopped(stop) if stop.retry == Retry::Later => self.end_sender_by_itself("the receiver stopped"),
+            SenderEnd::PeerStopped(stop) if stop.retry == Retry::Later => {
+                self.end_sender_by_itself("the receiver stopped")
+            }
             _ => return Err(self.stuck(&format!("the sender ends: {end:?}"))),
         }
         Ok(())
@@ -241,7 +243,12 @@ impl World {
         let is_left = !has_faults && disk.look(b"target/.landfall", View::Cached).is_some();
         match is_left && self.receiver_fate == Fate::Closed && self.sender_fate == Fate::Closed {
             true => {
-                let left: Vec<String> = disk.tree(View::Cached).keys().map(|path| String::from_utf8_lossy(path).into_owned()).filter(|path| path.starts_with("target/.landfall")).collect();
+                let left: Vec<String> = disk
+                    .tree(View::Cached)
+                    .keys()
+                    .map(|path| String::from_utf8_lossy(path).into_owned())
+                    .filter(|path| path.starts_with("target/.landfall"))
+                    .collect();
                 Err(Violation::Stuck(format!("`.landfall` is left in the target: {left:?}")))
             }
             false => Ok(()),

@@ -262,10 +262,7 @@ impl World {
 
     /// Links that nobody uses any more are forgotten.
     pub(super) fn tidy_links(&mut self) {
-        let used = [
-            self.receiving.as_ref().and_then(Receiving::line),
-            self.sending.as_ref().and_then(Sending::line),
-        ];
+        let used = [self.receiving.as_ref().and_then(Receiving::line), self.sending.as_ref().and_then(Sending::line)];
         self.links.retain(|link| used.contains(&Some(link.id)) || (!link.is_lost && !link.is_met()));
     }
 
