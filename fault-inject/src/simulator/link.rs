@@ -8,11 +8,11 @@ use bytes::Bytes;
 use landfall::wire::{CHUNK_HEADER_BYTES, ChunkHeader};
 
 /// Number of a link. A later one is larger.
-pub type LinkId = u64;
+pub(super) type LinkId = u64;
 
 /// A chunk on its way.
 #[derive(Clone, Debug)]
-pub struct Flying {
+pub(super) struct Flying {
     /// Encoded header.
     pub header: [u8; CHUNK_HEADER_BYTES],
     /// Its body, if it has one.
@@ -23,14 +23,14 @@ pub struct Flying {
 
 impl Flying {
     /// A chunk as a sender gives it to a data stream.
-    pub fn new(header: &ChunkHeader, body: Option<Bytes>) -> Flying {
+    pub(super) fn new(header: &ChunkHeader, body: Option<Bytes>) -> Flying {
         Flying { header: header.encode(), body, is_duplicate: false }
     }
 }
 
 /// One link.
 #[derive(Debug)]
-pub struct Link {
+pub(super) struct Link {
     /// Its number.
     pub id: LinkId,
     /// Frames to the receiver.
@@ -51,7 +51,7 @@ pub struct Link {
 
 impl Link {
     /// A link over which hellos have been exchanged and not yet read.
-    pub fn new(id: LinkId, receiver_hello: Vec<u8>) -> Link {
+    pub(super) fn new(id: LinkId, receiver_hello: Vec<u8>) -> Link {
         Link {
             id,
             to_receiver: VecDeque::new(),
@@ -65,7 +65,7 @@ impl Link {
     }
 
     /// Whether both sides have taken it into use.
-    pub fn is_met(&self) -> bool {
+    pub(super) fn is_met(&self) -> bool {
         self.hello_to_sender.is_none() && !self.hello_to_receiver
     }
 }

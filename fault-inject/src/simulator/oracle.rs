@@ -13,7 +13,7 @@ use crate::sim_disk::{Seen, SimDisk, SimFault, View};
 
 /// What really struck so far; only that excuses anything.
 #[derive(Clone, Debug, Default)]
-pub struct Excuses {
+pub(super) struct Excuses {
     /// The source was edited.
     pub edits: u64,
     /// Chunks were damaged on their way.
@@ -26,14 +26,14 @@ pub struct Excuses {
 
 /// What a receipt says of one path.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Said {
+pub(super) struct Said {
     /// The outcome's word.
     pub outcome: String,
 }
 
 /// The oracle of one seed.
 #[derive(Debug)]
-pub struct Oracle {
+pub(super) struct Oracle {
     /// Every version of the source.
     pub history: History,
     /// What the target held before.
@@ -67,13 +67,13 @@ fn receipt_path(disk: &SimDisk, role: &str) -> Option<Vec<u8>> {
 }
 
 /// The bytes of the receipt that would survive a power cut now.
-pub fn durable_receipt(disk: &SimDisk, role: &str) -> Option<Vec<u8>> {
+pub(super) fn durable_receipt(disk: &SimDisk, role: &str) -> Option<Vec<u8>> {
     Some(disk.look(&receipt_path(disk, role)?, View::Durable)?.bytes)
 }
 
 impl Oracle {
     /// An oracle for a source and a target as they are.
-    pub fn new(history: History, before: Tree, plan: &Plan) -> Oracle {
+    pub(super) fn new(history: History, before: Tree, plan: &Plan) -> Oracle {
         Oracle {
             history,
             before,
@@ -87,7 +87,7 @@ impl Oracle {
 
     /// No final name ever stands for bytes that were not verified: each file in the target is what was there before,
     /// or one version of the source.
-    pub fn check_names(&self, disk: &SimDisk, view: View) -> Result<(), String> {
+    pub(super) fn check_names(&self, disk: &SimDisk, view: View) -> Result<(), String> {
         let damaged = if self.has_rot { disk.damaged_pages() } else { vec![] };
         for (path, seen) in target_tree(disk, view) {
             if seen.kind != FileKind::Regular {
@@ -110,7 +110,7 @@ impl Oracle {
 
     /// The receipt was persisted: everything it says is true now, on what would survive a power cut. `since` is the
     /// step at which the sender's process began that settled the manifest.
-    pub fn check_receipt(&mut self, disk: &SimDisk, home: &SimDisk, since: u64) -> Result<(), String> {
+    pub(super) fn check_receipt(&mut self, disk: &SimDisk, home: &SimDisk, since: u64) -> Result<(), String> {
         let bytes = durable_receipt(home, "receiver").ok_or("a receipt was issued and is not durable")?;
         let text = String::from_utf8(bytes.clone()).map_err(|_| "the receipt is not text")?;
         let mut said = BTreeMap::new();
@@ -235,7 +235,7 @@ impl Oracle {
     }
 
     /// What was promised stands, in that view of the disk.
-    pub fn check_promise(&self, disk: &SimDisk, view: View) -> Result<(), String> {
+    pub(super) fn check_promise(&self, disk: &SimDisk, view: View) -> Result<(), String> {
         let target = target_tree(disk, view);
         for (path, promised) in &self.promised {
             let is_kept = target.get(path).is_some_and(|seen| {
@@ -250,7 +250,7 @@ impl Oracle {
     }
 
     /// The sender has acknowledged: both sides hold the same receipt, and the tree is what it says.
-    pub fn check_acknowledged(&self, receiver: &SimDisk, home: &SimDisk, sender: &SimDisk) -> Result<(), String> {
+    pub(super) fn check_acknowledged(&self, receiver: &SimDisk, home: &SimDisk, sender: &SimDisk) -> Result<(), String> {
         let theirs = durable_receipt(home, "receiver");
         let theirs = theirs.ok_or("the sender has acknowledged a receipt that is not durable at the receiver")?;
         let ours = durable_receipt(sender, "sender").ok_or("an acknowledged receipt is not durable at the sender")?;

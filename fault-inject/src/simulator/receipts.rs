@@ -32,7 +32,7 @@ fn other(error: impl std::fmt::Display) -> io::Error {
 }
 
 /// Makes and persists the receipt for what the store holds.
-pub fn issue<D: Disk>(shared: &Shared<D>, home: &Home<D>, transfer: TransferId) -> io::Result<()> {
+pub(super) fn issue<D: Disk>(shared: &Shared<D>, home: &Home<D>, transfer: TransferId) -> io::Result<()> {
     let exceptions = shared.ledger().exceptions.clone();
     let outcome_of = |entry: EntryIndex| exceptions.get(&entry.0).copied();
     let outcome = shared.with_log(|log| tally(log, outcome_of))?;
@@ -81,7 +81,7 @@ fn unwrapped(error: landfall::error::Error) -> io::Error {
 }
 
 /// The messages that carry the persisted receipt; none if there is none.
-pub fn messages<D: Disk>(home: &Home<D>, transfer: TransferId) -> io::Result<Vec<Message>> {
+pub(super) fn messages<D: Disk>(home: &Home<D>, transfer: TransferId) -> io::Result<Vec<Message>> {
     let damaged = || io::Error::new(io::ErrorKind::InvalidData, "the receipt is damaged");
     let Some(mut reader) = home.open_receipt(transfer, Role::Receiver).map_err(unwrapped)? else { return Ok(vec![]) };
     let head = reader.line()?.ok_or_else(damaged)?;
@@ -103,7 +103,7 @@ pub fn messages<D: Disk>(home: &Home<D>, transfer: TransferId) -> io::Result<Vec
 
 /// What arrived at the sender on one link.
 #[derive(Debug, Default)]
-pub struct Arrived {
+pub(super) struct Arrived {
     exceptions: HashMap<PathHash, Outcome>,
     core: Vec<u8>,
     signature: Vec<u8>,
@@ -111,7 +111,7 @@ pub struct Arrived {
 
 /// A receipt that agrees with the sender's log.
 #[derive(Debug)]
-pub struct Agreed {
+pub(super) struct Agreed {
     core: Core,
     signature: [u8; 64],
     exceptions: HashMap<EntryIndex, Outcome>,
@@ -119,17 +119,17 @@ pub struct Agreed {
 
 impl Arrived {
     /// Takes a page of exceptions.
-    pub fn add(&mut self, exceptions: &[Exception]) {
+    pub(super) fn add(&mut self, exceptions: &[Exception]) {
         self.exceptions.extend(exceptions.iter().map(|exception| (path_hash(&exception.path), exception.outcome)));
     }
 
     /// Takes core and signature.
-    pub fn complete(&mut self, core: Vec<u8>, signature: Vec<u8>) {
+    pub(super) fn complete(&mut self, core: Vec<u8>, signature: Vec<u8>) {
         (self.core, self.signature) = (core, signature);
     }
 
     /// Compares what arrived with the log.
-    pub fn check<D: Disk>(&self, log: &SharedLog<D>) -> io::Result<(ReceiptVerdict, Option<Agreed>)> {
+    pub(super) fn check<D: Disk>(&self, log: &SharedLog<D>) -> io::Result<(ReceiptVerdict, Option<Agreed>)> {
         let Ok(core) = Core::decode(&self.core) else { return Ok((ReceiptVerdict::Forged, None)) };
         let signature = sign(&self.core);
         if self.signature != signature {
@@ -150,7 +150,7 @@ impl Arrived {
 }
 
 /// Makes a receipt durable at the sender.
-pub fn store<D: Disk>(log: &SharedLog<D>, agreed: &Agreed, home: &Home<D>) -> io::Result<()> {
+pub(super) fn store<D: Disk>(log: &SharedLog<D>, agreed: &Agreed, home: &Home<D>) -> io::Result<()> {
     let mut out = home.create_receipt(agreed.core.transfer, Role::Sender).map_err(unwrapped)?;
     let exceptions = |entry| agreed.exceptions.get(&entry).copied();
     log.with(|log| write_receipt_file(log, exceptions, &agreed.core, &agreed.signature, &mut out))?;

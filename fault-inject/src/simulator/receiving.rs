@@ -27,9 +27,9 @@ use super::receipts;
 use crate::sim_disk::{SimDir, SimDisk};
 
 /// Where the target directory lies on the receiver's disk.
-pub const TARGET: &str = "target";
+pub(super) const TARGET: &str = "target";
 /// Where its home lies.
-pub const HOME: &str = "home";
+pub(super) const HOME: &str = "home";
 
 /// What the intake is told.
 enum Command {
@@ -48,7 +48,7 @@ enum Heard {
 
 /// What the process does to the world.
 #[derive(Debug)]
-pub enum Said {
+pub(super) enum Said {
     /// Sends a control frame.
     Frame(Vec<u8>),
     /// Closes the link.
@@ -63,7 +63,7 @@ pub enum Said {
 
 /// What the oracle and the counters are told.
 #[derive(Clone, Debug)]
-pub enum Sight {
+pub(super) enum Sight {
     /// A batch was settled.
     Settled(Vec<SettledFile>),
     /// The open batch was closed.
@@ -101,7 +101,7 @@ struct Line {
 
 /// What stays the same over all processes of a seed.
 #[derive(Clone, Debug)]
-pub struct Setting {
+pub(super) struct Setting {
     /// The disk that holds the target.
     pub disk: SimDisk,
     /// The disk that holds the home.
@@ -113,7 +113,7 @@ pub struct Setting {
 }
 
 /// See the module.
-pub struct Receiving {
+pub(super) struct Receiving {
     setting: Setting,
     root: SimDir,
     home: Home<SimDisk>,
@@ -163,7 +163,7 @@ fn open_store(
 
 impl Receiving {
     /// Starts a process.
-    pub fn start(setting: Setting, now: Instant) -> io::Result<Receiving> {
+    pub(super) fn start(setting: Setting, now: Instant) -> io::Result<Receiving> {
         let disk = setting.disk.clone();
         let root = disk.open_dir(&disk.root(), TARGET.as_bytes())?;
         let at = setting.home.open_dir(&setting.home.root(), HOME.as_bytes())?;
@@ -198,47 +198,47 @@ impl Receiving {
     }
 
     /// The phase it is in.
-    pub fn phase(&self) -> Phase {
+    pub(super) fn phase(&self) -> Phase {
         self.brain.tally().phase
     }
 
     /// What the store shares, for the oracle.
-    pub fn shared(&self) -> &Arc<Shared<SimDisk>> {
+    pub(super) fn shared(&self) -> &Arc<Shared<SimDisk>> {
         &self.shared
     }
 
     /// Whether it holds a receipt.
-    pub fn has_receipt(&self) -> bool {
+    pub(super) fn has_receipt(&self) -> bool {
         self.has_receipt
     }
 
     /// The link in use.
-    pub fn line(&self) -> Option<LinkId> {
+    pub(super) fn line(&self) -> Option<LinkId> {
         self.line.map(|line| line.id)
     }
 
     /// Whether the intake has something to do.
-    pub fn has_intake_work(&self) -> bool {
+    pub(super) fn has_intake_work(&self) -> bool {
         !self.to_intake.is_empty()
     }
 
     /// Whether the settler has something to do.
-    pub fn has_settler_work(&self) -> bool {
+    pub(super) fn has_settler_work(&self) -> bool {
         !self.to_settler.is_empty()
     }
 
     /// Whether the driver has something to hear.
-    pub fn has_news(&self) -> bool {
+    pub(super) fn has_news(&self) -> bool {
         !self.heard.is_empty()
     }
 
     /// When time itself is news.
-    pub fn due(&self) -> Option<Instant> {
+    pub(super) fn due(&self) -> Option<Instant> {
         self.brain.poll_timeout()
     }
 
     /// Its first message on a new link.
-    pub fn hello(&self) -> Vec<u8> {
+    pub(super) fn hello(&self) -> Vec<u8> {
         let hello = Hello {
             minor: landfall::wire::MINOR,
             features: 0,
@@ -256,7 +256,7 @@ impl Receiving {
     }
 
     /// Takes a new link into use.
-    pub fn connect(&mut self, now: Instant, id: LinkId) {
+    pub(super) fn connect(&mut self, now: Instant, id: LinkId) {
         if self.line.take().is_some_and(|line| line.is_continued) {
             self.hear(now, Input::LinkLost);
         }
@@ -265,7 +265,7 @@ impl Receiving {
     }
 
     /// The link is gone.
-    pub fn lose(&mut self, now: Instant) {
+    pub(super) fn lose(&mut self, now: Instant) {
         if self.line.take().is_some_and(|line| line.is_continued) {
             self.hear(now, Input::LinkLost);
         }
@@ -273,18 +273,18 @@ impl Receiving {
     }
 
     /// Time has passed.
-    pub fn tick(&mut self, now: Instant) {
+    pub(super) fn tick(&mut self, now: Instant) {
         self.hear(now, Input::Tick);
         self.drain(now);
     }
 
     /// A chunk arrived on the link in use.
-    pub fn chunk(&mut self, chunk: Flying) {
+    pub(super) fn chunk(&mut self, chunk: Flying) {
         self.to_intake.push_back(Command::Chunk(chunk));
     }
 
     /// A control frame arrived on the link in use.
-    pub fn control(&mut self, now: Instant, frame: &[u8]) -> io::Result<()> {
+    pub(super) fn control(&mut self, now: Instant, frame: &[u8]) -> io::Result<()> {
         let Ok(message) = Message::decode(frame) else { return self.misbehaved("a control message") };
         let is_continued = self.line.is_some_and(|line| line.is_continued);
         match message {
@@ -345,7 +345,7 @@ impl Receiving {
     }
 
     /// Lets both threads finish what they were told. Nobody hears of it any more.
-    pub fn run_dry(&mut self) {
+    pub(super) fn run_dry(&mut self) {
         while self.has_intake_work() || self.has_settler_work() {
             self.run_intake();
             self.run_settler();
@@ -389,7 +389,7 @@ impl Receiving {
     }
 
     /// The intake's thread does its next piece.
-    pub fn run_intake(&mut self) {
+    pub(super) fn run_intake(&mut self) {
         let Some(command) = self.to_intake.pop_front() else { return };
         let said = match command {
             Command::Task(task) => match self.intake.perform(task) {
@@ -424,7 +424,7 @@ impl Receiving {
     }
 
     /// The settler's thread does its next piece.
-    pub fn run_settler(&mut self) {
+    pub(super) fn run_settler(&mut self) {
         let Some(piece) = self.to_settler.pop_front() else { return };
         let (home, transfer) = (&self.home, self.setting.transfer);
         let input = self.settler.perform(piece, |shared| receipts::issue(shared, home, transfer));
@@ -439,7 +439,7 @@ impl Receiving {
     }
 
     /// The driver hears the next news.
-    pub fn run_driver(&mut self, now: Instant) {
+    pub(super) fn run_driver(&mut self, now: Instant) {
         self.run_driver_once(now);
         self.drain(now);
     }
@@ -493,7 +493,7 @@ impl Receiving {
     }
 
     /// Whether it has nothing more to do than to end.
-    pub fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         self.is_over
     }
 }

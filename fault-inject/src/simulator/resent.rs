@@ -23,7 +23,7 @@ const HARMLESS: [Class; 9] = [
 
 /// Follows chunks from their arrival to their claim.
 #[derive(Clone, Debug, Default)]
-pub struct Resent {
+pub(super) struct Resent {
     is_watching: bool,
     open: BTreeSet<(u32, u32)>,
     closed: BTreeSet<(u32, u32)>,
@@ -34,13 +34,13 @@ pub struct Resent {
 
 impl Resent {
     /// Watches if the plan has nothing that could make a durable chunk bad.
-    pub fn new(plan: &Plan) -> Resent {
+    pub(super) fn new(plan: &Plan) -> Resent {
         let is_watching = plan.on.iter().all(|class| HARMLESS.contains(class)) && !plan.has(Class::BadReads);
         Resent { is_watching, ..Resent::default() }
     }
 
     /// A chunk was written.
-    pub fn written(&mut self, place: Place) -> Result<(), String> {
+    pub(super) fn written(&mut self, place: Place) -> Result<(), String> {
         self.written += 1;
         let chunk = (place.entry, place.chunk);
         self.open.insert(chunk);
@@ -51,12 +51,12 @@ impl Resent {
     }
 
     /// The open batch was closed.
-    pub fn closed(&mut self) {
+    pub(super) fn closed(&mut self) {
         self.closed.append(&mut self.open);
     }
 
     /// The closed batch is settled.
-    pub fn settled(&mut self, files: &[SettledFile]) {
+    pub(super) fn settled(&mut self, files: &[SettledFile]) {
         for SettledFile { entry, result } in files {
             let is_durable = match result {
                 SettleResult::Durable { bad, .. } => bad.is_empty(),
@@ -71,7 +71,7 @@ impl Resent {
     }
 
     /// The receiver's process has ended.
-    pub fn ended(&mut self) {
+    pub(super) fn ended(&mut self) {
         self.open.clear();
         self.closed.clear();
     }

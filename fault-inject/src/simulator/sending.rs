@@ -33,16 +33,16 @@ use super::receipts::{self, Agreed, Arrived};
 use crate::sim_disk::SimDisk;
 
 /// Where its home lies on the sender's disk.
-pub const HOME: &str = "home";
+pub(super) const HOME: &str = "home";
 /// Name of the source on the disk that holds it.
-pub const SOURCE: &str = "tree";
+pub(super) const SOURCE: &str = "tree";
 
 const LOG_NAME: &[u8] = b"manifest";
 const STAMPS_NAME: &[u8] = b"stamps";
 
 /// How the source was named on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Naming {
+pub(super) enum Naming {
     /// `tree`: it arrives under its name.
     Named,
     /// `tree/.`: what is in it arrives.
@@ -51,7 +51,7 @@ pub enum Naming {
 
 /// What stays the same over all processes of a seed.
 #[derive(Clone, Debug)]
-pub struct Setting {
+pub(super) struct Setting {
     /// Disk of the sender's state.
     pub disk: SimDisk,
     /// Disk of the source.
@@ -64,7 +64,7 @@ pub struct Setting {
 
 /// What the process does to the world.
 #[derive(Debug)]
-pub enum Said {
+pub(super) enum Said {
     /// Sends a control frame.
     Frame(Vec<u8>),
     /// Sends a chunk.
@@ -104,7 +104,7 @@ enum Errand {
 }
 
 /// See the module.
-pub struct Sending {
+pub(super) struct Sending {
     setting: Setting,
     home: Home<SimDisk>,
     brain: Sender,
@@ -135,7 +135,7 @@ fn source(error: Error) -> io::Error {
 
 impl Sending {
     /// Starts a process.
-    pub fn start(setting: Setting, now: Instant) -> io::Result<Sending> {
+    pub(super) fn start(setting: Setting, now: Instant) -> io::Result<Sending> {
         let disk = setting.disk.clone();
         let home = Home::new(disk.clone(), disk.open_dir(&disk.root(), HOME.as_bytes())?, PathBuf::from(HOME));
         let dir = home.transfer_dir(setting.transfer, Role::Sender).map_err(source)?;
@@ -189,17 +189,17 @@ impl Sending {
     }
 
     /// The phase it is in.
-    pub fn phase(&self, now: Instant) -> Phase {
+    pub(super) fn phase(&self, now: Instant) -> Phase {
         self.brain.view(now, Outgoing::Idle).phase
     }
 
     /// The link in use.
-    pub fn line(&self) -> Option<LinkId> {
+    pub(super) fn line(&self) -> Option<LinkId> {
         self.line.map(|line| line.id)
     }
 
     /// Whether the producer can move.
-    pub fn has_producer_work(&self) -> bool {
+    pub(super) fn has_producer_work(&self) -> bool {
         match self.work {
             Work::Ready => true,
             Work::Blocked => self.ahead.has_room(),
@@ -208,22 +208,22 @@ impl Sending {
     }
 
     /// Whether wants wait for answers.
-    pub fn has_server_work(&self) -> bool {
+    pub(super) fn has_server_work(&self) -> bool {
         !self.jobs.is_empty()
     }
 
     /// Whether the driver has something to hear.
-    pub fn has_news(&self) -> bool {
+    pub(super) fn has_news(&self) -> bool {
         self.is_news || !self.reports.is_empty()
     }
 
     /// Whether work on the receipt waits.
-    pub fn has_errand(&self) -> bool {
+    pub(super) fn has_errand(&self) -> bool {
         !self.errands.is_empty()
     }
 
     /// Takes a new link into use, with the receiver's first message.
-    pub fn connect(&mut self, now: Instant, id: LinkId, hello: &[u8]) -> io::Result<()> {
+    pub(super) fn connect(&mut self, now: Instant, id: LinkId, hello: &[u8]) -> io::Result<()> {
         self.lose(now);
         let Ok(Message::Hello(hello)) = Message::decode(hello) else {
             self.said.push(Said::Misbehaved("the hello".into()));
@@ -239,7 +239,7 @@ impl Sending {
     }
 
     /// The link is gone.
-    pub fn lose(&mut self, now: Instant) {
+    pub(super) fn lose(&mut self, now: Instant) {
         if self.line.take().is_some() {
             self.tell(now, Input::LinkLost);
             self.drain(now);
@@ -247,7 +247,7 @@ impl Sending {
     }
 
     /// A control frame arrived on the link in use.
-    pub fn control(&mut self, now: Instant, frame: &[u8]) {
+    pub(super) fn control(&mut self, now: Instant, frame: &[u8]) {
         let input = match Message::decode(frame) {
             Ok(Message::Want(want)) => Input::Wanted(want),
             Ok(Message::Progress(progress)) => Input::Progress(progress),
@@ -334,7 +334,7 @@ impl Sending {
     }
 
     /// The producer's thread does its next piece.
-    pub fn run_producer(&mut self, now: Instant) {
+    pub(super) fn run_producer(&mut self, now: Instant) {
         if let Work::Settled(_) | Work::Blocked = self.work
             && let Some((entry, reason)) = self.renewals.pop_front()
         {
@@ -355,7 +355,7 @@ impl Sending {
     }
 
     /// The server's thread answers its next want.
-    pub fn run_server(&mut self, now: Instant) {
+    pub(super) fn run_server(&mut self, now: Instant) {
         let Some(mut job) = self.jobs.pop_front() else { return };
         // The lanes of a link that is gone are closed.
         if self.line.is_none_or(|line| line.id != job.link) {
@@ -391,7 +391,7 @@ impl Sending {
     }
 
     /// The driver hears the next news.
-    pub fn run_driver(&mut self, now: Instant) {
+    pub(super) fn run_driver(&mut self, now: Instant) {
         if std::mem::take(&mut self.is_news) {
             let production = match self.work {
                 Work::Ready => Production::Busy,
@@ -412,7 +412,7 @@ impl Sending {
     }
 
     /// Work on the receipt is done.
-    pub fn run_errand(&mut self, now: Instant) {
+    pub(super) fn run_errand(&mut self, now: Instant) {
         match self.errands.pop_front() {
             None => (),
             Some(Errand::Check) => match self.arrived.check(&self.log) {
@@ -434,12 +434,12 @@ impl Sending {
     }
 
     /// Whether it has nothing more to do than to end.
-    pub fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         self.is_over
     }
 
     /// Its setting.
-    pub fn setting(&self) -> &Setting {
+    pub(super) fn setting(&self) -> &Setting {
         &self.setting
     }
 }

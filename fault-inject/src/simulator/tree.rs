@@ -14,7 +14,7 @@ use super::sending::{Naming, SOURCE};
 use crate::sim_disk::{Seen, SimDisk, View};
 
 /// Objects by path below the target.
-pub type Tree = BTreeMap<Vec<u8>, Seen>;
+pub(super) type Tree = BTreeMap<Vec<u8>, Seen>;
 
 const CHUNK: usize = 4096;
 const FILE_BYTES_MAX: usize = 40 << 10;
@@ -62,7 +62,7 @@ fn make_file(disk: &SimDisk, path: &str, dice: &mut ChaCha8Rng) -> io::Result<()
 }
 
 /// Makes the source.
-pub fn make_source(disk: &SimDisk, files_max: usize, dice: &mut ChaCha8Rng) -> io::Result<()> {
+pub(super) fn make_source(disk: &SimDisk, files_max: usize, dice: &mut ChaCha8Rng) -> io::Result<()> {
     disk.make_directory(SOURCE.as_bytes())?;
     let mut directories = vec![SOURCE.to_owned()];
     for number in 0..dice.random_range(0..4) {
@@ -99,7 +99,7 @@ fn paths(disk: &SimDisk, kind: FileKind) -> Vec<Vec<u8>> {
 }
 
 /// Another program changes something in the source.
-pub fn edit_source(disk: &SimDisk, number: u64, dice: &mut ChaCha8Rng) -> io::Result<()> {
+pub(super) fn edit_source(disk: &SimDisk, number: u64, dice: &mut ChaCha8Rng) -> io::Result<()> {
     let files = paths(disk, FileKind::Regular);
     let choice = if files.is_empty() { 9 } else { dice.random_range(0..12) };
     let pick = |dice: &mut ChaCha8Rng| files[dice.random_range(0..files.len())].clone();
@@ -146,7 +146,7 @@ pub fn edit_source(disk: &SimDisk, number: u64, dice: &mut ChaCha8Rng) -> io::Re
 }
 
 /// Makes an older tree at the target, from the source as it is.
-pub fn make_older_target(disk: &SimDisk, source: &Tree, dice: &mut ChaCha8Rng) -> io::Result<()> {
+pub(super) fn make_older_target(disk: &SimDisk, source: &Tree, dice: &mut ChaCha8Rng) -> io::Result<()> {
     let below = |path: &[u8]| [TARGET.as_bytes(), b"/", path].concat();
     disk.write_file(&below(b"unrelated/keep"), b"mine")?;
     for (path, seen) in source {
@@ -182,7 +182,7 @@ pub fn make_older_target(disk: &SimDisk, source: &Tree, dice: &mut ChaCha8Rng) -
 }
 
 /// What is in the target, without landfall's own state, by path below it.
-pub fn target_tree(disk: &SimDisk, view: View) -> Tree {
+pub(super) fn target_tree(disk: &SimDisk, view: View) -> Tree {
     let below = [TARGET.as_bytes(), b"/"].concat();
     let tree = disk.tree(view).into_iter();
     tree.filter_map(|(path, seen)| Some((path.strip_prefix(&below[..])?.to_vec(), seen)))
@@ -191,7 +191,7 @@ pub fn target_tree(disk: &SimDisk, view: View) -> Tree {
 }
 
 /// What is in the source, by path below the target.
-pub fn source_tree(disk: &SimDisk, naming: Naming) -> Tree {
+pub(super) fn source_tree(disk: &SimDisk, naming: Naming) -> Tree {
     let tree = disk.tree(View::Cached).into_iter();
     match naming {
         Naming::Named => tree.collect(),
@@ -204,7 +204,7 @@ pub fn source_tree(disk: &SimDisk, naming: Naming) -> Tree {
 
 /// One version of a path.
 #[derive(Clone, Debug)]
-pub struct Version {
+pub(super) struct Version {
     /// What it was.
     pub seen: Seen,
     /// From this step on.
@@ -215,13 +215,13 @@ pub struct Version {
 
 /// Every version of every path of the source.
 #[derive(Clone, Debug, Default)]
-pub struct History {
+pub(super) struct History {
     versions: BTreeMap<Vec<u8>, Vec<Version>>,
 }
 
 impl History {
     /// Takes note of what the source is at a step. Returns the paths that differ from what was known.
-    pub fn observe(&mut self, step: u64, tree: &Tree) -> Vec<Vec<u8>> {
+    pub(super) fn observe(&mut self, step: u64, tree: &Tree) -> Vec<Vec<u8>> {
         let mut changed = vec![];
         for (path, versions) in &mut self.versions {
             let Some(last) = versions.last_mut().filter(|last| last.to.is_none()) else { continue };
@@ -241,17 +241,17 @@ impl History {
     }
 
     /// All versions of a path, oldest first.
-    pub fn of(&self, path: &[u8]) -> &[Version] {
+    pub(super) fn of(&self, path: &[u8]) -> &[Version] {
         self.versions.get(path).map_or(&[], |versions| versions)
     }
 
     /// Versions of a path that were there at or after a step.
-    pub fn since<'a>(&'a self, path: &[u8], step: u64) -> impl Iterator<Item = &'a Version> {
+    pub(super) fn since<'a>(&'a self, path: &[u8], step: u64) -> impl Iterator<Item = &'a Version> {
         self.of(path).iter().filter(move |version| version.to.is_none_or(|to| to >= step))
     }
 
     /// Whether a path was missing at some time at or after a step.
-    pub fn was_missing_since(&self, path: &[u8], step: u64) -> bool {
+    pub(super) fn was_missing_since(&self, path: &[u8], step: u64) -> bool {
         let mut covered = false;
         let mut at = step;
         for version in self.since(path, step) {
@@ -267,13 +267,13 @@ impl History {
     }
 
     /// All paths that ever were.
-    pub fn paths(&self) -> impl Iterator<Item = &Vec<u8>> {
+    pub(super) fn paths(&self) -> impl Iterator<Item = &Vec<u8>> {
         self.versions.keys()
     }
 }
 
 /// What may become of a file with other content under its name.
-pub fn refusal_word(existing: Existing) -> &'static str {
+pub(super) fn refusal_word(existing: Existing) -> &'static str {
     match existing {
         Existing::Keep => "kept",
         Existing::Refuse | Existing::Replace => "exists-different",
