@@ -318,7 +318,9 @@ impl Receiving {
         let own = self.shared.with_log(|log| log.position());
         if own != position {
             if self.shared.with_log(|log| log.find(position))?.is_none() {
-                return self.misbehaved("a position that this side does not have");
+                self.line = None;
+                self.said.push(Said::Drop);
+                return Ok(());
             }
             self.sights.push(Sight::Rewound);
             self.rewind(now, Some(position))?;
