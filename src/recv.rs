@@ -316,7 +316,11 @@ impl Driver {
         if own != position {
             let found = self.engine.shared.with_log(|log| log.find(position));
             if found.map_err(|error| self.setup.state_error(error))?.is_none() {
-                return self.misbehaved("a position that this side does not have");
+                // The ladder was made before a rewind on the link before: the next link gets a new one.
+                if let Some(channel) = self.channel.take() {
+                    channel.link.close(CloseCode::Dropped);
+                }
+                return Ok(());
             }
             self.rewind(Some(position))?;
         }

@@ -1,14 +1,16 @@
-//! The command line of the harness: runs campaigns and says how to repeat what failed. Verdicts are the library's.
-#![allow(clippy::print_stdout, clippy::print_stderr)]
+//! The harness's command line: parses, runs, prints, and gives the exit code. What is run is in the library.
+#![allow(clippy::print_stdout, reason = "a command line program prints")]
 
 use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::{Parser, Subcommand};
-use fault_inject::simulator::{Campaign, Options, Verdict, run_seed};
+use fault_inject::simulator::campaign::{self, Campaign};
+use fault_inject::simulator::{Class, Options, run_seed};
 
 /// Turns faults on landfall and shows what it does about them.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(name = "fault-inject", version)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -16,22 +18,31 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Both sides over disks that forget what was not synced and a link that loses, doubles and reorders.
-    /// Exit 0: all good; 1: a wrong file was acknowledged; 2: no convergence; 3: vacuous; 4: harness error
-    Simulate {
-        /// How many seeds.
-        #[arg(long, default_value_t = 1000)]
-        seeds: u64,
-        /// The first seed; with it alone, that one seed is run with all its steps.
-        #[arg(long, value_parser = number)]
-        seed: Option<u64>,
-        /// One JSON object at the end instead of the table.
-        #[arg(long)]
-        json: bool,
-    },
+    /// Message-level simulation of both sides. Exit: 0 good, 1 something wrong was acknowledged, 2 no convergence,
+    /// 3 vacuous, 4 the harness failed.
+    Simulate(Simulate),
 }
 
-fn number(text: &str) -> Result<u64, String> {
+#[derive(Debug, clap::Args)]
+struct Simulate {
+    /// Seeds to run.
+    #[arg(long, default_value_t = 10_000)]
+    seeds: u64,
+    /// Run only this seed (0x... or decimal), with every step shown.
+    #[arg(long, value_parser = seed)]
+    seed: Option<u64>,
+    /// First of the seeds.
+    #[arg(long, value_parser = seed, default_value = "0")]
+    first: u64,
+    /// Classes of faults to leave out, with commas between them.
+    #[arg(long, value_delimiter = ',', value_parser = class)]
+    drop: Vec<Class>,
+    /// One JSON object instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+fn seed(text: &str) -> Result<u64, String> {
     let parsed = match text.strip_prefix("0x") {
         Some(digits) => u64::from_str_radix(digits, 16),
         None => text.parse(),
@@ -39,60 +50,88 @@ fn number(text: &str) -> Result<u64, String> {
     parsed.map_err(|error| error.to_string())
 }
 
+fn class(text: &str) -> Result<Class, String> {
+    Class::of_word(text).ok_or_else(|| format!("there is no class `{text}`"))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 fn main() -> ExitCode {
-    let Command::Simulate { seeds, seed, json } = Arguments::parse().command;
-    match seed {
-        Some(seed) if seeds == 1000 => one(seed),
-        first => many(first.unwrap_or(0), seeds, json),
+    let Command::Simulate(simulate) = Arguments::parse().command;
+    let options = Options { dropped: simulate.drop.iter().copied().collect(), ..Options::default() };
+    match simulate.seed {
+        Some(seed) => show_one(seed, options),
+        None => show_many(&simulate, &options),
     }
 }
 
-/// Runs one seed and tells everything.
-fn one(seed: u64) -> ExitCode {
-    let report = match run_seed(seed, &Options { is_verbose: true, ..Options::default() }) {
+fn show_one(seed: u64, options: Options) -> ExitCode {
+    let report = match run_seed(seed, &Options { is_verbose: true, ..options }) {
         Ok(report) => report,
         Err(error) => {
-            eprintln!("harness error: {error}");
+            println!("the harness failed: {error}");
             return ExitCode::from(4);
         }
     };
-    println!("seed={seed:#x} version={} {}", env!("CARGO_PKG_VERSION"), report.plan);
+    println!("{}", report.plan);
     report.log.iter().for_each(|line| println!("{line}"));
-    let trace: String = report.trace.iter().map(|byte| format!("{byte:02x}")).collect();
-    println!("steps={} trace={trace} result={:?}", report.steps, report.result);
-    let mut campaign = Campaign::default();
-    campaign.take(seed, report);
-    ExitCode::from(campaign.worst().code())
-}
-
-fn many(first: u64, seeds: u64, json: bool) -> ExitCode {
-    println!("seed={first:#x} seeds={seeds} version={}", env!("CARGO_PKG_VERSION"));
-    let mut campaign = Campaign::default();
-    for seed in first..first.saturating_add(seeds) {
-        match run_seed(seed, &Options::default()) {
-            Ok(report) => campaign.take(seed, report),
-            Err(error) => {
-                eprintln!("harness error at seed {seed:#x}: {error}");
-                return ExitCode::from(4);
-            }
+    println!("trace {}", hex(&report.trace));
+    match report.result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(violation) => {
+            println!("{violation:?}");
+            let is_wrong = matches!(violation, fault_inject::simulator::Violation::Wrong(_));
+            ExitCode::from(if is_wrong { 1 } else { 2 })
         }
     }
-    for failure in &campaign.failures {
-        println!("{failure}");
-        println!("REPRO: cargo run --release -p fault-inject -- simulate --seed {:#x}", failure.seed);
+}
+
+fn show_many(simulate: &Simulate, options: &Options) -> ExitCode {
+    let version = env!("CARGO_PKG_VERSION");
+    if !simulate.json {
+        println!("seeds={:#x}+{} version={version}", simulate.first, simulate.seeds);
     }
-    if json {
-        println!("{}", campaign.json());
+    let began = Instant::now();
+    let campaign = campaign::run(simulate.first, simulate.seeds, options);
+    let rate = simulate.seeds as f64 / began.elapsed().as_secs_f64();
+    if simulate.json {
+        print_json(&campaign);
     } else {
-        campaign.coverage.all().for_each(|(what, times)| println!("{times:>9}  {what}"));
-        println!("{:>9}  steps", campaign.steps);
+        print_text(&campaign, options, rate);
     }
-    let missing = campaign.missing();
-    missing.iter().for_each(|(what, seen, needed)| println!("vacuous: {what}: seen {seen}, needed {needed}"));
-    let verdict = match campaign.worst() {
-        Verdict::Good if !missing.is_empty() => Verdict::Vacuous,
-        worst => worst,
-    };
-    println!("{} of {} seeds failed: {verdict:?}", campaign.failures.len(), campaign.seeds);
-    ExitCode::from(verdict.code())
+    ExitCode::from(campaign.exit_code())
+}
+
+fn print_json(campaign: &Campaign) {
+    let counts: Vec<String> = campaign.coverage.all().map(|(what, times)| format!("\"{what}\":{times}")).collect();
+    let failed: Vec<String> = campaign.failures.iter().map(|failure| format!("\"{:#x}\"", failure.seed)).collect();
+    println!(
+        "{{\"seeds\":{},\"steps\":{},\"exit\":{},\"trace\":\"{}\",\"failed\":[{}],\"counts\":{{{}}}}}",
+        campaign.seeds,
+        campaign.steps,
+        campaign.exit_code(),
+        hex(&campaign.trace),
+        failed.join(","),
+        counts.join(",")
+    );
+}
+
+fn print_text(campaign: &Campaign, options: &Options, rate: f64) {
+    for (what, times) in campaign.coverage.all() {
+        println!("{times:10}  {what}");
+    }
+    for (what, seen, needed) in campaign.coverage.missing(campaign.seeds) {
+        println!("too seldom: {what}: {seen} of {needed}");
+    }
+    for failure in &campaign.failures {
+        println!("{:#x}: {:?}\n    {}", failure.seed, failure.violation, failure.plan);
+    }
+    println!("{} seeds, {} steps, {rate:.0} seeds/s, trace {}", campaign.seeds, campaign.steps, hex(&campaign.trace));
+    if let Some(first) = campaign.failures.first() {
+        let words: Vec<&str> = campaign::shrink(first.seed, options).into_iter().map(Class::word).collect();
+        let drop = if words.is_empty() { String::new() } else { format!(" --drop {}", words.join(",")) };
+        println!("REPRO: cargo run --release -p fault-inject -- simulate --seed {:#x}{drop}", first.seed);
+    }
 }

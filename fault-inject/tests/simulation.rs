@@ -1,74 +1,63 @@
-//! A campaign of the message-level simulator: both brains, the real producer and store, over disks that forget and a
-//! link that loses, doubles and reorders. The seeds that still fail are counted against a ratchet that may only go
-//! down; each is printed with the command that repeats it.
-#![allow(clippy::unwrap_used, clippy::print_stderr)]
+//! The message-level simulation in the default run: enough seeds, no violation, nothing vacuous; the same trace in
+//! two processes; and proof that a skipped sync is seen.
+#![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeSet;
 use std::process::Command;
 
 use fault_inject::sim_disk::SkipSync;
-use fault_inject::simulator::{Campaign, Options, run_seed};
+use fault_inject::simulator::campaign::{Campaign, run};
+use fault_inject::simulator::{Class, Options};
 
 /// Seeds of the default run.
 const SEEDS: u64 = 10_000;
-/// Seeds in a thousand that may still fail. May only go down.
-const FAILED_PER_THOUSAND_MAX: u64 = 6;
 
-fn campaign(seeds: std::ops::Range<u64>, options: &Options) -> Campaign {
-    let mut campaign = Campaign::default();
-    seeds.for_each(|seed| campaign.take(seed, run_seed(seed, options).unwrap()));
-    campaign
+fn failures(campaign: &Campaign) -> String {
+    let shown = campaign.failures.iter().take(5);
+    shown.map(|failure| format!("{:#x}: {:?}\n  {}\n", failure.seed, failure.violation, failure.plan)).collect()
+}
+
+/// Classes under which seeds are known that fail; what is still open about them stands in the issue.
+const OPEN: [Class; 4] = [Class::EditSource, Class::DiskErrors, Class::Rot, Class::SyncErrors];
+/// Seeds of the default run that fail with those classes on.
+const OPEN_FAILURES_MAX: usize = 30;
+
+#[test]
+fn no_seed_acknowledges_what_is_wrong_or_fails_to_converge() {
+    let options = Options { dropped: OPEN.into_iter().collect(), ..Options::default() };
+    let campaign = run(0, SEEDS, &options);
+    assert!(campaign.failures.is_empty(), "{} seeds failed:\n{}", campaign.failures.len(), failures(&campaign));
 }
 
 #[test]
-fn nearly_every_seed_is_safe_and_converges_and_every_fault_was_met() {
-    let campaign = campaign(0..SEEDS, &Options::default());
-    for failure in &campaign.failures {
-        eprintln!("{failure}\n  cargo run --release -p fault-inject -- simulate --seed {:#x}", failure.seed);
-    }
-    let failed = campaign.failures.len() as u64;
-    assert!(failed * 1000 <= FAILED_PER_THOUSAND_MAX * SEEDS, "{failed} of {SEEDS} seeds failed");
-    for (what, minimum) in [
-        ("unsynced data lost", 450),
-        ("name without data", 42),
-        ("torn claim", 18),
-        ("duplicate delivered", 900),
-        ("crash between rename and claim", 18),
-        ("log rewound", 42),
-        ("candidate adopted", 450),
-        ("read-back mismatch repaired", 90),
-        ("new inode", 90),
-        ("full disk met", 180),
-        ("receiver killed", 900),
-        ("sender killed", 900),
-        ("receiver's power cut", 900),
-        ("sender's power cut", 900),
-        ("receipt acknowledged", 8100),
-    ] {
-        assert!(campaign.coverage.of(what) >= minimum, "{what}: {} times", campaign.coverage.of(what));
-    }
+fn every_class_of_faults_is_met_and_fails_no_more_seeds_than_are_known() {
+    let campaign = run(0, SEEDS, &Options::default());
+    assert_eq!(campaign.coverage.missing(SEEDS), [], "the run has shown too little");
+    let count = campaign.failures.len();
+    assert!(count <= OPEN_FAILURES_MAX, "{count} seeds failed:\n{}", failures(&campaign));
 }
 
 #[test]
-fn a_skipped_sync_is_seen() {
-    let plain = campaign(0..300, &Options::default()).failures.len();
+fn two_processes_give_one_trace() {
+    let trace = |_| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fault-inject"));
+        let output = command.args(["simulate", "--seeds", "50", "--json"]).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.split("\"trace\":\"").nth(1).unwrap().split('"').next().unwrap().to_owned()
+    };
+    let traces: Vec<String> = (0..2).map(trace).collect();
+    assert_eq!(traces[0], traces[1]);
+    assert_eq!(traces[0].len(), 64);
+}
+
+#[test]
+fn a_skipped_sync_turns_the_run_red() {
+    let only = [Class::CutReceiver, Class::KillReceiver];
+    let dropped: BTreeSet<Class> = Class::ALL.into_iter().filter(|class| !only.contains(class)).collect();
+    let clean = run(0, 200, &Options { dropped: dropped.clone(), ..Options::default() });
+    assert!(clean.failures.is_empty(), "without a skipped sync these seeds are good:\n{}", failures(&clean));
     for skip in [SkipSync::Data, SkipSync::Directory, SkipSync::All] {
-        let options = Options { skip: Some(skip.clone()), ..Options::default() };
-        let failed = campaign(0..300, &options).failures.len();
-        assert!(failed > plain, "{skip:?}: {failed} of 300 seeds failed, {plain} without it");
-    }
-}
-
-#[test]
-fn two_processes_give_the_same_trace_for_the_same_seed() {
-    for seed in ["0x1", "0x2a", "0x1f4"] {
-        let run = || {
-            let output =
-                Command::new(env!("CARGO_BIN_EXE_fault-inject")).args(["simulate", "--seed", seed]).output().unwrap();
-            let text = String::from_utf8(output.stdout).unwrap();
-            text.lines().find(|line| line.starts_with("steps=")).unwrap().to_owned()
-        };
-        let first = run();
-        assert!(first.contains("trace="), "{first}");
-        assert_eq!(first, run());
+        let options = Options { dropped: dropped.clone(), skip: Some(skip.clone()), is_verbose: false };
+        assert_eq!(run(0, 200, &options).exit_code(), 1, "{skip:?} was not seen");
     }
 }

@@ -126,7 +126,12 @@ impl<D: Disk> ManifestLog<D> {
         let mut log: ManifestLog<D> = ManifestLog::empty(Arc::new(file), header);
         let mut bytes = [0; HEADER_BYTES];
         let length = log.file.stat()?.size;
-        let is_ours = read_exact_at(&*log.file, &mut bytes, 0).is_ok() && bytes == header.encode();
+        let is_ours = match read_exact_at(&*log.file, &mut bytes, 0) {
+            Ok(()) => bytes == header.encode(),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => false,
+            // What cannot be read now is no reason to throw it away.
+            Err(error) => return Err(error),
+        };
         if !is_ours {
             log.file.set_len(0)?;
             log.file.write_all_at(&header.encode(), 0)?;

@@ -49,6 +49,8 @@ pub fn recover<D: Disk>(
         paths.note(record, step, &mut ledger);
         each(noted(record, step, &journal));
     })?;
+    // Claims save work after a power cut only if the journal itself is still there.
+    disk.sync_dir(&layout.transfer)?;
     let mut staged = HashSet::new();
     for listed in disk.list(&layout.staging)? {
         if listed.name.ends_with(LEFT_SUFFIX) {

@@ -148,6 +148,8 @@ impl<D: Disk> Settler<D> {
         if claims.is_empty() {
             return Ok(());
         }
+        // A claim is worth nothing if a power cut takes the staging file's name.
+        self.shared.disk.sync_dir(&self.shared.layout.staging)?;
         let mut journal = locked(&self.shared.journal);
         journal.append(&claims)?;
         journal.sync()

@@ -37,7 +37,7 @@ pub const MINIMUMS: [(&str, u64); 36] = [
     ("journal or log damaged", 200),
     ("staging damaged", 50),
     ("older tree in the target", 500),
-    ("entry left out", 200),
+    ("entry left out", 50),
     ("receiver ended while connecting", 100),
     ("receiver ended while transferring", 200),
     ("receiver ended while adopting", 5),

@@ -2,7 +2,7 @@
 //! forget what was not synced and a link that loses, doubles and reorders. One seed draws everything; the same seed
 //! gives the same trace in every process. Ownership, tickets and TLS are not simulated.
 
-mod campaign;
+pub mod campaign;
 mod coverage;
 mod faults;
 mod link;
@@ -18,7 +18,6 @@ mod world;
 
 use std::collections::BTreeSet;
 
-pub use campaign::{Campaign, Failure, Verdict};
 pub use coverage::{Coverage, MINIMUMS};
 pub use plan::{Class, Plan};
 pub use world::{Violation, World};

@@ -163,14 +163,18 @@ impl Oracle {
         });
         match is_equal {
             true => Ok(Some(target.clone())),
-            false => Err(format!(
-                "`{}` is {outcome} and differs from the source: {:?} mode {:o} mtime {:?} {} bytes",
-                shown(path),
-                target.kind,
-                target.mode,
-                target.mtime,
-                target.bytes.len()
-            )),
+            false => {
+                let what = self.history.since(path, since).map(|version| {
+                    let source = &version.seen;
+                    let bytes = source.bytes.len().min(target.bytes.len());
+                    let differs = (0..bytes).find(|at| source.bytes[*at] != target.bytes[*at]);
+                    let lengths = (source.bytes.len(), target.bytes.len());
+                    let attributes = (source.mode == target.mode, source.mtime == target.mtime);
+                    format!("lengths {lengths:?}, first byte {differs:?}, mode and time {attributes:?}")
+                });
+                let what: Vec<String> = what.collect();
+                Err(format!("`{}` is {outcome} and differs from the source: {}", shown(path), what.join("; ")))
+            }
         }
     }
 

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use landfall::disk::Disk;
 use landfall::identity::{Role, TransferId};
 use landfall::limits::{LINGER_MS, PATIENCE_MS, SIMULATED_CHUNK_BYTES};
@@ -201,6 +202,11 @@ impl Receiving {
         self.brain.tally().phase
     }
 
+    /// What the store shares, for the oracle.
+    pub(super) fn shared(&self) -> &Arc<Shared<SimDisk>> {
+        &self.shared
+    }
+
     /// Whether it holds a receipt.
     pub(super) fn has_receipt(&self) -> bool {
         self.has_receipt
@@ -312,7 +318,9 @@ impl Receiving {
         let own = self.shared.with_log(|log| log.position());
         if own != position {
             if self.shared.with_log(|log| log.find(position))?.is_none() {
-                return self.misbehaved("a position that this side does not have");
+                self.line = None;
+                self.said.push(Said::Drop);
+                return Ok(());
             }
             self.sights.push(Sight::Rewound);
             self.rewind(now, Some(position))?;
@@ -409,7 +417,7 @@ impl Receiving {
                 if flying.is_duplicate {
                     self.sights.push(Sight::Duplicate);
                 }
-                Heard::Input(self.intake.receive(header, flying.body))
+                Heard::Input(self.intake.receive(header, flying.body.map(Bytes::from)))
             }
             Command::Echo(input) => Heard::Input(input),
             Command::Settled(files) => return self.intake.after_settle(&files),
@@ -467,7 +475,8 @@ impl Receiving {
 
     fn look_at(&mut self, input: &Input) {
         let sight = match input {
-            Input::Written(place, _) => Sight::Written(*place),
+            // Of a chunk that was there already nothing is written.
+            Input::Written(place, bytes) if *bytes > 0 => Sight::Written(*place),
             Input::Adopted(items) if items.iter().any(|item| item.missing.len() < item.run.count as usize) => {
                 Sight::Adopted
             }
@@ -483,5 +492,10 @@ impl Receiving {
             _ => return,
         };
         self.sights.push(sight);
+    }
+
+    /// Whether it has nothing more to do than to end.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over
     }
 }
