@@ -475,3 +475,6 @@ impl Parties {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
