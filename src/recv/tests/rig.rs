@@ -50,6 +50,8 @@ pub(super) struct Run {
     wanted: VecDeque<Place>,
     end: Option<End>,
     is_restarting: bool,
+    /// The position at which the sender was said to have settled.
+    settled: Option<u64>,
     now: Instant,
 }
 
@@ -91,7 +93,7 @@ impl Rig {
         let recovered = recover(&RealDisk::new(), layout, HEADER, self.policy, self.pool, rung, note).unwrap();
         let Recovered { store, .. } = recovered;
         let (inputs, wanted) = (VecDeque::from([Input::Consented, Input::Connected]), VecDeque::new());
-        Run { brain, store, inputs, wanted, end: None, is_restarting: false, now: Instant::now() }
+        Run { brain, store, inputs, wanted, end: None, is_restarting: false, settled: None, now: Instant::now() }
     }
 
     /// Works until the end, or for so many steps. A log that the sender does not have is cut first.
@@ -105,14 +107,18 @@ impl Rig {
     }
 
     pub(super) fn go_on(&self, run: &mut Run, sender: &mut Sender, steps: usize) -> Ended {
-        run.inputs.push_back(Input::Settled(sender.records.len() as u64));
+        let settled = sender.records.len() as u64;
+        if run.settled.replace(settled) != Some(settled) {
+            run.inputs.push_back(Input::Settled(settled));
+        }
         for step in 0.. {
             if let Some(end) = run.end {
                 return Ended::End(end);
             }
             if run.is_restarting {
                 *run = self.start(None);
-                run.inputs.push_back(Input::Settled(sender.records.len() as u64));
+                run.settled = Some(settled);
+                run.inputs.push_back(Input::Settled(settled));
             }
             if step >= steps {
                 return Ended::Killed;
