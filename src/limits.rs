@@ -167,6 +167,8 @@ pub const SOURCE_READS_MAX: u32 = 3;
 pub const SERVED_REPORT_CHUNKS: u32 = 16;
 /// Longest wait for the last control messages to arrive before a link is closed.
 pub const FAREWELL_MS: u64 = 3000;
+/// Times that one sending run begins again because its state was changed on disk meanwhile.
+pub const STATE_MENDS_ROUNDS_MAX: u32 = 3;
 /// Source files that serving keeps open. Costs a descriptor each.
 pub const OPEN_SOURCES_MAX: usize = 16;
 

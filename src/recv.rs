@@ -306,10 +306,16 @@ impl Driver {
 
     /// Records continue from here: at the end of the copy at hand, or it is cut to that place first.
     fn continue_from(&mut self, position: Position) -> Result<(), Error> {
+        // Pages and other news of the link before may still be on their way to the log and to the brain: what
+        // arrives from now on stands behind them.
+        self.engine.catch_up();
+        while let Ok(heard) = self.heard.try_recv() {
+            self.heard(heard)?;
+        }
         let own = self.engine.shared.with_log(|log| log.position());
         if own != position {
-            let is_known = self.engine.shared.with_log(|log| log.find(position)).ok().flatten().is_some();
-            if !is_known {
+            let found = self.engine.shared.with_log(|log| log.find(position));
+            if found.map_err(|error| self.setup.state_error(error))?.is_none() {
                 return self.misbehaved("a position that this side does not have");
             }
             self.rewind(Some(position))?;

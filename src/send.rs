@@ -21,7 +21,7 @@ use crate::disk::RealDisk;
 use crate::error::Error;
 use crate::event::{Event, Events, Snapshot};
 use crate::identity::Role;
-use crate::limits::{CHUNK_BYTES, FRAME_BYTES_MAX, PROGRESS_MS};
+use crate::limits::{CHUNK_BYTES, FRAME_BYTES_MAX, PROGRESS_MS, STATE_MENDS_ROUNDS_MAX};
 use crate::meet::{HelloExtras, Meet, Met, Opened, Wish};
 use crate::net::{CloseCode, ControlReceiver, LinkError};
 use crate::options::{Meeting, SendOptions};
@@ -76,6 +76,7 @@ pub async fn run(
         jobs: JoinSet::new(),
         wire_bytes: Arc::new(AtomicU64::new(0)),
         failure: None,
+        mends: 0,
         ended: None,
         shown_at: Instant::now(),
         events,
@@ -111,6 +112,8 @@ struct Driver {
     wire_bytes: Arc<AtomicU64>,
     /// Why this side stops, where the brain only knows that it does.
     failure: Option<Error>,
+    /// How often state was found damaged by this run.
+    mends: u32,
     ended: Option<Ended>,
     shown_at: Instant,
     events: Events,
@@ -185,7 +188,7 @@ impl Driver {
                     self.tell(input);
                 }
             }
-            Heard::Report(Report::Failed(error)) | Heard::Done(Err(error)) => self.fail(error),
+            Heard::Report(Report::Failed(error)) | Heard::Done(Err(error)) => self.fail(error)?,
             Heard::Done(Ok(Done::Checked(verdict, agreed))) => {
                 self.agreed = agreed;
                 self.tell(Input::ReceiptChecked(verdict));
@@ -204,20 +207,48 @@ impl Driver {
         self.brain.handle(Instant::now(), input);
     }
 
-    fn fail(&mut self, error: Error) {
+    /// Something of this side's own failed. State that was changed on disk by something else costs work only: the
+    /// run begins again with what is good of it, and so does the link.
+    fn fail(&mut self, error: Error) -> Result<(), Error> {
+        let is_damage = |source: &std::io::Error| {
+            matches!(source.kind(), std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof)
+        };
+        if matches!(&error, Error::State { source, .. } if is_damage(source)) && self.mends < STATE_MENDS_ROUNDS_MAX {
+            self.mends += 1;
+            return self.mend();
+        }
         let reason = match &error {
             Error::Local { .. } => StopReason::RootGone,
             _ => StopReason::StateFailed,
         };
         self.failure.get_or_insert(error);
         self.tell(Input::StopRequested(reason));
+        Ok(())
+    }
+
+    fn mend(&mut self) -> Result<(), Error> {
+        self.drop_line();
+        self.workers.stop();
+        self.jobs = JoinSet::new();
+        (self.log, self.workers) = work::start(&self.meet, &self.events)?;
+        self.brain = Sender::new(Instant::now(), self.log.position());
+        Ok(())
     }
 
     /// Takes a new link into use: finds where the receiver's log and this one part.
     fn connect(&mut self, met: Met) -> Result<(), Error> {
         self.drop_line();
-        let (rung, cursor) = self.log.find_rung(&met.hello.ladder).map_err(|source| self.state(source))?;
+        let (rung, cursor) = match self.log.find_rung(&met.hello.ladder) {
+            Ok(found) => found,
+            Err(source) => {
+                met.link.close(CloseCode::Dropped);
+                return self.fail(work::state_error(&self.meet, source));
+            }
+        };
         let receipt = if met.hello.has_receipt { PeerReceipt::Held } else { PeerReceipt::None };
+        if receipt == PeerReceipt::Held {
+            self.workers.keep_nothing();
+        }
         self.line_count += 1;
         self.arrived = Arc::new(Arrived::default());
         self.line = Some(Line::open(met, self.line_count, cursor, &self.wire_bytes, &self.workers.report));
@@ -283,7 +314,10 @@ impl Driver {
                 if let Some(line) = &mut self.line {
                     let page = self.log.page(&mut line.cursor);
                     let sent_records = line.cursor.record_count();
-                    line.send_page(page.map_err(|source| work::state_error(&self.meet, source))?, sent_records);
+                    match page {
+                        Ok(page) => line.send_page(page, sent_records),
+                        Err(source) => self.fail(work::state_error(&self.meet, source))?,
+                    }
                 }
             }
             Task::Serve(want) => {
@@ -352,10 +386,6 @@ impl Driver {
     /// The peer's number of an entry may be nonsense, and a name is only for the screen.
     fn path_of(&self, entry: crate::geometry::EntryIndex) -> Option<RelPath> {
         self.log.introduction(entry).ok()?.path().cloned()
-    }
-
-    fn state(&self, source: std::io::Error) -> Error {
-        work::state_error(&self.meet, source)
     }
 }
 

@@ -30,7 +30,7 @@ const FILES: usize = 7;
 /// come last, one of them in a directory that may not be written.
 fn source(scratch: &Scratch, name: &str) -> PathBuf {
     let mut tree = Tree::new(&scratch.dir(name).join("source"), 7);
-    for (file, chunks) in [("a-early", 2), ("b-early", 2), ("c-large", 24), ("d-large", 24)] {
+    for (file, chunks) in [("a-early", 2), ("b-early", 2), ("c-large", 24), ("d-large", 40)] {
         tree.file(file, &Content::Random(chunks * CHUNK_BYTES));
     }
     tree.small("y-last");
@@ -49,7 +49,7 @@ fn stopped(scratch: &Scratch, name: &str) -> (Setup, Places, PathBuf, Live) {
     let mut setup = Setup::new(scratch, name, &[&source], Listens::Receiver);
     let relay = setup.through_relay(1);
     relay.rate(60 << 20);
-    relay.silence_after(34 << 20);
+    relay.silence_after(46 << 20);
     let places = setup.places(FILES);
     let mut live = setup.start();
     let is_silent = live.sender.wait_until("silence", PATIENT, |_| setup.relay().is_silent());

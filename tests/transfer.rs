@@ -249,7 +249,8 @@ fn holes_stay_holes_and_zeros_do_not_travel() {
     transfer::assert_arrived(&source, &setup.target);
     let (wanted, got) = (oracle::snapshot(&source), oracle::snapshot(&setup.target.join("source")));
     for (path, node) in &wanted {
-        let allowed = node.allocated_bytes + 2 * trees::CHUNK_BYTES;
+        // A chunk is the smallest piece that can be a hole: `ragged` has a little data in each of its three.
+        let allowed = node.allocated_bytes + 3 * trees::CHUNK_BYTES;
         let allocated = got[path].allocated_bytes;
         assert!(allocated <= allowed, "{}: {allocated} bytes allocated", facility::shown(path));
     }

@@ -12,3 +12,4 @@ mod overlay;
 pub mod plan;
 pub mod rng;
 pub mod sim_disk;
+pub mod simulator;

@@ -103,7 +103,7 @@ pub(super) struct BothArguments {
     /// Give up after this long without any link, as `90s`, `10m`, `2h` or `forever`
     ///
     /// Without it: never on a terminal, else 10 minutes. A ticket that nobody takes expires after a day either way.
-    #[arg(long, value_name = "DUR", value_parser = parse_patience, help_heading = LINK)]
+    #[arg(long, value_name = "DUR", value_parser = parse_patience, allow_negative_numbers = true, help_heading = LINK)]
     pub(super) patience: Option<Patience>,
     /// Start a new transfer even if an open one has the same description; that one is closed
     #[arg(long, help_heading = LINK)]
@@ -139,10 +139,10 @@ pub(super) struct ReceiverArguments {
     #[arg(long, value_name = "WHAT", help_heading = RECEIVER)]
     pub(super) existing: Option<ExistingWord>,
     /// Refuse a transfer that is larger, as `500MB` or `2TiB`
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, help_heading = RECEIVER)]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, allow_negative_numbers = true, help_heading = RECEIVER)]
     pub(super) max_size: Option<u64>,
     /// Leave this much of the disk free (default: the smaller of 5 % and 2 GiB)
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, help_heading = RECEIVER)]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, allow_negative_numbers = true, help_heading = RECEIVER)]
     pub(super) reserve: Option<u64>,
     /// Lowest level of read-back that counts (default: evicted)
     #[arg(long, value_name = "LEVEL", help_heading = RECEIVER)]
@@ -158,7 +158,7 @@ pub(super) struct ResumeArguments {
     #[command(flatten)]
     pub(super) shown: ShownArguments,
     /// Give up after this long without any link, as `90s`, `10m`, `2h` or `forever`
-    #[arg(long, value_name = "DUR", value_parser = parse_patience)]
+    #[arg(long, value_name = "DUR", value_parser = parse_patience, allow_negative_numbers = true)]
     pub(super) patience: Option<Patience>,
 }
 

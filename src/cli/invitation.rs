@@ -26,7 +26,7 @@ pub(super) fn refuse_in_arguments(arguments: &[OsString]) -> Result<(), Failure>
     match arguments.iter().skip(1).position(|argument| holds_ticket(argument)) {
         None => Ok(()),
         Some(index) => {
-            Err(Failure::usage(format!("argument {} is a ticket, and a ticket never stands there", index + 1))
+            Err(Failure::usage(format!("argument {} is a ticket, which never stands on the command line", index + 1))
                 .cause("every user of this machine can read the arguments of every program")
                 .hint(format!(
                     "give `--ticket` without a value, and the ticket when asked, in `{VARIABLE}` or on standard input"
@@ -51,10 +51,8 @@ pub(super) fn from_surroundings(console: &Console, role: Role) -> Result<Ticket,
 
 /// The ticket of `--ticket-file`.
 pub(super) fn from_file(path: &Path, role: Role) -> Result<Ticket, Failure> {
-    let text = read_text(path, TICKET_FILE_BYTES_MAX).map_err(|error| Failure {
-        exit: crate::error::Exit::Usage,
-        ..Failure::new(&format!("could not read the ticket file `{}`", path.display()), &error)
-    })?;
+    let text = read_text(path, TICKET_FILE_BYTES_MAX)
+        .map_err(|error| Failure::new(&format!("could not read the ticket file `{}`", path.display()), &error))?;
     decode(&text, &format!("`{}`", path.display()), role)
 }
 
@@ -91,11 +89,12 @@ fn decode(text: &str, origin: &str, role: Role) -> Result<Ticket, Failure> {
         Failure::usage(format!("{origin} is not a ticket that can be used")).cause(&reason(&error))
     })?;
     if ticket.role == role {
-        let failure = Failure::usage(format!("the ticket is from a {role}, and this side is a {role} too"));
-        return Err(failure.hint(match role {
-            Role::Sender => "`landfall recv DIR --ticket` takes it",
-            Role::Receiver => "`landfall send PATH... --ticket` takes it",
-        }));
+        let (command, other) = match role {
+            Role::Sender => ("landfall send", "landfall recv DIR --ticket"),
+            Role::Receiver => ("landfall recv", "landfall send PATH... --ticket"),
+        };
+        return Err(Failure::usage(format!("the ticket was made by `{command}`, and this is `{command}` too"))
+            .hint(format!("`{other}` takes it")));
     }
     Ok(ticket)
 }
@@ -158,14 +157,14 @@ mod tests {
         let failure = from_file(&path, Role::Receiver).unwrap_err();
         assert_eq!(
             failure.text(),
-            "error: the ticket is from a receiver, and this side is a receiver too\n\
+            "error: the ticket was made by `landfall recv`, and this is `landfall recv` too\n\
              hint: `landfall send PATH... --ticket` takes it\n"
         );
         std::fs::write(&path, "secret words").unwrap();
         let text = from_file(&path, Role::Sender).unwrap_err().text();
         assert!(text.contains("a ticket begins with `landfall`") && !text.contains("secret words"), "{text}");
         let missing = from_file(&dir.path().join("none"), Role::Sender).unwrap_err();
-        assert_eq!(missing.exit, crate::error::Exit::Usage);
+        assert_eq!(missing.exit, crate::error::Exit::Failed);
         assert_eq!(missing.causes, ["no such file or directory (os error 2)"]);
     }
 

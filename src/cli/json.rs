@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 
 use super::failure::Failure;
 use super::text::notice_text;
-use crate::error::Exit;
+use crate::error::{Error, Exit};
 use crate::event::{Event, Found, Notice, Snapshot, Start, Summary, WaitsFor};
 use crate::identity::TransferId;
 use crate::outcome::Reason;
@@ -118,6 +118,11 @@ pub fn event(event: &Event) -> Map<String, Value> {
         }
         Event::Summary(summary) => summary_object(summary),
     }
+}
+
+/// The object of an error with which a driver ends.
+pub fn error_event(error: &Error) -> Map<String, Value> {
+    self::error(&Failure::from(error))
 }
 
 /// The object of a run that ended without a summary.

@@ -39,6 +39,8 @@ use crate::meet::read_task;
 
 /// What `landfall` alone says.
 const OVERVIEW: &str = "\
+Usage: landfall COMMAND
+
 landfall moves files between two machines and proves that they arrived on the receiver's disk.
 
   landfall send PATH...               listen, and print a ticket for the other machine

@@ -5,7 +5,7 @@ use std::env;
 use std::ffi::OsStr;
 use std::io::{self, IsTerminal};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,6 +42,7 @@ pub(super) fn home() -> Result<PathBuf, Failure> {
 /// What `send` is asked to do.
 pub(super) fn send(arguments: SendArguments, console: &Console) -> Result<SendOptions, Failure> {
     let SendArguments { paths, to, both, receiver } = arguments;
+    refuse_nameless(&paths)?;
     if let Some(dest) = &to {
         let dest = local(dest, "DEST")?;
         refuse_inside(&paths, &dest)?;
@@ -63,6 +64,7 @@ pub(super) fn recv(arguments: RecvArguments, console: &Arc<Console>) -> Result<R
     let meeting = match &from {
         Some(source) => {
             let source = local(source, "SRC")?;
+            refuse_nameless(std::slice::from_ref(&source))?;
             refuse_inside(std::slice::from_ref(&source), &dir)?;
             Meeting::Parent { child: child::command(&child::sender_options(&source))?, other: source }
         }
@@ -163,6 +165,18 @@ fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     std::path::absolute(path).map_err(|error| Failure::new(&format!("could not find `{}`", path.display()), &error))
 }
 
+/// The root of all has no name to arrive under; its contents have.
+fn refuse_nameless(sources: &[PathBuf]) -> Result<(), Failure> {
+    let is_root = |path: &&PathBuf| {
+        let means_contents = path.as_os_str().as_bytes().ends_with(b"/.");
+        !means_contents && path.components().eq([Component::RootDir])
+    };
+    sources.iter().find(is_root).map_or(Ok(()), |source| {
+        Err(Failure::usage(format!("`{}` has no name under which it could arrive", source.display()))
+            .hint("`/.` sends its contents"))
+    })
+}
+
 /// A target inside a source would receive itself.
 fn refuse_inside(sources: &[PathBuf], target: &Path) -> Result<(), Failure> {
     let Some(target) = resolved(target) else { return Ok(()) };
@@ -182,4 +196,94 @@ fn resolved(path: &Path) -> Option<PathBuf> {
         let rest = path.strip_prefix(there).ok()?;
         there.canonicalize().ok().map(|there| there.join(rest))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use clap::Parser;
+
+    use super::super::arguments::{Arguments, Command};
+    use super::super::console::Verbosity;
+    use super::*;
+
+    fn options(line: &[&str]) -> Result<SendOptions, Failure> {
+        let parsed = Arguments::try_parse_from(["landfall", "send"].iter().chain(line)).unwrap();
+        let Some(Command::Send(arguments)) = parsed.command else { panic!("not a send") };
+        send(arguments, &Console::new(Verbosity::Quiet))
+    }
+
+    fn refused(line: &[&str]) -> String {
+        let failure = options(line).unwrap_err();
+        assert_eq!(failure.exit, crate::error::Exit::Usage);
+        failure.text()
+    }
+
+    #[test]
+    fn a_copy_on_this_machine_starts_a_receiver_with_its_options() {
+        let options = options(&["a", "--to", "b", "--existing", "keep", "--reserve", "1KB"]).unwrap();
+        let Meeting::Parent { child, other } = options.common.meeting else { panic!("not a parent") };
+        assert_eq!(other, std::path::absolute("b").unwrap());
+        assert_eq!(child.arguments, ["child"]);
+        let expected = serde_json::json!({
+            "role": "receiver", "path": other.to_str().unwrap(), "existing": "keep", "reserve": 1000,
+        });
+        assert_eq!(child.options, expected);
+    }
+
+    #[test]
+    fn a_listener_keeps_what_was_asked_for() {
+        let options = options(&["a", "--listen", "127.0.0.1:7", "--write-ticket", "t", "--patience", "5s"]).unwrap();
+        assert_eq!(options.common.patience, Some(Duration::from_secs(5)));
+        let Meeting::Listen { address, write_ticket } = options.common.meeting else { panic!("not a listener") };
+        assert_eq!(address, Some("127.0.0.1:7".parse().unwrap()));
+        assert_eq!(write_ticket, Some(std::path::absolute("t").unwrap()));
+    }
+
+    #[test]
+    fn what_belongs_to_the_other_side_is_said_to() {
+        assert_eq!(
+            refused(&["a", "--max-size", "5"]),
+            "error: `--max-size` is an option of the receiver\n\
+             hint: give it to `landfall recv` on the other side, or copy with `--to DIR`\n"
+        );
+        assert_eq!(
+            refused(&["a", "--ticket-file", "t", "--listen", "127.0.0.1:7"]),
+            "error: `--listen` cannot be given together with `--ticket-file`\n\
+             hint: one side listens and prints a ticket, the other one uses it\n"
+        );
+    }
+
+    #[test]
+    fn another_machine_is_not_a_directory() {
+        let text = refused(&["a", "--to", "me@host:in"]);
+        assert!(text.starts_with("error: `me@host:in` names another machine\n"), "{text}");
+        assert!(options(&["a", "--to", "./host:in"]).is_ok());
+        assert!(options(&["a", "--to", "in/host:x"]).is_ok());
+        assert!(refused(&["a", "--to", ""]).contains("DEST is empty"));
+    }
+
+    #[test]
+    fn a_source_that_is_everything_needs_a_dot() {
+        assert!(refused(&["/", "--to", "/absent"]).contains("`/.` sends its contents"));
+        assert!(refused(&["//", "--to", "/absent"]).contains("`/.` sends its contents"));
+        assert!(refused(&["/.", "--to", "/absent"]).contains("lies inside the source"));
+    }
+
+    #[test]
+    fn a_target_inside_a_source_is_refused_however_it_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let source = dir.path().join("source");
+        std::fs::create_dir(&source).unwrap();
+        std::os::unix::fs::symlink(&source, dir.path().join("link")).unwrap();
+        for target in ["source", "source/new/deep", "link", "link/new", "absent/../source"] {
+            let target = dir.path().join(target);
+            let found = refuse_inside(std::slice::from_ref(&source), &target);
+            assert_eq!(found.is_err(), !target.starts_with(dir.path().join("absent")), "{target:?}");
+        }
+        for target in ["sourced", "other/source"] {
+            assert!(refuse_inside(std::slice::from_ref(&source), &dir.path().join(target)).is_ok(), "{target}");
+        }
+    }
 }

@@ -202,3 +202,85 @@ fn ansi_c(byte: u8) -> Vec<char> {
         format!("\\x{byte:02x}").chars().collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::ffi::OsStr;
+    use std::path::PathBuf;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::identity::{PeerKey, TransferId};
+    use crate::outcome::Counts;
+
+    fn summary() -> Summary {
+        let not_preserved = NotPreserved { owners: 0, extended_attributes: 2, hard_links: 1, special_bits: 0 };
+        Summary {
+            transfer: TransferId([1; 16]),
+            role: Role::Sender,
+            peer: PeerKey([0xA5; 32]),
+            peer_host: "n\u{1b}as".into(),
+            counts: Counts { files: 3, directories: 1, not_preserved, ..Counts::default() },
+            delivered_files: 3,
+            delivered_bytes: 5 << 20,
+            wire_bytes: 4 << 20,
+            adopted_bytes: 1 << 20,
+            resent_chunks: 1,
+            left_out: 0,
+            kept: 0,
+            attributes_not_applied: 0,
+            level: Level::Device,
+            is_durable: true,
+            elapsed: Duration::from_secs(2),
+            receipt: PathBuf::from("/r/x.receipt"),
+            finished: 0,
+        }
+    }
+
+    /// The text without the date, which depends on the place.
+    fn shown(summary: &Summary, left_out: &[LeftOut]) -> String {
+        summary_text(summary, left_out).replace(&date(0), "DATE")
+    }
+
+    #[test]
+    fn a_summary_says_what_arrived_and_how_it_can_be_checked() {
+        assert_eq!(
+            shown(&summary(), &[]),
+            "3 files, 1 directory (5.0 MiB) arrived\n\
+             \x20 verified    read back from the device, past the cache (level device); synced to stable storage\n\
+             \x20 not kept    ACLs or extended attributes of 2 entries; hard links of 1 entry\n\
+             \x20 moved       4.0 MiB over the link, 1.0 MiB were already here, 1 chunk sent again, in 2.0 s (2.0 MiB/s)\n\
+             \x20 receiver    uws2-ljnf-uws2-ljnf-uws2-ljnf-uws2-ljnf (calls itself `n\\u{1b}as`)\n\
+             \x20 receipt     /r/x.receipt (DATE)\n\
+             \x20 check later landfall verify /r/x.receipt DIR\n"
+        );
+    }
+
+    #[test]
+    fn what_is_missing_is_named_up_to_one_screen() {
+        let entry = |number: u32| {
+            let path = RelPath::parse(format!("f{number}\n").as_bytes()).unwrap();
+            LeftOut { path, reason: Reason::Vanished }
+        };
+        let named: Vec<LeftOut> = (0..25).map(entry).collect();
+        let summary = Summary { left_out: 1_300, kept: 2, is_durable: false, level: Level::Cache, ..summary() };
+        let text = shown(&summary, &named);
+        assert!(text.starts_with("3 files, 1 directory (5.0 MiB) arrived, but not everything did\n"), "{text}");
+        assert!(text.contains("NOT durable"), "{text}");
+        assert!(text.contains("  kept        the target's own version of 2 entries\n"), "{text}");
+        assert!(text.contains("`f19\\n`: it was gone when the sender came to read it\n"), "{text}");
+        assert!(!text.contains("f20"), "{text}");
+        assert!(text.contains("    and 1,280 more, each named in the receipt\n"), "{text}");
+        assert!(text.lines().count() <= 40, "{text}");
+    }
+
+    #[test]
+    fn a_path_can_be_pasted_into_a_shell() {
+        let quoted = |path: &[u8]| quoted(Path::new(OsStr::from_bytes(path)));
+        assert_eq!(quoted(b"/a/b-1.receipt"), "/a/b-1.receipt");
+        assert_eq!(quoted("/a b/ü's".as_bytes()), "'/a b/ü'\\''s'");
+        assert_eq!(quoted(b"/a\n'\xff\\b"), "$'/a\\x0a\\x27\\xff\\x5cb'");
+    }
+}

@@ -250,3 +250,78 @@ fn b3sum_line(line: &Line) -> B3sum {
     let mark = if escaped == name { "" } else { "\\" };
     B3sum::Line(format!("{mark}{}  {escaped}\n", HEXLOWER.encode(&digest.0)))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::digest::FileDigest;
+    use crate::outcome::Reason;
+
+    const HEX: &str = "abababababababababababababababababababababababababababababababab";
+
+    fn line(path: &[u8]) -> Line {
+        Line {
+            path: RelPath::parse(path).unwrap(),
+            kind: FileKind::Regular,
+            size: 1,
+            digest: Some(FileDigest([0xab; 32])),
+            mode: 0o644,
+            mtime: Timestamp::default(),
+            target: vec![],
+            outcome: Outcome::Delivered,
+        }
+    }
+
+    #[test]
+    fn names_are_written_as_b3sum_writes_them() {
+        let shown = |path: &[u8]| match b3sum_line(&line(path)) {
+            B3sum::Line(text) => text,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(shown(b"a/b c"), format!("{HEX}  a/b c\n"));
+        assert_eq!(shown(b"a\\b"), format!("\\{HEX}  a\\\\b\n"));
+        assert_eq!(shown(b"a\nb\r"), format!("\\{HEX}  a\\nb\\r\n"));
+        assert_eq!(shown(b"-"), format!("{HEX}  ./-\n"));
+    }
+
+    #[test]
+    fn what_b3sum_cannot_check_is_not_printed() {
+        assert_eq!(b3sum_line(&line(b"a\xff")), B3sum::Unexpressed);
+        assert_eq!(b3sum_line(&line("a\u{fffd}".as_bytes())), B3sum::Unexpressed);
+        let left_out = Line { outcome: Outcome::LeftOut(Reason::Changed), ..line(b"a") };
+        assert_eq!(b3sum_line(&left_out), B3sum::Nothing);
+        let directory = Line { kind: FileKind::Directory, digest: None, ..line(b"a") };
+        assert_eq!(b3sum_line(&directory), B3sum::Nothing);
+        let bare = Line { outcome: Outcome::AttributesNotApplied, ..line(b"a") };
+        assert!(matches!(b3sum_line(&bare), B3sum::Line(_)));
+    }
+
+    #[test]
+    fn each_difference_has_its_words() {
+        let (expected, found) = (Timestamp { seconds: -1, nanos: 5 }, Timestamp { seconds: 0, nanos: 0 });
+        let all = [
+            (Difference::Missing, "it is missing"),
+            (
+                Difference::Kind { expected: FileKind::Regular, found: FileKind::Symlink },
+                "it is a symlink now, not a file",
+            ),
+            (Difference::Size { expected: 1000, found: 1 }, "it has 1 bytes now, not 1,000"),
+            (Difference::Content, "its bytes are others now"),
+            (Difference::Target { found: b"a\x1b".to_vec() }, "it leads to `a\\u{1b}` now"),
+            (Difference::Mode { expected: 0o644, found: 0o600 }, "its mode is 0600 now, not 0644"),
+            (
+                Difference::Mtime { expected, found },
+                "it was changed at 1970-01-01T00:00:00Z, not at 1969-12-31T23:59:59.000000005Z",
+            ),
+            (
+                Difference::Unreadable(io::Error::from_raw_os_error(13)),
+                "it cannot be read: permission denied (os error 13)",
+            ),
+        ];
+        for (difference, words) in &all {
+            assert_eq!(difference_text(difference), *words);
+        }
+    }
+}

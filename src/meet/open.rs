@@ -112,6 +112,9 @@ fn still_as_chosen(desk: &mut Desk) -> Result<bool, Error> {
     let wished = std::mem::replace(&mut desk.record, saved);
     desk.record.settings = wished.settings;
     desk.record.listen = wished.listen;
+    // A port that the command line names replaces the one that was saved.
+    let asked = wished.listen.map(|address| address.port()).filter(|port| *port != 0);
+    desk.record.port = asked.or(desk.record.port);
     desk.record.write_ticket = wished.write_ticket;
     desk.record.child = wished.child;
     if desk.record.side != Side::Parent {
@@ -164,10 +167,11 @@ fn parenting(desk: &Desk) -> Result<Parenting, Error> {
     Ok(Parenting::new(ChildCommand { program, ..command }, line))
 }
 
-/// The listener's socket: on the port that it had before; else on the one that was asked for; else on a random one.
+/// The listener's socket: on the port that was asked for, also where it was another one before; else on the one that
+/// it had; else on a random one.
 fn bind_listener(desk: &Desk) -> Result<Endpoint, Error> {
     let asked = desk.record.listen;
-    let fixed = desk.record.port.or(asked.map(|address| address.port()).filter(|port| *port != 0));
+    let fixed = asked.map(|address| address.port()).filter(|port| *port != 0).or(desk.record.port);
     if let Some(port) = fixed {
         return bind_port(asked, port, desk).map_err(|error| bind_error(error, asked, port));
     }

@@ -92,8 +92,8 @@ impl ControlReceiver {
         Ok(())
     }
 
-    /// The next frame. One that claims more than `bytes_max` is misbehaviour, as is the end of the stream: sides end
-    /// links by closing them. Memory follows the bytes that arrive, never the length that is claimed. May be
+    /// The next frame. One that claims more than `bytes_max` is misbehaviour, as is the end of the stream
+    /// within one; after one it is how a side makes sure that its last word arrives. Memory follows the bytes that arrive, never the length that is claimed. May be
     /// cancelled: nothing is lost.
     pub async fn recv(&mut self, bytes_max: usize) -> Result<Bytes, LinkError> {
         if let Some(frame) = self.ahead.take() {
@@ -124,7 +124,8 @@ impl ControlReceiver {
         while self.partial.len() < count {
             match self.stream.read_chunk(count - self.partial.len(), true).await? {
                 Some(chunk) => self.partial.extend_from_slice(&chunk.bytes),
-                None => return Err(LinkError::Misbehaved("it ended the control stream")),
+                None if self.partial.is_empty() => return Err(LinkError::Ended),
+                None => return Err(LinkError::Misbehaved("it ended the control stream within a frame")),
             }
         }
         Ok(())

@@ -98,7 +98,7 @@ fn telling(error: &LinkError) -> u8 {
         LinkError::Refused(_) => 4,
         LinkError::Misbehaved(_) => 3,
         LinkError::Transport(_) | LinkError::Reset => 2,
-        LinkError::Unreachable { .. } | LinkError::Silent => 1,
+        LinkError::Unreachable { .. } | LinkError::Silent | LinkError::Ended => 1,
         LinkError::Undialable { .. } => 0,
     }
 }

@@ -180,6 +180,9 @@ pub enum LinkError {
     /// The peer closed the link on purpose.
     #[error("{0}")]
     Refused(CloseCode),
+    /// The peer said its last word, a stop, and is about to close the link.
+    #[error("the other side has said its last word")]
+    Ended,
     /// This side closed the link.
     #[error("this side closed the link")]
     ClosedHere,
@@ -211,7 +214,11 @@ impl LinkError {
     /// Whether dialling again may end otherwise without anybody doing anything.
     pub fn is_retryable(&self) -> bool {
         match self {
-            LinkError::Unreachable { .. } | LinkError::Silent | LinkError::Reset | LinkError::Transport(_) => true,
+            LinkError::Unreachable { .. }
+            | LinkError::Silent
+            | LinkError::Reset
+            | LinkError::Ended
+            | LinkError::Transport(_) => true,
             LinkError::Refused(code) => code.is_retryable(),
             LinkError::Undialable { .. }
             | LinkError::WrongKey { .. }

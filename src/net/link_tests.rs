@@ -212,7 +212,7 @@ async fn the_last_frames_arrive_when_their_stream_is_finished_before_the_close()
         pair.far.receiver.recv(FRAME_BYTES_MAX).await.unwrap_err()
     };
     let ((), after) = tokio::join!(finish, receive);
-    assert_eq!(after, LinkError::Misbehaved("it ended the control stream"));
+    assert_eq!(after, LinkError::Ended);
     pair.near.link.close(CloseCode::Finished);
     assert_eq!(end_of(&pair.far.link).await, LinkError::Refused(CloseCode::Finished));
     assert_eq!(end_of(&pair.near.link).await, LinkError::ClosedHere);

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver as Commands, Sender as Commander, channel};
+use std::sync::mpsc::{Receiver as Commands, Sender as Commander, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
@@ -35,6 +35,10 @@ pub(super) enum Command {
     Echo(Input),
     /// What settling did.
     Settled(Vec<SettledFile>),
+    /// Answer this when everything before was done.
+    Reached(SyncSender<()>),
+    /// End: the readers of a link hold handles too, and may outlive the engine by a while.
+    End,
 }
 
 /// What the driver hears.
@@ -105,13 +109,22 @@ impl<D: Disk> Engine<D> {
     /// Gives a command.
     pub(super) fn tell(&self, command: Command) {
         if let Some(commands) = &self.commands {
-            // The thread ends only after this end is dropped, or by a panic, which joining passes on.
+            // The thread ends only when it is told to, or by a panic, which joining passes on.
             drop(commands.send(command));
         }
     }
 
+    /// Waits until the intake has done everything that it was told so far.
+    pub(super) fn catch_up(&self) {
+        let (answer, reached) = sync_channel(1);
+        self.tell(Command::Reached(answer));
+        // It fails only if the thread has ended by a panic, which joining passes on.
+        let _ = reached.recv();
+    }
+
     /// Lets both threads finish what they were told and waits for them.
     pub(super) fn stop(&mut self) {
+        self.tell(Command::End);
         self.commands = None;
         for thread in [self.intake.take(), self.settler.take()].into_iter().flatten() {
             if let Err(panic) = thread.join() {
@@ -157,6 +170,11 @@ fn run_intake<D: Disk>(
                 Heard::Input(input)
             }
             Command::Echo(input) => Heard::Input(input),
+            Command::End => return,
+            Command::Reached(answer) => {
+                let _ = answer.send(());
+                continue;
+            }
             Command::Settled(files) => {
                 intake.after_settle(&files);
                 continue;

@@ -5,13 +5,14 @@ use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::attributes::{Level, Timestamp};
+use crate::digest::{OutcomeDigest, OutcomeHasher};
 use crate::disk::{Disk, RealDisk};
 use crate::error::Error;
 use crate::geometry::EntryIndex;
 use crate::identity::{PeerKey, Role, TransferId};
 use crate::limits::EXCEPTION_PAGE_BYTES;
 use crate::manifest::Record;
-use crate::net::Identity;
+use crate::net::{Identity, verify_signature};
 use crate::outcome::{Counts, Outcome};
 use crate::receipt::{Core, Line, VERSION, head_from_json, signing_bytes};
 use crate::state::home::Home;
@@ -108,6 +109,8 @@ pub(super) struct Held {
     pub(super) core: Core,
     pub(super) signature: [u8; 64],
     pub(super) attributes_not_applied: u64,
+    /// What the lines of the file hash to.
+    pub(super) lines: OutcomeDigest,
 }
 
 /// Reads the receipt of a transfer, if there is one, and gives every exception to `each`.
@@ -123,15 +126,35 @@ pub(super) fn load(
     let Some(head) = reader.line().map_err(failed)? else { return Err(damaged()) };
     let (core_bytes, signature) = head_from_json(&head).map_err(|_| damaged())?;
     let core = Core::decode(&core_bytes).map_err(|_| damaged())?;
-    let mut attributes_not_applied = 0;
+    let (mut attributes_not_applied, mut lines) = (0, OutcomeHasher::default());
     while let Some(text) = reader.line().map_err(failed)? {
         let line = Line::from_json(&text).ok_or_else(damaged)?;
+        lines.line(&line.canonical());
         attributes_not_applied += u64::from(line.outcome == Outcome::AttributesNotApplied);
         if line.outcome != Outcome::Delivered {
             each(Exception { path: line.path, outcome: line.outcome });
         }
     }
-    Ok(Some(Held { core_bytes, core, signature, attributes_not_applied }))
+    Ok(Some(Held { core_bytes, core, signature, attributes_not_applied, lines: lines.finish() }))
+}
+
+/// As [`load`], but a receipt that was damaged or forged on disk counts as none: it is made again from what can be
+/// read back. `true` says that one was there.
+pub(super) fn load_whole(
+    home: &Home<RealDisk>,
+    transfer: TransferId,
+    receiver: &PeerKey,
+) -> Result<(Option<Held>, bool), Error> {
+    match load(home, transfer, |_| ()) {
+        Err(Error::State { source, .. }) if source.kind() == io::ErrorKind::InvalidData => Ok((None, true)),
+        Err(error) => Err(error),
+        Ok(None) => Ok((None, false)),
+        Ok(Some(held)) => {
+            let is_signed = verify_signature(receiver, &signing_bytes(&held.core_bytes), &held.signature);
+            let is_whole = is_signed && held.lines == held.core.outcome;
+            Ok((is_whole.then_some(held), !is_whole))
+        }
+    }
 }
 
 /// The messages that carry a receipt: its exceptions in pages, then core and signature.

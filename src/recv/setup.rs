@@ -90,7 +90,12 @@ pub(super) async fn open(options: RecvOptions, events: Events) -> Result<Start, 
         parties: Arc::new(Mutex::new(None)),
     };
     let is_asking = matches!(options.consent, Consent::Ask(_)) && record.side == Side::Listener;
-    let has_receipt = receipt::load(&home, record.id, |_| ())?.is_some();
+    let (held, was_damaged) = receipt::load_whole(&home, record.id, &meet.identity().public_key())?;
+    if was_damaged {
+        let instead = "everything is read back and a new one is made";
+        events.emit(Event::Notice(Notice::StateRebuilt { what: "receipt", instead }));
+    }
+    let has_receipt = held.is_some();
     Ok(Start::Work(Box::new(Setup {
         events,
         settings,

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::work::open_producer;
+use super::work::{open_producer, state_error};
 use super::{Driver, Ended};
 use crate::disk::RealDisk;
 use crate::error::{Error, Exit};
@@ -69,6 +69,7 @@ impl Driver {
         let mut summary = summary_of(&agreed.core, receipt, self.started);
         summary.wire_bytes = self.wire_bytes.load(Ordering::Relaxed);
         summary.attributes_not_applied = agreed.tally.attributes_not_applied;
+        agreed.tell_left_out(&self.log, &self.events).map_err(|source| state_error(&self.meet, source))?;
         let (exit, summary) = told(summary, &self.events);
         let (home, record) = (self.meet.home().clone(), self.meet.record().clone());
         Ok(Concluded::new(exit, summary, home, record, Closing::Finished))

@@ -6,10 +6,12 @@ use std::path::PathBuf;
 use crate::digest::{PathHash, path_hash};
 use crate::disk::RealDisk;
 use crate::error::Error;
+use crate::event::{Event, Events};
 use crate::geometry::EntryIndex;
 use crate::identity::{PeerKey, Role, TransferId};
+use crate::manifest::Record;
 use crate::net::verify_signature;
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, Reason};
 use crate::receipt::{Core, signing_bytes};
 use crate::source::log::SharedLog;
 use crate::state::home::Home;
@@ -85,6 +87,26 @@ pub(super) fn check(
         return Ok((ReceiptVerdict::Differs, None));
     }
     Ok((ReceiptVerdict::Agrees(tally.digest), Some(Agreed { core, tally, signature, exceptions })))
+}
+
+impl Agreed {
+    /// Tells which entries the receiver left out, in the order of the log: what this side left out was told before.
+    pub(super) fn tell_left_out(&self, log: &SharedLog<RealDisk>, events: &Events) -> std::io::Result<()> {
+        let mut left_out: Vec<(EntryIndex, Reason)> = vec![];
+        for (entry, outcome) in &self.exceptions {
+            if let Outcome::LeftOut(reason) = outcome {
+                left_out.push((*entry, *reason));
+            }
+        }
+        left_out.sort_unstable();
+        for (entry, reason) in left_out {
+            let record = log.introduction(entry)?;
+            if let (false, Some(path)) = (matches!(record, Record::LeftOut { .. }), record.path()) {
+                events.emit(Event::LeftOut { path: path.clone(), reason, side: Role::Receiver });
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Makes the receipt durable, and a copy where the user wants one.

@@ -116,6 +116,12 @@ impl Workers {
         }
     }
 
+    /// The receiver has everything, and looks at no chunk any more: what is still hashed, since this side lost its
+    /// log, waits for nobody.
+    pub(super) fn keep_nothing(&self) {
+        self.ahead.considered(Place { entry: u32::MAX, chunk: u32::MAX }, &[]);
+    }
+
     /// The link is gone: what was kept for its wants is kept for nobody.
     pub(super) fn drop_wants(&self) {
         self.ahead.forget_wants();
@@ -135,8 +141,9 @@ impl Workers {
     }
 }
 
-impl Drop for Workers {
-    fn drop(&mut self) {
+impl Workers {
+    /// Ends both threads and waits for them.
+    pub(super) fn stop(&mut self) {
         self.ahead.close();
         self.permits.close();
         self.reports.close();
@@ -148,6 +155,12 @@ impl Drop for Workers {
                 std::panic::resume_unwind(panic);
             }
         }
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use crate::digest::OutcomeDigest;
 use crate::event::WaitsFor;
 use crate::geometry::EntryIndex;
-use crate::limits::{IN_FLIGHT_CHUNKS_MAX, STALL_MS};
+use crate::limits::{ENTRIES_MAX, IN_FLIGHT_CHUNKS_MAX, STALL_MS};
 use crate::manifest::Position;
 use crate::outcome::Reason;
 use crate::task::sender::{End, Input, PeerReceipt, Production, ReceiptVerdict, Task};
@@ -149,6 +149,8 @@ impl Sender {
             Input::Connected(position, peer_receipt) => self.connect(now, position, peer_receipt),
             Input::LinkLost => self.lose_link(now),
             Input::Produced(position, production) => self.produced(now, position, production),
+            // Whoever was interrupted is started again; this side needs nothing. The link ends by itself.
+            Input::PeerStopped(stop) if stop.reason == StopReason::Interrupted => {}
             Input::PeerStopped(stop) => self.end(End::PeerStopped(stop)),
             Input::StopRequested(reason) => self.stop(reason, retry_of(reason)),
             Input::Unservable(entry, reason) => self.renew(entry, reason),
@@ -182,7 +184,10 @@ impl Sender {
             }
             Input::Exceptions(count) => {
                 link.exceptions = link.exceptions.saturating_add(count);
-                if link.exceptions > self.produced.record_count {
+                // While the source is read anew after a loss of the log, the receiver may know more entries.
+                let is_settled = self.production == Production::Settled;
+                let known = if is_settled { self.produced.record_count } else { u64::from(ENTRIES_MAX) };
+                if link.exceptions > known {
                     self.misbehaved("it names more exceptions than there are entries");
                 }
             }
@@ -321,3 +326,6 @@ fn retry_of(reason: StopReason) -> Retry {
         _ => Retry::Never,
     }
 }
+
+#[cfg(test)]
+mod tests;

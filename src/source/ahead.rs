@@ -49,15 +49,15 @@ struct Held {
 struct State {
     chunks: BTreeMap<Place, Held>,
     bytes: u64,
-    /// Entries before this one count as considered.
-    considered_entry: u32,
+    /// Everything before this place counts as considered.
+    considered: Place,
     produced_entry: u32,
     gate: Gate,
 }
 
 impl State {
     fn has_room(&self) -> bool {
-        let entries_ahead = self.produced_entry.saturating_sub(self.considered_entry) as usize;
+        let entries_ahead = self.produced_entry.saturating_sub(self.considered.entry) as usize;
         self.bytes < HASH_AHEAD_BYTES
             && self.chunks.len() < HASH_AHEAD_CHUNKS_MAX
             && entries_ahead < HASH_AHEAD_ENTRIES_MAX
@@ -83,17 +83,19 @@ impl HashAhead {
         let state = State {
             chunks: BTreeMap::new(),
             bytes: 0,
-            considered_entry: entry_count,
+            // The last of them may be a file that is still open and goes on.
+            considered: Place { entry: entry_count.saturating_sub(1), chunk: 0 },
             produced_entry: entry_count,
             gate: Gate::Open,
         };
         HashAhead { state: Mutex::new(state), room: Condvar::new() }
     }
 
-    /// Keeps a chunk that was just hashed.
+    /// Keeps a chunk that was just hashed, unless the receiver has looked past it already: a file that it compares
+    /// with what is there is passed as a whole, and what turns out to be missing of it is read from the disk again.
     pub fn put(&self, place: Place, content: Content) {
         let mut state = self.lock();
-        if state.gate == Gate::Open {
+        if state.gate == Gate::Open && place >= state.considered {
             state.remove(place);
             state.bytes += content.held_bytes();
             state.chunks.insert(place, Held { content, is_wanted: false });
@@ -138,7 +140,7 @@ impl HashAhead {
         for place in passed {
             state.remove(place);
         }
-        state.considered_entry = state.considered_entry.max(through.entry);
+        state.considered = state.considered.max(through);
         self.room.notify_all();
     }
 
@@ -210,6 +212,17 @@ mod tests {
     }
 
     #[test]
+    fn what_was_passed_before_it_was_hashed_is_not_kept() {
+        let ahead = HashAhead::new(0);
+        ahead.considered(place(1, 0), &[]);
+        ahead.put(place(0, 7), Content::Bytes(vec![1; HASH_AHEAD_BYTES as usize].into()));
+        assert!(ahead.has_room());
+        assert_eq!(ahead.take(place(0, 7)), None);
+        ahead.put(place(1, 0), Content::Zero);
+        assert_eq!(ahead.take(place(1, 0)), Some(Content::Zero));
+    }
+
+    #[test]
     fn wants_of_a_lost_link_do_not_keep_chunks_for_ever() {
         let ahead = filled(3, 10);
         ahead.considered(place(0, 2), &[WantRun { entry: EntryIndex(0), first: 0, count: u32::MAX }]);
@@ -246,13 +259,13 @@ mod tests {
         });
         ahead.considered(place(0, 2), &[]);
         assert_eq!(waiting.join().unwrap(), Gate::Open);
-        ahead.put(place(0, 0), Content::Bytes(vec![1; HASH_AHEAD_BYTES as usize].into()));
+        ahead.put(place(0, 2), Content::Bytes(vec![1; HASH_AHEAD_BYTES as usize].into()));
         let waiting = thread::spawn({
             let ahead = Arc::clone(&ahead);
             move || ahead.wait_for_room()
         });
         ahead.close();
         assert_eq!(waiting.join().unwrap(), Gate::Closed);
-        assert_eq!(ahead.take(place(0, 0)), None);
+        assert_eq!(ahead.take(place(0, 2)), None);
     }
 }

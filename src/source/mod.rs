@@ -38,7 +38,9 @@ pub(crate) fn read_chunk<F: DiskFile>(file: &F, offset: u64, len: usize) -> io::
     loop {
         match read_exact_at(file, &mut bytes, offset) {
             Ok(()) => return Ok(bytes),
-            Err(error) if attempt >= SOURCE_READS_MAX || reason_of(&error) != Reason::SourceError => return Err(error),
+            Err(error) if attempt >= SOURCE_READS_MAX || reason_of(&error) != Reason::SourceError => {
+                return Err(error);
+            }
             Err(_) => attempt += 1,
         }
     }

@@ -11,24 +11,24 @@
 //! stamps at its end equal those at its begin, or it is withdrawn and read once more when all else is done.
 //! What it does not do: wait, send, or decide what the receiver gets. Trouble with one entry never ends the others.
 
-mod batch;
+mod files;
 mod hashing;
 mod known;
+mod writer;
 
 use std::collections::{HashMap, VecDeque};
-use std::io;
 use std::mem;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::attributes::FileKind;
 use crate::digest::{PathHash, path_hash};
-use crate::disk::{Access, Disk, DiskFile};
+use crate::disk::{Disk, DiskFile};
 use crate::error::Error;
 use crate::event::{Event, Notice};
-use crate::geometry::{EntryIndex, Geometry};
+use crate::geometry::EntryIndex;
 use crate::identity::Role;
-use crate::limits::{RECORD_DIGESTS_MAX, STEP_COMPARED_ENTRIES_MAX, VERSIONS_MAX};
+use crate::limits::STEP_COMPARED_ENTRIES_MAX;
 use crate::manifest::{Position, Record};
 use crate::outcome::{Counts, NotPreserved, Reason};
 use crate::path::RelPath;
@@ -38,12 +38,11 @@ use crate::source::reason_of;
 use crate::source::roots::Roots;
 use crate::source::stamps::StampFile;
 use crate::source::walk::{Exclusions, Extended, Found, Parent, Walk, Walked};
-use crate::state::log::{AppendError, ManifestLog};
-use crate::wire::Place;
+use crate::state::log::ManifestLog;
 
-use batch::Batch;
-use hashing::{Hashing, Origin, permissions};
-use known::{Change, Known, count, too_long_key};
+use hashing::{Hashing, permissions};
+use known::{Known, too_long_key};
+use writer::{Records, Writer};
 
 pub use known::Replay;
 
@@ -137,13 +136,9 @@ enum Standing {
 /// The producer. See the module's doc.
 pub struct Producer<D: Disk> {
     roots: Roots<D>,
-    log: SharedLog<D>,
+    writer: Writer<D>,
     ahead: Arc<HashAhead>,
-    stamps: StampFile<D>,
-    state_path: PathBuf,
     user: u32,
-    purpose: Purpose,
-    chunk_bytes: u32,
     walk: Walk<D>,
     known: Known,
     phase: Phase,
@@ -151,46 +146,36 @@ pub struct Producer<D: Disk> {
     stash: Option<Walked<D>>,
     later: VecDeque<Later>,
     versions: HashMap<PathHash, u32>,
-    counts: Counts,
-    batch: Batch,
+    not_preserved: NotPreserved,
     events: Vec<Event>,
     hashed_bytes: u64,
-    has_differed: bool,
 }
 
 impl<D: Disk> Producer<D> {
     /// A producer for a log that was just opened. What an earlier run was in the middle of goes on if the file is
     /// still the same, else it is withdrawn.
     pub fn new(setup: Setup<D>) -> Result<Producer<D>, Error> {
-        let withdrawn = setup.replay.withdrawn().clone();
-        let (known, mut counts) = setup.replay.finish();
-        let state = |source| Error::State { path: setup.state_path.clone(), source };
-        for entry in &withdrawn {
-            let record = setup.log.introduction(EntryIndex(*entry)).map_err(state)?;
-            count(&mut counts, &record, Change::Removed);
-        }
-        let entry_count = setup.log.entry_count();
+        let ahead = Arc::new(HashAhead::new(setup.log.entry_count()));
+        let (writer, known) = Writer::new(
+            Records { log: setup.log, replay: setup.replay, stamps: setup.stamps, state_path: setup.state_path },
+            Arc::clone(&ahead),
+            setup.purpose,
+        )?;
         let mut producer = Producer {
             walk: Walk::new(setup.roots.clone(), setup.exclusions),
             roots: setup.roots,
-            chunk_bytes: setup.log.header().chunk_bytes,
-            log: SharedLog::new(setup.log, withdrawn),
-            ahead: Arc::new(HashAhead::new(entry_count)),
-            stamps: setup.stamps,
-            state_path: setup.state_path,
+            writer,
+            ahead,
             user: setup.user,
-            purpose: setup.purpose,
             known,
             phase: Phase::Walk,
             current: None,
             stash: None,
             later: VecDeque::new(),
             versions: HashMap::new(),
-            counts,
-            batch: Batch::new(entry_count),
+            not_preserved: NotPreserved::default(),
             events: vec![],
             hashed_bytes: 0,
-            has_differed: false,
         };
         producer.take_up_open_file()?;
         Ok(producer)
@@ -198,7 +183,7 @@ impl<D: Disk> Producer<D> {
 
     /// The log, to be read by others.
     pub fn log(&self) -> SharedLog<D> {
-        self.log.clone()
+        self.writer.log().clone()
     }
 
     /// The buffer that this producer fills.
@@ -209,7 +194,7 @@ impl<D: Disk> Producer<D> {
     /// How far it is.
     pub fn figures(&self) -> Figures {
         Figures {
-            counts: self.counts,
+            counts: Counts { not_preserved: self.not_preserved, ..self.writer.counts() },
             hashed_bytes: self.hashed_bytes,
             object: self.current.as_ref().map(|hashing| hashing.path.clone()),
             is_total: self.phase == Phase::Settled,
@@ -218,7 +203,7 @@ impl<D: Disk> Producer<D> {
 
     /// Whether a comparing producer has found a difference; then it is settled at once.
     pub fn differs(&self) -> bool {
-        self.has_differed
+        self.writer.has_differed()
     }
 
     /// Serving has found that an entry can no longer be read as it stands in the log.
@@ -232,12 +217,12 @@ impl<D: Disk> Producer<D> {
     /// Does the next piece of work. An error ends the run: it is the state that failed, or a root that is gone.
     pub fn step(&mut self) -> Result<Stepped, Error> {
         let mut work = self.work()?;
-        self.flush()?;
-        if self.has_differed {
+        self.writer.flush()?;
+        if self.writer.has_differed() {
             (self.phase, self.current) = (Phase::Settled, None);
         }
         if self.phase == Phase::Settled {
-            work = Work::Settled(self.log.position());
+            work = Work::Settled(self.writer.log().position());
         }
         Ok(Stepped { work, events: mem::take(&mut self.events) })
     }
@@ -256,14 +241,13 @@ impl<D: Disk> Producer<D> {
     }
 
     fn take_up_open_file(&mut self) -> Result<(), Error> {
-        let Some(open) = self.log.with(|log| log.sequence().open().cloned()) else { return Ok(()) };
-        if self.purpose == Purpose::Compare {
-            self.has_differed = true;
+        let Some(open) = self.writer.log().with(|log| log.sequence().open().cloned()) else { return Ok(()) };
+        if self.writer.is_comparing() {
             return Ok(());
         }
         let entry = open.entry;
-        let path = self.path_of(entry)?;
-        let stamps = self.stamps.get(entry, path_hash(&path));
+        let path = self.writer.path_of(entry)?;
+        let stamps = self.writer.stamps_of(entry, path_hash(&path));
         let unchanged = self.roots.open_file(&path).ok().and_then(|file| {
             let stat = file.stat().ok()?;
             (Some(stat.stamps()) == stamps && stat.size == open.geometry.file_bytes()).then_some((file, stat))
@@ -274,9 +258,9 @@ impl<D: Disk> Producer<D> {
                 Ok(())
             }
             None => {
-                self.withdraw(entry, Reason::Superseded)?;
+                self.writer.withdraw(entry, Reason::Superseded)?;
                 // The walk asks the log what is withdrawn.
-                self.flush()
+                self.writer.flush()
             }
         }
     }
@@ -299,7 +283,7 @@ impl<D: Disk> Producer<D> {
                 return Ok(Work::Blocked);
             }
             self.take(walked, standing)?;
-            if self.current.is_some() || self.batch.is_full(self.chunk_bytes) {
+            if self.current.is_some() || self.writer.is_full() {
                 break;
             }
         }
@@ -314,12 +298,12 @@ impl<D: Disk> Producer<D> {
             Walked::TooLong(directory) => too_long_key(directory),
             Walked::Skipped(_) | Walked::RootFailed(..) => return Ok(Standing::New),
         };
-        let Some(entry) = self.known.find(key).filter(|entry| !self.log.is_withdrawn(*entry)) else {
+        let Some(entry) = self.known.find(key).filter(|entry| !self.writer.log().is_withdrawn(*entry)) else {
             return Ok(Standing::New);
         };
         let is_same = match walked {
-            Walked::File(found, _) => self.stamps.get(entry, key) == Some(found.stat.stamps()),
-            _ => Some(self.introduction(entry)?) == record_of(walked),
+            Walked::File(found, _) => self.writer.stamps_of(entry, key) == Some(found.stat.stamps()),
+            _ => Some(self.writer.introduction(entry)?) == record_of(walked),
         };
         Ok(if is_same { Standing::Same(entry) } else { Standing::Changed(entry) })
     }
@@ -334,15 +318,15 @@ impl<D: Disk> Producer<D> {
             return Err(Error::Local { what: "source", object, problem: "cannot be listed", source: Some(source) });
         }
         if let Standing::Changed(entry) = standing {
-            let was_directory = matches!(self.introduction(entry)?, Record::Directory { .. });
+            let was_directory = matches!(self.writer.introduction(entry)?, Record::Directory { .. });
             if was_directory && !matches!(walked, Walked::Directory(_)) {
                 // What was in the directory is withdrawn first, since nothing can be beside and below a file.
-                let path = self.path_of(entry)?;
+                let path = self.writer.path_of(entry)?;
                 self.later.push_back(Later::Path(path));
                 return Ok(());
             }
             self.known.see(entry);
-            self.withdraw(entry, Reason::Changed)?;
+            self.writer.withdraw(entry, Reason::Changed)?;
         }
         self.count_not_preserved(&walked);
         self.tell_left_out(&walked);
@@ -350,133 +334,20 @@ impl<D: Disk> Producer<D> {
             Walked::File(found, parent) => self.begin_file(found.path, &parent),
             other => {
                 let record = record_of(&other).expect("all other kinds were dealt with");
-                self.introduce(&record);
+                self.writer.introduce(&record);
                 Ok(())
             }
         }
-    }
-
-    /// Starts the next version of a file. What fits into one chunk is done at once.
-    fn begin_file(&mut self, path: RelPath, parent: &Parent<D>) -> Result<(), Error> {
-        let opened = self.roots.disk().open(&parent.dir, &parent.name, Access::Read);
-        let opened = opened.and_then(|file| file.stat().map(|stat| (file, stat)));
-        let (file, begin) = match opened {
-            Ok(opened) => opened,
-            Err(error) => return self.give_up(path, None, reason_of(&error)),
-        };
-        let Some(geometry) = Geometry::new(begin.size, self.chunk_bytes) else {
-            return self.leave_out(path, FileKind::Regular, Reason::SourceError);
-        };
-        let entry = EntryIndex(self.batch.entry_count());
-        let mut hashing = Hashing::new(entry, path, file, begin, geometry);
-        if geometry.chunk_count() > 1 {
-            self.begin(&hashing);
-            self.current = Some(hashing);
-            return Ok(());
-        }
-        let mut hashed = None;
-        if let Some(chunk) = hashing.next_chunk() {
-            match hashing.hash(chunk) {
-                Ok(result) => hashed = Some(result),
-                Err(reason) => return self.give_up(hashing.path, None, reason),
-            }
-        }
-        if let Err(reason) = hashing.look_again() {
-            return self.give_up(hashing.path, None, reason);
-        }
-        self.begin(&hashing);
-        if let Some(hashed) = hashed {
-            self.ahead.put(Place { entry: entry.0, chunk: hashed.chunk.get() }, hashed.content);
-            self.batch.push(&Record::Chunks { entry, digests: vec![hashed.digest] });
-        }
-        self.batch.weigh(geometry.file_bytes());
-        self.hashed_bytes += geometry.file_bytes();
-        self.end(&hashing);
-        Ok(())
-    }
-
-    fn hash_on(&mut self) -> Result<(), Error> {
-        let mut hashing = self.current.take().expect("the caller has seen it");
-        let entry = hashing.entry;
-        if let Some(chunk) = hashing.next_chunk() {
-            match hashing.hash(chunk) {
-                Ok(hashed) => {
-                    self.ahead.put(Place { entry: entry.0, chunk: chunk.get() }, hashed.content);
-                    self.hashed_bytes += u64::from(hashing.geometry.chunk_len(chunk));
-                }
-                Err(reason) => return self.give_up_begun(hashing, reason),
-            }
-        }
-        let is_last = hashing.next_chunk().is_none();
-        if hashing.pending.len() == RECORD_DIGESTS_MAX || (is_last && !hashing.pending.is_empty()) {
-            self.batch.push(&Record::Chunks { entry, digests: mem::take(&mut hashing.pending) });
-        }
-        if !is_last {
-            self.current = Some(hashing);
-            return Ok(());
-        }
-        match hashing.look_again() {
-            Ok(()) => {
-                self.end(&hashing);
-                Ok(())
-            }
-            Err(reason) => self.give_up_begun(hashing, reason),
-        }
-    }
-
-    fn begin(&mut self, hashing: &Hashing<D>) {
-        let record = Record::Begin { path: hashing.path.clone(), size: hashing.geometry.file_bytes() };
-        let entry = self.introduce(&record);
-        self.batch.stamp(entry, path_hash(&hashing.path), hashing.stamps());
-    }
-
-    fn end(&mut self, hashing: &Hashing<D>) {
-        let (mode, mtime) = hashing.attributes();
-        self.batch.push(&Record::End { entry: hashing.entry, digest: hashing.folder.finish(), mode, mtime });
-    }
-
-    fn give_up_begun(&mut self, hashing: Hashing<D>, reason: Reason) -> Result<(), Error> {
-        match hashing.origin {
-            // The walk will meet the file as a new one.
-            Origin::EarlierRun => self.withdraw(hashing.entry, Reason::Superseded),
-            Origin::Walk => self.give_up(hashing.path, Some(hashing.entry), reason),
-        }
-    }
-
-    /// A version of a file could not be read as one. It is read once more later, or left out.
-    fn give_up(&mut self, path: RelPath, begun: Option<EntryIndex>, reason: Reason) -> Result<(), Error> {
-        if let Some(entry) = begun {
-            self.withdraw(entry, reason)?;
-        }
-        if reason != Reason::Unreadable && self.may_retry(path_hash(&path)) {
-            self.events.push(Event::Notice(Notice::Retried { path: path.clone(), reason }));
-            self.later.push_back(Later::Path(path));
-            return Ok(());
-        }
-        self.leave_out(path, FileKind::Regular, reason)
-    }
-
-    /// Whether a further version of a path may be read; it counts as begun then.
-    fn may_retry(&mut self, key: PathHash) -> bool {
-        let versions = self.versions.entry(key).or_insert(1);
-        *versions += 1;
-        *versions <= VERSIONS_MAX
-    }
-
-    fn leave_out(&mut self, path: RelPath, kind: FileKind, reason: Reason) -> Result<(), Error> {
-        self.events.push(Event::LeftOut { path: path.clone(), reason, side: Role::Sender });
-        self.introduce(&Record::LeftOut { path, kind, reason });
-        Ok(())
     }
 
     fn withdraw_vanished(&mut self) -> Result<(), Error> {
-        while !self.batch.is_full(self.chunk_bytes) {
+        while !self.writer.is_full() {
             let Some(entry) = self.known.next_unseen() else {
                 self.phase = Phase::Later;
                 break;
             };
-            if !self.log.is_withdrawn(entry) {
-                self.withdraw(entry, Reason::Vanished)?;
+            if !self.writer.log().is_withdrawn(entry) {
+                self.writer.withdraw(entry, Reason::Vanished)?;
             }
         }
         Ok(())
@@ -486,10 +357,10 @@ impl<D: Disk> Producer<D> {
     fn read_again(&mut self) -> Result<(), Error> {
         let path = match self.later.pop_front() {
             Some(Later::Path(path)) => path,
-            Some(Later::Entry(entry, _)) if self.log.is_withdrawn(entry) => return Ok(()),
+            Some(Later::Entry(entry, _)) if self.writer.log().is_withdrawn(entry) => return Ok(()),
             Some(Later::Entry(entry, reason)) => {
-                let path = self.path_of(entry)?;
-                self.withdraw(entry, reason)?;
+                let path = self.writer.path_of(entry)?;
+                self.writer.withdraw(entry, reason)?;
                 if !self.may_retry(path_hash(&path)) {
                     return self.leave_out(path, FileKind::Regular, reason);
                 }
@@ -511,66 +382,13 @@ impl<D: Disk> Producer<D> {
     }
 
     fn complete(&mut self) -> Result<(), Error> {
-        self.flush()?;
-        if !self.log.with(|log| log.sequence().is_complete()) {
-            self.batch.push(&Record::Complete(self.counts));
+        self.writer.flush()?;
+        if !self.writer.log().with(|log| log.sequence().is_complete()) {
+            let counts = self.figures().counts;
+            self.writer.push(&Record::Complete(counts));
         }
         self.phase = Phase::Settled;
         Ok(())
-    }
-
-    fn introduce(&mut self, record: &Record) -> EntryIndex {
-        count(&mut self.counts, record, Change::Added);
-        self.batch.introduce(record)
-    }
-
-    fn withdraw(&mut self, entry: EntryIndex, reason: Reason) -> Result<(), Error> {
-        let record = self.introduction(entry)?;
-        count(&mut self.counts, &record, Change::Removed);
-        self.ahead.forget_entry(entry);
-        self.batch.push(&Record::Withdraw { entry, reason });
-        Ok(())
-    }
-
-    /// The record of an entry, also of one that this step has begun.
-    fn introduction(&mut self, entry: EntryIndex) -> Result<Record, Error> {
-        self.flush()?;
-        self.log.introduction(entry).map_err(|source| self.state(source))
-    }
-
-    fn path_of(&mut self, entry: EntryIndex) -> Result<RelPath, Error> {
-        let record = self.introduction(entry)?;
-        Ok(record.path().expect("introductions have a path").clone())
-    }
-
-    /// Stamps first: a slot without its record says nothing, a record without its slot would be hashed again.
-    fn flush(&mut self) -> Result<(), Error> {
-        if self.batch.is_empty() {
-            return Ok(());
-        }
-        if self.purpose == Purpose::Compare {
-            self.has_differed = true;
-            self.batch.clear();
-            return Ok(());
-        }
-        self.stamps.put(&self.batch.slots).map_err(|source| self.state(source))?;
-        self.log.append(&self.batch.records).map_err(|error| match error {
-            AppendError::Io(source) => self.state(source),
-            AppendError::Sequence(_) => Error::Local {
-                what: "source",
-                object: PathBuf::from("."),
-                problem: "has more entries than one transfer can hold",
-                source: None,
-            },
-            AppendError::Decode(error) => unreachable!("a record of our own cannot be read: {error}"),
-        })?;
-        self.ahead.produced(self.batch.entry_count());
-        self.batch.clear();
-        Ok(())
-    }
-
-    fn state(&self, source: io::Error) -> Error {
-        Error::State { path: self.state_path.clone(), source }
     }
 
     fn tell_left_out(&mut self, walked: &Walked<D>) {
@@ -589,7 +407,7 @@ impl<D: Disk> Producer<D> {
             Walked::Symlink(found, _) => (found, FileKind::Symlink),
             _ => return,
         };
-        add_not_preserved(&mut self.counts.not_preserved, found, kind, self.user);
+        add_not_preserved(&mut self.not_preserved, found, kind, self.user);
     }
 }
 

@@ -19,6 +19,7 @@ use crate::source::log::{Look, SharedLog, SourceFile};
 use crate::source::roots::Roots;
 use crate::source::stamps::StampFile;
 use crate::source::{read_chunk, reason_of};
+use crate::state::log::ManifestLog;
 use crate::wire::Place;
 
 /// The answer to a want.
@@ -111,6 +112,10 @@ impl<D: Disk> Server<D> {
         let known = self.stamps.get(entry, digest::path_hash(&path));
         match source.file.stat() {
             Ok(stat) if Some(stat.stamps()) == known => {
+                // Before a source is blamed: it may be the log's own file that changed.
+                if !self.log.with(ManifestLog::is_undamaged)? {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, "the manifest log was changed on disk"));
+                }
                 let answer = Answer::Gone(Reason::SourceUnsteady);
                 Ok(Served { answer, event: mismatch(Found::Source), renew: None })
             }

@@ -121,16 +121,12 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_atomic(&RealDisk::new(), &dir, name.as_bytes(), bytes)
 }
 
-/// Opens a directory below, making it private and durable if it is not there.
+/// Opens a directory below, making it private if it is not there. Its name is durable afterwards: whoever made it
+/// may have ended before it was.
 pub fn ensure_dir<D: Disk>(disk: &D, dir: &D::Dir, name: &[u8]) -> io::Result<D::Dir> {
-    match disk.open_dir(dir, name) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => (),
-        other => return other,
-    }
     match disk.make_dir(dir, name, DIR_MODE) {
-        Ok(()) => disk.sync_dir(dir)?,
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => (),
-        Err(error) => return Err(error),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => disk.sync_dir(dir)?,
     }
     disk.open_dir(dir, name)
 }

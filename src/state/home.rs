@@ -212,11 +212,16 @@ impl<D: Disk> Home<D> {
             .map_err(self.failed(self.receipt_path(id, role)))
     }
 
-    /// The stored receipt, if there is one.
+    /// The stored receipt, if there is one. It is durable: the process that wrote it may have ended before its name
+    /// was, and what is read from here is told to the other side.
     pub fn open_receipt(&self, id: TransferId, role: Role) -> Result<Option<ReceiptReader<D::File>>, Error> {
-        let open = || match find_dir(&self.disk, &self.root, RECEIPTS.as_bytes())? {
-            Some(dir) => ReceiptReader::open(&self.disk, &dir, file_name(id, role).as_bytes()),
-            None => Ok(None),
+        let open = || {
+            let Some(dir) = find_dir(&self.disk, &self.root, RECEIPTS.as_bytes())? else { return Ok(None) };
+            let reader = ReceiptReader::open(&self.disk, &dir, file_name(id, role).as_bytes())?;
+            if reader.is_some() {
+                self.disk.sync_dir(&dir)?;
+            }
+            Ok(reader)
         };
         open().map_err(self.failed(self.receipt_path(id, role)))
     }

@@ -50,6 +50,8 @@ pub enum Found {
 pub struct Cursor {
     record_count: u64,
     offset: u64,
+    /// Chain value there: damage behind it is found when it is read.
+    chain: ChainValue,
 }
 
 impl Cursor {
@@ -64,6 +66,12 @@ struct Checkpoint {
     record_count: u64,
     offset: u64,
     chain: ChainValue,
+}
+
+impl Checkpoint {
+    fn cursor(self) -> Cursor {
+        Cursor { record_count: self.record_count, offset: self.offset, chain: self.chain }
+    }
 }
 
 /// Digests of one file, found by arithmetic in the log file; usable from any thread.
@@ -218,7 +226,7 @@ impl<D: Disk> ManifestLog<D> {
 
     /// The cursor at the log's end.
     pub fn end(&self) -> Cursor {
-        Cursor { record_count: self.end.record_count, offset: self.end.offset }
+        self.end.cursor()
     }
 
     /// The grammar's state at the log's end.
@@ -237,7 +245,7 @@ impl<D: Disk> ManifestLog<D> {
             return Ok(None);
         }
         let at = self.walk_to(position.record_count)?;
-        Ok((at.chain == position.chain).then_some(Cursor { record_count: at.record_count, offset: at.offset }))
+        Ok((at.chain == position.chain).then(|| at.cursor()))
     }
 
     /// The place before the record with that number, from the checkpoint before it.
@@ -267,19 +275,23 @@ impl<D: Disk> ManifestLog<D> {
         let mut length = self.file.read_at(&mut buffer[..wanted], cursor.offset)?;
         let mut at = 0;
         while cursor.record_count < self.end.record_count && page.len() < RECORD_PAGE_BYTES {
-            let Some(frame_bytes) = whole_frame(&buffer[at..length]) else {
-                if at > 0 {
-                    break;
+            match parse_frame(&buffer[at..length], cursor.chain) {
+                Parsed::Frame { record, chain, frame_bytes } => {
+                    push_record(&mut page, record);
+                    at += frame_bytes;
+                    let (record_count, offset) = (cursor.record_count + 1, cursor.offset + frame_bytes as u64);
+                    *cursor = Cursor { record_count, offset, chain };
                 }
-                length = self.frame_at(cursor.offset, &mut buffer)?;
-                if whole_frame(&buffer[..length]).is_none() {
-                    return Err(damaged());
+                Parsed::Short if at > 0 => break,
+                Parsed::Short => {
+                    length = self.frame_at(cursor.offset, &mut buffer)?;
+                    if whole_frame(&buffer[..length]).is_none() {
+                        return Err(damaged());
+                    }
                 }
-                continue;
-            };
-            push_record(&mut page, &buffer[at + 4..at + frame_bytes - 8]);
-            at += frame_bytes;
-            *cursor = Cursor { record_count: cursor.record_count + 1, offset: cursor.offset + frame_bytes as u64 };
+                // What was sent of it could not be taken back.
+                Parsed::Damaged => return Err(damaged()),
+            }
         }
         Ok(page)
     }

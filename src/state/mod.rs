@@ -8,6 +8,7 @@ pub mod lock;
 pub mod log;
 pub mod outcome;
 pub mod receipts;
+pub mod survey;
 mod text;
 pub mod transfer;
 

@@ -122,7 +122,9 @@ impl<D: Disk> Intake<D> {
             AdoptedItem { entry, run, missing: vec![], copied_bytes: 0, is_restarted: false, refused: None };
         let is_comparing = self.candidates.get(&entry.0).is_some_and(|candidate| candidate.is_comparing);
         if is_comparing {
-            let is_equal = found.iter().all(|(_, found)| matches!(found, Match::InTarget(..)));
+            // Where the log could not be read, nothing was compared at all.
+            let is_equal = found.len() == run.count as usize
+                && found.iter().all(|(_, found)| matches!(found, Match::InTarget(..)));
             // A target that cannot be taken as it is, for whatever reason, is like one that differs.
             if !is_equal || self.take_compared(item, found).is_err() {
                 self.leave_comparing(item, &mut result);

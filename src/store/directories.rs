@@ -29,7 +29,7 @@ pub(crate) struct Directories<D: Disk> {
     state: (u64, u64),
     cached: HashMap<Vec<u8>, D::Dir>,
     made: HashSet<PathHash>,
-    /// Paths of directories in which some were made and whose names are not durable yet; the root's is empty.
+    /// Paths of directories in which some were met whose names this process has not synced yet; the root's is empty.
     unsynced: BTreeSet<Vec<u8>>,
 }
 
@@ -93,9 +93,10 @@ impl<D: Disk> Directories<D> {
         match made {
             Ok(()) => {
                 self.made.insert(path_hash(path));
-                self.unsynced.insert(path.parent().map_or(vec![], |parent| parent.as_bytes().to_vec()));
+                self.note_unsynced(path);
             }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => (),
+            // It may have been made by an earlier run that ended before its name was synced.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.note_unsynced(path),
             // A directory that is there already may lie in one that we may only read.
             Err(error) => {
                 if self.disk.stat(parent, name).is_err() {
@@ -115,6 +116,10 @@ impl<D: Disk> Directories<D> {
             Ok(_) => Ok(dir),
             Err(error) => Err(reason_of(&error)),
         }
+    }
+
+    fn note_unsynced(&mut self, path: &RelPath) {
+        self.unsynced.insert(path.parent().map_or(vec![], |parent| parent.as_bytes().to_vec()));
     }
 
     /// Gives the owner's bits back to a directory of the manifest: an earlier run may have set its final mode.

@@ -87,7 +87,10 @@ impl<D: Disk> Intake<D> {
             match result {
                 SettleResult::Sealed { .. } => self.release([*entry]),
                 SettleResult::LeftOut(_) => self.abandon(*entry, None),
-                SettleResult::Durable { .. } | SettleResult::SyncFailed | SettleResult::Full => self.thaw(*entry),
+                SettleResult::Durable { .. }
+                | SettleResult::SyncFailed
+                | SettleResult::StagingLost
+                | SettleResult::Full => self.thaw(*entry),
             }
         }
     }

@@ -95,7 +95,8 @@ impl<D: Disk> Layout<D> {
         }
         match disk.remove_dir(&self.root, STATE_DIR_NAME.as_bytes()) {
             Err(error) if error.kind() != io::ErrorKind::DirectoryNotEmpty => Err(error),
-            _ => Ok(()),
+            // A power cut must not bring it back when nobody comes to remove it again.
+            _ => disk.sync_dir(&self.root),
         }
     }
 }
@@ -111,9 +112,9 @@ fn is_id(name: &str) -> bool {
 
 fn make_and_open<D: Disk>(disk: &D, dir: &D::Dir, name: &[u8]) -> io::Result<D::Dir> {
     match disk.make_dir(dir, name, 0o700) {
-        Ok(()) => disk.sync_dir(dir)?,
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => (),
-        Err(error) => return Err(error),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        // It may have been made by an earlier run that ended before its name was synced.
+        _ => disk.sync_dir(dir)?,
     }
     disk.open_dir(dir, name)
 }

@@ -12,6 +12,7 @@ use crate::digest::{ReceivedChunk, Verdict, verify};
 use crate::disk::{AlignedBuffer, Disk, DiskFile};
 use crate::geometry::{ChunkId, EntryIndex};
 use crate::outcome::Outcome;
+use crate::path::RelPath;
 use crate::task::receiver::Input;
 
 impl<D: Disk> Intake<D> {
@@ -28,6 +29,12 @@ impl<D: Disk> Intake<D> {
         }
     }
 
+    /// Whether the final name stands for the inode that is being left.
+    fn has_its_name(&self, old: &Held<D>, path: &RelPath) -> bool {
+        let Ok(parent) = locked(&self.shared.directories).parent_of(path) else { return false };
+        self.shared.disk.stat(&parent.dir, path.name()).is_ok_and(|stat| stat.inode == old.inode)
+    }
+
     fn renewed(&mut self, entry: EntryIndex) -> io::Result<(u64, Vec<u32>)> {
         self.batch.remove(entry.0);
         self.candidates.remove(&entry.0);
@@ -41,7 +48,11 @@ impl<D: Disk> Intake<D> {
             // It may be that the rename into place was done and only the directory's sync failed: then the name is
             // not here any more, and what stands under the final name is ours and may be replaced.
             match disk.replace(staging, &name, staging, &left) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => drop(self.ours.insert(entry.0)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    if self.has_its_name(&old, &file.path) {
+                        self.ours.insert(entry.0);
+                    }
+                }
                 other => other?,
             }
         }

@@ -70,6 +70,9 @@ impl<D: Disk> Settler<D> {
         if held.place == Place::Target {
             return Ok(dir);
         }
+        if self.is_staging_lost(held) && !self.is_in_place(held, &dir, finish) {
+            return Err(SettleResult::StagingLost);
+        }
         let renamed = self.rename(held, finish, &dir).or_else(|error| match error.kind() {
             io::ErrorKind::PermissionDenied => {
                 locked(&shared.directories).let_in(finish.path.parent())?;
@@ -114,6 +117,14 @@ impl<D: Disk> Settler<D> {
         let target = self.shared.disk.open(dir, finish.path.name(), Access::Read)?;
         let stat = target.stat()?;
         Ok(self.shared.is_ours(held.path, &target, &stat))
+    }
+
+    /// Whether the staging name stands for nothing, or for another file than the one that was read back.
+    fn is_staging_lost(&self, held: &Held<D>) -> bool {
+        match self.shared.disk.stat(&self.shared.layout.staging, &held.name()) {
+            Ok(stat) => stat.inode != held.inode || stat.kind != FileKind::Regular,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        }
     }
 
     fn is_in_place(&self, held: &Held<D>, dir: &D::Dir, finish: &Finish) -> bool {

@@ -20,7 +20,7 @@ const HANDLES_MAX: usize = 512;
 impl<D: Disk> Settler<D> {
     /// Makes symlinks and gives directories their final mode and times, and makes all of it durable.
     pub fn finish_tree(&mut self) -> io::Result<()> {
-        let (mut directories, mut touched) = (vec![], BTreeMap::new());
+        let (mut directories, mut touched, mut has_links) = (vec![], BTreeMap::new(), false);
         let others = self.shared.ledger().others.clone();
         for number in others {
             let entry = EntryIndex(number);
@@ -30,6 +30,7 @@ impl<D: Disk> Settler<D> {
             match self.shared.with_log(|log| log.introduction(entry))? {
                 Record::Symlink { path, target, mtime } => match self.make_symlink(&path, &target, mtime) {
                     Ok(dir) => {
+                        has_links = true;
                         touched.insert(path.parent().map_or(vec![], |parent| parent.as_bytes().to_vec()), dir);
                     }
                     Err(Failed::Full(error)) => return Err(error),
@@ -43,6 +44,10 @@ impl<D: Disk> Settler<D> {
             }
         }
         self.sync_names(touched.into_values().collect())?;
+        if has_links {
+            // A link's own time belongs to an inode that nothing else can sync.
+            self.shared.disk.sync_file_system(&self.shared.layout.root)?;
+        }
         directories.sort_by_key(|(depth, _)| std::cmp::Reverse(*depth));
         for some in directories.chunks(HANDLES_MAX) {
             self.finish_directories(some.iter().map(|(_, entry)| *entry))?;

@@ -123,6 +123,8 @@ pub enum SettleResult {
     },
     /// Syncing failed: its inode may not be used again.
     SyncFailed,
+    /// Its staging file is not under its name any more: what was written is taken over to a new one.
+    StagingLost,
     /// No space: it is tried again when there is some.
     Full,
     /// It cannot be sealed.

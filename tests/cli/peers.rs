@@ -62,7 +62,15 @@ fn equal_roles_are_refused_before_dialling() {
         };
         let refused = other.arg("--ticket-file").arg(setup.ticket()).run();
         refused.assert_code(2);
-        says(&refused, &["ticket", if listens == Listens::Receiver { "recv" } else { "send" }]);
+        let words = match listens {
+            Listens::Receiver => {
+                ["the ticket was made by `landfall recv`, and this is `landfall recv` too", "`landfall send PATH"]
+            }
+            Listens::Sender => {
+                ["the ticket was made by `landfall send`, and this is `landfall send` too", "hint: `landfall recv"]
+            }
+        };
+        says(&refused, &words);
         let finished = listener.kill();
         assert!(finished.was_killed() && !finished.text().contains("connected"), "{}", finished.describe());
     }

@@ -316,13 +316,15 @@ pub fn assert_receipt_verifies(setup: &Setup) {
     assert!(listed.code() == Some(0) || !unlisted.is_empty(), "{}", listed.describe());
     let mut lines: std::collections::BTreeMap<Vec<u8>, String> = std::collections::BTreeMap::new();
     for line in listed.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        let (is_escaped, line) = line.strip_prefix(b"\\").map_or((false, line), |rest| (true, rest));
         let (digest, name) = (&line[..64], &line[66..]);
         assert_eq!(&line[64..66], b"  ", "not a line of b3sum: {}", facility::shown(line));
-        lines.insert(name.to_vec(), String::from_utf8(digest.to_vec()).unwrap());
+        let name = if is_escaped { b3sum_unescaped(name) } else { name.to_vec() };
+        lines.insert(name, String::from_utf8(digest.to_vec()).unwrap());
     }
     for (path, node) in oracle::snapshot_without(&setup.target, &[b".landfall"]) {
         let Ok(Some(digest)) = node.digest else { continue };
-        let is_plain = std::str::from_utf8(&path).is_ok() && !path.iter().any(|byte| b"\n\r\\\0".contains(byte));
+        let is_plain = std::str::from_utf8(&path).is_ok_and(|path| !path.contains('\u{fffd}'));
         match lines.get(&path) {
             Some(listed) if node.size_bytes <= 1 << 30 => {
                 assert_eq!(*listed, blake3::Hash::from_bytes(digest).to_hex().as_str(), "{}", facility::shown(&path));
@@ -331,6 +333,23 @@ pub fn assert_receipt_verifies(setup: &Setup) {
             None => assert!(!is_plain, "{} is not listed\n{}", facility::shown(&path), listed.describe()),
         }
     }
+}
+
+/// The name that a line of `b3sum` with a leading backslash stands for.
+fn b3sum_unescaped(name: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::new();
+    let mut bytes = name.iter();
+    while let Some(byte) = bytes.next() {
+        let found = if *byte == b'\\' { bytes.next().copied() } else { Some(*byte) };
+        plain.push(match (byte, found) {
+            (b'\\', Some(b'n')) => b'\n',
+            (b'\\', Some(b'r')) => b'\r',
+            (b'\\', Some(b'\\')) => b'\\',
+            (byte, Some(_)) if *byte != b'\\' => *byte,
+            _ => panic!("no escape of b3sum: {}", facility::shown(name)),
+        });
+    }
+    plain
 }
 
 /// Fails unless `source` (a directory or file) arrived in `target` under its own name, nothing else is there, and no

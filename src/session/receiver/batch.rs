@@ -160,6 +160,10 @@ impl Receiver {
                     active.is_finishing = false;
                     self.renew(entry.0, Reason::SyncFailed);
                 }
+                SettleResult::StagingLost => {
+                    active.is_finishing = false;
+                    self.renew(entry.0, Reason::TargetChanged);
+                }
                 SettleResult::Full => {
                     active.is_finishing = false;
                     self.wait_for_space(now, entry.0);

@@ -128,8 +128,12 @@ impl Ending {
         }
     }
 
-    /// The peer stops. With a receipt in hand that changes nothing, if the peer may come back for it.
+    /// The peer stops. If it was interrupted it is started again, and this side needs nothing: the link ends by itself.
+    /// With a receipt in hand any stop changes nothing, if the peer may come back for it.
     pub(super) fn peer_stopped(&mut self, tasks: &mut VecDeque<Task>, reason: StopReason) {
+        if reason == StopReason::Interrupted {
+            return;
+        }
         if !(self.has_receipt() && retry_of(reason) == Retry::Later) {
             self.end(tasks, End::PeerStopped(reason));
         }

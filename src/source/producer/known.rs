@@ -107,7 +107,8 @@ pub(super) enum Change {
 pub(super) fn count(counts: &mut Counts, record: &Record, change: Change) {
     let step = |number: &mut u64, by: u64| match change {
         Change::Added => *number += by,
-        Change::Removed => *number -= by,
+        // A record that was damaged on disk may say another size than it did; the log is then made anew.
+        Change::Removed => *number = number.saturating_sub(by),
     };
     match record {
         Record::Begin { size, .. } => {

@@ -1,4 +1,5 @@
 //! The hands of the world: what tasks lead to, with and without faults.
+#![allow(clippy::type_complexity)]
 
 use rand::Rng;
 

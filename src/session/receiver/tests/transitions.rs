@@ -1,4 +1,5 @@
 //! Each transition of a chunk's and of a file's life, by hand: what is asked after what was heard.
+#![allow(clippy::type_complexity)]
 
 use std::time::{Duration, Instant};
 
@@ -437,6 +438,14 @@ fn a_receipt_is_lingered_with_and_sent_again_on_each_link() {
     assert!(bench.after(LINGER / 2).is_empty());
     assert_eq!(bench.after(LINGER / 2), ["close"]);
     assert_eq!(bench.hear(Input::StateFailed), ["end Unconfirmed"], "what is left of the state costs nobody anything");
+}
+
+#[test]
+fn an_interrupted_sender_is_waited_for() {
+    let mut bench = Bench::new();
+    assert!(bench.hear(Input::PeerStopped(StopReason::Interrupted)).is_empty());
+    let said = bench.hear(Input::PeerStopped(StopReason::StateFailed));
+    assert_eq!(said, [format!("end {:?}", End::PeerStopped(StopReason::StateFailed))]);
 }
 
 #[test]

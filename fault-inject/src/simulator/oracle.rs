@@ -1,0 +1,264 @@
+//! The oracle: whether what the receiver said is true, by the disks' side doors and the simulator's own memory of
+//! the source. It shares no code with the product: it reads receipt files as text, compares bytes with bytes, and
+//! hashes nothing.
+
+use std::collections::BTreeMap;
+
+use landfall::attributes::FileKind;
+
+use super::plan::{Class, Plan};
+use super::receiving::HOME;
+use super::tree::{History, Tree, target_tree};
+use crate::sim_disk::{Seen, SimDisk, SimFault, View};
+
+/// What really struck so far; only that excuses anything.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Excuses {
+    /// The source was edited.
+    pub edits: u64,
+    /// Chunks were damaged on their way.
+    pub damaged_chunks: u64,
+    /// State or staging of the receiver was damaged, or its machine lost power.
+    pub receiver_state: u64,
+    /// The receiver's disk was full.
+    pub full: u64,
+}
+
+/// What a receipt says of one path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Said {
+    /// The outcome's word.
+    pub outcome: String,
+}
+
+/// The oracle of one seed.
+#[derive(Debug)]
+pub(super) struct Oracle {
+    /// Every version of the source.
+    pub history: History,
+    /// What the target held before.
+    pub before: Tree,
+    /// What struck.
+    pub excuses: Excuses,
+    /// What was delivered under the last receipt: it must stay.
+    promised: BTreeMap<Vec<u8>, Seen>,
+    /// The receipt's bytes, once there is one.
+    pub receipt: Option<Vec<u8>>,
+    has_rot: bool,
+    has_source_errors: bool,
+}
+
+/// The text of a JSON string field in a line, as far as the simulator's plain names need it.
+fn field<'a>(line: &'a str, key: &str) -> Option<&'a str> {
+    let start = line.find(&format!("\"{key}\":\""))? + key.len() + 4;
+    line[start..].split('"').next()
+}
+
+fn shown(path: &[u8]) -> String {
+    String::from_utf8_lossy(path).into_owned()
+}
+
+fn receipt_path(disk: &SimDisk, role: &str) -> Option<Vec<u8>> {
+    let suffix = format!(".{role}.receipt");
+    let start = format!("{HOME}/receipts/");
+    let tree = disk.tree(View::Durable);
+    let is_it = |path: &&Vec<u8>| path.starts_with(start.as_bytes()) && path.ends_with(suffix.as_bytes());
+    tree.keys().find(|path| is_it(path) && !path[start.len()..].starts_with(b".")).cloned()
+}
+
+/// The bytes of the receipt that would survive a power cut now.
+pub(super) fn durable_receipt(disk: &SimDisk, role: &str) -> Option<Vec<u8>> {
+    Some(disk.look(&receipt_path(disk, role)?, View::Durable)?.bytes)
+}
+
+impl Oracle {
+    /// An oracle for a source and a target as they are.
+    pub(super) fn new(history: History, before: Tree, plan: &Plan) -> Oracle {
+        Oracle {
+            history,
+            before,
+            excuses: Excuses::default(),
+            promised: BTreeMap::new(),
+            receipt: None,
+            has_rot: plan.has(Class::Rot),
+            has_source_errors: plan.has(Class::SourceErrors),
+        }
+    }
+
+    /// No final name ever stands for bytes that were not verified: each file in the target is what was there before,
+    /// or one version of the source.
+    pub(super) fn check_names(&self, disk: &SimDisk, view: View) -> Result<(), String> {
+        let damaged = if self.has_rot { disk.damaged_pages() } else { vec![] };
+        for (path, seen) in target_tree(disk, view) {
+            if seen.kind != FileKind::Regular {
+                continue;
+            }
+            let is_before = self.before.get(&path).is_some_and(|before| before.bytes == seen.bytes);
+            let is_version = self
+                .history
+                .of(&path)
+                .iter()
+                .any(|version| version.seen.kind == FileKind::Regular && version.seen.bytes == seen.bytes);
+            // Rot may strike what was verified and is read once more; whoever reads it then sees it.
+            let is_rotten = damaged.iter().any(|page| page.path.ends_with(&path));
+            if !is_before && !is_version && !is_rotten {
+                return Err(format!("`{}` stands under its name and is no version of it ({view:?})", shown(&path)));
+            }
+        }
+        Ok(())
+    }
+
+    /// The receipt was persisted: everything it says is true now, on what would survive a power cut. `since` is the
+    /// step at which the sender's process began that settled the manifest.
+    pub(super) fn check_receipt(&mut self, disk: &SimDisk, home: &SimDisk, since: u64) -> Result<(), String> {
+        let bytes = durable_receipt(home, "receiver").ok_or("a receipt was issued and is not durable")?;
+        let text = String::from_utf8(bytes.clone()).map_err(|_| "the receipt is not text")?;
+        let mut said = BTreeMap::new();
+        for line in text.lines().skip(1) {
+            let path = field(line, "path").ok_or_else(|| format!("no path in `{line}`"))?;
+            let outcome = field(line, "outcome").ok_or_else(|| format!("no outcome in `{line}`"))?;
+            said.insert(path.as_bytes().to_vec(), Said { outcome: outcome.to_owned() });
+        }
+        let target = target_tree(disk, View::Durable);
+        let mut promised = BTreeMap::new();
+        for (path, said) in &said {
+            if self.history.since(path, since).next().is_none() {
+                return Err(format!("the receipt names `{}`, which the source did not have", shown(path)));
+            }
+            if let Some(seen) = self.check_path(disk, path, &said.outcome, target.get(path), since)? {
+                promised.insert(path.clone(), seen);
+            }
+        }
+        let missing =
+            self.history.paths().find(|path| !said.contains_key(*path) && !self.history.was_missing_since(path, since));
+        if let Some(path) = missing {
+            return Err(format!("the receipt does not name `{}`, which the source has: {text}", shown(path)));
+        }
+        self.promised = promised;
+        self.receipt = Some(bytes);
+        self.check_unrelated(&target)
+    }
+
+    fn check_path(
+        &self,
+        disk: &SimDisk,
+        path: &[u8],
+        outcome: &str,
+        target: Option<&Seen>,
+        since: u64,
+    ) -> Result<Option<Seen>, String> {
+        let is_bare = match outcome {
+            "delivered" => false,
+            "attributes-not-applied" if self.has_disk_faults(disk) => true,
+            reason => return self.check_left_out(disk, path, reason, target).map(|()| None),
+        };
+        let Some(target) = target else { return Err(format!("`{}` is {outcome} and not there", shown(path))) };
+        let is_equal = self.history.since(path, since).any(|version| {
+            let source = &version.seen;
+            let has_attributes = source.mtime == target.mtime
+                && (source.kind == FileKind::Symlink || source.mode & 0o777 == target.mode & 0o777);
+            source.kind == target.kind
+                && (source.kind == FileKind::Directory || source.bytes == target.bytes)
+                && (is_bare || has_attributes)
+        });
+        match is_equal {
+            true => Ok(Some(target.clone())),
+            false => Err(format!(
+                "`{}` is {outcome} and differs from the source: {:?} mode {:o} mtime {:?} {} bytes",
+                shown(path),
+                target.kind,
+                target.mode,
+                target.mtime,
+                target.bytes.len()
+            )),
+        }
+    }
+
+    /// An entry was left out: something that struck must justify the reason.
+    fn check_left_out(&self, disk: &SimDisk, path: &[u8], reason: &str, target: Option<&Seen>) -> Result<(), String> {
+        let excuses = &self.excuses;
+        let disk_faults = self.has_disk_faults(disk);
+        let is_special = self.history.of(path).iter().any(|version| version.seen.kind == FileKind::Special);
+        let is_closed = self.history.of(path).iter().any(|version| version.seen.mode & 0o400 == 0);
+        let is_justified = match reason {
+            "special" => is_special,
+            "unreadable" => is_closed || excuses.edits > 0,
+            "changed" | "vanished" => excuses.edits > 0,
+            "source-error" | "source-unsteady" => self.has_source_errors,
+            "arrival-differs" => excuses.damaged_chunks > 0,
+            "exists-different" | "kept" => {
+                let has_history = excuses.edits > 0 && (excuses.receiver_state > 0 || disk_faults);
+                self.stood_in_the_way(path) || has_history || disk_faults
+            }
+            "collision" | "parent-left-out" => self.stood_in_the_way(path) || excuses.edits > 0 || disk_faults,
+            "write-failed" => disk_faults || excuses.full > 0,
+            "device-differs" | "sync-failed" | "target-changed" | "target-denied" => disk_faults,
+            _ => false,
+        };
+        if !is_justified {
+            return Err(format!("`{}` was left out as {reason} though nothing justifies it", shown(path)));
+        }
+        let is_refused = matches!(reason, "exists-different" | "kept");
+        if is_refused && excuses.edits == 0 && !disk_faults && target != self.before.get(path) {
+            return Err(format!("`{}` was left out as {reason} and is not what it was", shown(path)));
+        }
+        Ok(())
+    }
+
+    /// Whether the target held something at the path, above or below it.
+    fn stood_in_the_way(&self, path: &[u8]) -> bool {
+        self.before.iter().any(|(other, seen)| {
+            other == path || (path.starts_with(&[other, &b"/"[..]].concat()) && seen.kind != FileKind::Directory)
+        })
+    }
+
+    fn has_disk_faults(&self, disk: &SimDisk) -> bool {
+        let counts = disk.counts();
+        SimFault::ALL.into_iter().any(|fault| counts.struck(fault) > 0)
+    }
+
+    /// What nobody sent stays as it was.
+    fn check_unrelated(&self, target: &Tree) -> Result<(), String> {
+        let is_ours = |path: &[u8]| self.history.paths().any(|ours| ours == path);
+        for (path, before) in
+            self.before.iter().filter(|(path, seen)| !is_ours(path) && seen.kind != FileKind::Directory)
+        {
+            if target.get(path).map(|seen| &seen.bytes) != Some(&before.bytes) {
+                return Err(format!("`{}` was nobody's to change", shown(path)));
+            }
+        }
+        Ok(())
+    }
+
+    /// What was promised stands, in that view of the disk.
+    pub(super) fn check_promise(&self, disk: &SimDisk, view: View) -> Result<(), String> {
+        let target = target_tree(disk, view);
+        for (path, promised) in &self.promised {
+            let is_kept = target.get(path).is_some_and(|seen| {
+                let are_bytes_kept = seen.kind == FileKind::Directory || seen.bytes == promised.bytes;
+                are_bytes_kept && (seen.kind, seen.mode, seen.mtime) == (promised.kind, promised.mode, promised.mtime)
+            });
+            if !is_kept {
+                return Err(format!("`{}` was acknowledged and is not there any more ({view:?})", shown(path)));
+            }
+        }
+        Ok(())
+    }
+
+    /// The sender has acknowledged: both sides hold the same receipt, and the tree is what it says.
+    pub(super) fn check_acknowledged(
+        &self,
+        receiver: &SimDisk,
+        home: &SimDisk,
+        sender: &SimDisk,
+    ) -> Result<(), String> {
+        let theirs = durable_receipt(home, "receiver");
+        let theirs = theirs.ok_or("the sender has acknowledged a receipt that is not durable at the receiver")?;
+        let ours = durable_receipt(sender, "sender").ok_or("an acknowledged receipt is not durable at the sender")?;
+        if ours != theirs || self.receipt.as_ref() != Some(&theirs) {
+            let show = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            return Err(format!("the two sides hold different receipts: {} and {}", show(&ours), show(&theirs)));
+        }
+        self.check_promise(receiver, View::Durable)
+    }
+}

@@ -1,0 +1,487 @@
+//! The receiver's process: the real brain and the real store, with the driver between them. The driver is a copy of
+//! `recv.rs` and `recv/engine.rs` without runtime and sockets: each queue that has a thread at its end there is a
+//! queue here, and the world decides which moves next. It does not know faults; when its disk stops, it is dropped.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use landfall::disk::Disk;
+use landfall::identity::{Role, TransferId};
+use landfall::limits::{LINGER_MS, PATIENCE_MS, SIMULATED_CHUNK_BYTES};
+use landfall::manifest::{Header, Position};
+use landfall::options::Existing;
+use landfall::pool::Pool;
+use landfall::session::receiver::{Ending, Receiver, Settings};
+use landfall::state::home::Home;
+use landfall::state::log::AppendError;
+use landfall::store::{Done, Intake, Layout, Policy, Settler, Shared, Work, recover};
+use landfall::task::receiver::{Disposition, End, Input, Noted, SettleResult, SettledFile, Task, WriteError};
+use landfall::wire::{Hello, Message, Phase};
+
+use super::link::{Flying, LinkId};
+use super::receipts;
+use crate::sim_disk::{SimDir, SimDisk};
+
+/// Where the target directory lies on the receiver's disk.
+pub(super) const TARGET: &str = "target";
+/// Where its home lies.
+pub(super) const HOME: &str = "home";
+
+/// What the intake is told.
+enum Command {
+    Task(Task),
+    Records(Vec<u8>),
+    Chunk(Flying),
+    Echo(Input),
+    Settled(Vec<SettledFile>),
+}
+
+/// What the driver hears.
+enum Heard {
+    Input(Input),
+    Records(Vec<Noted>, Option<AppendError>),
+}
+
+/// What the process does to the world.
+#[derive(Debug)]
+pub(super) enum Said {
+    /// Sends a control frame.
+    Frame(Vec<u8>),
+    /// Closes the link.
+    Drop,
+    /// Ends well, with or without the sender's confirmation.
+    End(End),
+    /// Ends with an error that running again may cure.
+    Failed(String),
+    /// The peer broke the protocol.
+    Misbehaved(String),
+}
+
+/// What the oracle and the counters are told.
+#[derive(Clone, Debug)]
+pub(super) enum Sight {
+    /// A batch was settled.
+    Settled(Vec<SettledFile>),
+    /// The open batch was closed.
+    Closed,
+    /// A chunk was written.
+    Written(landfall::wire::Place),
+    /// The second of two equal chunks was taken in.
+    Duplicate,
+    /// The log was cut to an earlier position.
+    Rewound,
+    /// Chunks of a candidate were adopted.
+    Adopted,
+    /// An inode was left for a new one.
+    Renewed,
+    /// Something met a full disk.
+    Full,
+    /// Claims of an earlier run stood.
+    Resumed,
+    /// The receipt is persisted.
+    Issued,
+    /// The journal was cut when it was opened.
+    JournalCut,
+    /// The manifest log was cut when it was opened.
+    LogCut,
+    /// An entry was withdrawn.
+    Withdrawn,
+}
+
+/// The link in use.
+#[derive(Clone, Copy, Debug)]
+struct Line {
+    id: LinkId,
+    is_continued: bool,
+}
+
+/// What stays the same over all processes of a seed.
+#[derive(Clone, Debug)]
+pub(super) struct Setting {
+    /// The disk that holds the target.
+    pub disk: SimDisk,
+    /// The disk that holds the home.
+    pub home: SimDisk,
+    /// The transfer.
+    pub transfer: TransferId,
+    /// The policy.
+    pub existing: Existing,
+}
+
+/// See the module.
+pub(super) struct Receiving {
+    setting: Setting,
+    root: SimDir,
+    home: Home<SimDisk>,
+    brain: Receiver,
+    intake: Intake<SimDisk>,
+    settler: Settler<SimDisk>,
+    shared: Arc<Shared<SimDisk>>,
+    to_intake: VecDeque<Command>,
+    to_settler: VecDeque<Work<SimDisk>>,
+    heard: VecDeque<Heard>,
+    line: Option<Line>,
+    has_receipt: bool,
+    /// What it did, for the world to take.
+    pub said: Vec<Said>,
+    /// What it saw, for the world to take.
+    pub sights: Vec<Sight>,
+    is_over: bool,
+}
+
+fn new_brain(has_receipt: bool, now: Instant) -> Receiver {
+    let linger = Duration::from_millis(LINGER_MS);
+    let ending = if has_receipt { Ending::issued(now, linger) } else { Ending::open(linger) };
+    let patience = Some(Duration::from_millis(PATIENCE_MS));
+    Receiver::new(Settings { chunk_bytes: SIMULATED_CHUNK_BYTES, max_bytes: None, patience, linger }, ending)
+}
+
+/// The store, opened, with the brain told what the log holds.
+fn open_store(
+    setting: &Setting,
+    root: &SimDir,
+    rung: Option<Position>,
+    brain: &mut Receiver,
+    sights: &mut Vec<Sight>,
+) -> io::Result<landfall::store::Store<SimDisk>> {
+    let layout = Layout::open(&setting.disk, root.clone(), setting.transfer)?;
+    let header = Header { chunk_bytes: SIMULATED_CHUNK_BYTES, transfer: setting.transfer };
+    let policy = Policy { existing: setting.existing, reserve_bytes: Some(0) };
+    let recovered = recover(&setting.disk, layout, header, policy, Pool::inline(), rung, |noted| brain.note(noted))?;
+    if recovered.is_journal_cut {
+        sights.push(Sight::JournalCut);
+    }
+    if recovered.is_log_cut {
+        sights.push(Sight::LogCut);
+    }
+    Ok(recovered.store)
+}
+
+impl Receiving {
+    /// Starts a process.
+    pub(super) fn start(setting: Setting, now: Instant) -> io::Result<Receiving> {
+        let disk = setting.disk.clone();
+        let root = disk.open_dir(&disk.root(), TARGET.as_bytes())?;
+        let at = setting.home.open_dir(&setting.home.root(), HOME.as_bytes())?;
+        let home = Home::new(setting.home.clone(), at, PathBuf::from(HOME));
+        let has_receipt = !receipts::messages(&home, setting.transfer)?.is_empty();
+        let mut brain = new_brain(has_receipt, now);
+        let mut sights = vec![];
+        let store = open_store(&setting, &root, None, &mut brain, &mut sights)?;
+        if !has_receipt {
+            store.shared.probe_level()?;
+        }
+        let mut receiving = Receiving {
+            setting,
+            root,
+            home,
+            brain,
+            intake: store.intake,
+            settler: store.settler,
+            shared: store.shared,
+            to_intake: VecDeque::new(),
+            to_settler: VecDeque::new(),
+            heard: VecDeque::new(),
+            line: None,
+            has_receipt,
+            said: vec![],
+            sights,
+            is_over: false,
+        };
+        receiving.hear(now, Input::Consented);
+        receiving.drain(now);
+        Ok(receiving)
+    }
+
+    /// The phase it is in.
+    pub(super) fn phase(&self) -> Phase {
+        self.brain.tally().phase
+    }
+
+    /// Whether it holds a receipt.
+    pub(super) fn has_receipt(&self) -> bool {
+        self.has_receipt
+    }
+
+    /// The link in use.
+    pub(super) fn line(&self) -> Option<LinkId> {
+        self.line.map(|line| line.id)
+    }
+
+    /// Whether the intake has something to do.
+    pub(super) fn has_intake_work(&self) -> bool {
+        !self.to_intake.is_empty()
+    }
+
+    /// Whether the settler has something to do.
+    pub(super) fn has_settler_work(&self) -> bool {
+        !self.to_settler.is_empty()
+    }
+
+    /// Whether the driver has something to hear.
+    pub(super) fn has_news(&self) -> bool {
+        !self.heard.is_empty()
+    }
+
+    /// When time itself is news.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.brain.poll_timeout()
+    }
+
+    /// Its first message on a new link.
+    pub(super) fn hello(&self) -> Vec<u8> {
+        let hello = Hello {
+            minor: landfall::wire::MINOR,
+            features: 0,
+            role: Role::Receiver,
+            transfer: self.setting.transfer,
+            proof: None,
+            chunk_bytes: SIMULATED_CHUNK_BYTES,
+            addresses: vec![],
+            ladder: self.shared.with_log(|log| log.rungs()),
+            has_receipt: self.has_receipt,
+            host: "receiver".into(),
+            version: "0".into(),
+        };
+        Message::Hello(hello).encode()
+    }
+
+    /// Takes a new link into use.
+    pub(super) fn connect(&mut self, now: Instant, id: LinkId) {
+        if self.line.take().is_some_and(|line| line.is_continued) {
+            self.hear(now, Input::LinkLost);
+        }
+        self.line = Some(Line { id, is_continued: false });
+        self.drain(now);
+    }
+
+    /// The link is gone.
+    pub(super) fn lose(&mut self, now: Instant) {
+        if self.line.take().is_some_and(|line| line.is_continued) {
+            self.hear(now, Input::LinkLost);
+        }
+        self.drain(now);
+    }
+
+    /// Time has passed.
+    pub(super) fn tick(&mut self, now: Instant) {
+        self.hear(now, Input::Tick);
+        self.drain(now);
+    }
+
+    /// A chunk arrived on the link in use.
+    pub(super) fn chunk(&mut self, chunk: Flying) {
+        self.to_intake.push_back(Command::Chunk(chunk));
+    }
+
+    /// A control frame arrived on the link in use.
+    pub(super) fn control(&mut self, now: Instant, frame: &[u8]) -> io::Result<()> {
+        let Ok(message) = Message::decode(frame) else { return self.misbehaved("a control message") };
+        let is_continued = self.line.is_some_and(|line| line.is_continued);
+        match message {
+            Message::Continue(position) if !is_continued => self.continue_from(now, position)?,
+            Message::Stop(stop) => self.hear(now, Input::PeerStopped(stop.reason)),
+            _ if !is_continued => return self.misbehaved("a message before its place"),
+            Message::Records(page) => self.to_intake.push_back(Command::Records(page)),
+            Message::Settled(position) => {
+                self.to_intake.push_back(Command::Echo(Input::Settled(position.record_count)));
+            }
+            Message::Acknowledge(_) => self.hear(now, Input::Acknowledged),
+            _ => return self.misbehaved("a message that only a receiver sends"),
+        }
+        self.drain(now);
+        Ok(())
+    }
+
+    fn misbehaved(&mut self, what: &str) -> io::Result<()> {
+        self.said.push(Said::Misbehaved(what.to_owned()));
+        self.is_over = true;
+        Ok(())
+    }
+
+    fn continue_from(&mut self, now: Instant, position: Position) -> io::Result<()> {
+        while self.has_intake_work() {
+            self.run_intake();
+        }
+        while self.has_news() && !self.is_over {
+            self.run_driver_once(now);
+        }
+        let own = self.shared.with_log(|log| log.position());
+        if own != position {
+            if self.shared.with_log(|log| log.find(position))?.is_none() {
+                return self.misbehaved("a position that this side does not have");
+            }
+            self.sights.push(Sight::Rewound);
+            self.rewind(now, Some(position))?;
+        }
+        if let Some(line) = &mut self.line {
+            line.is_continued = true;
+        }
+        self.hear(now, Input::Connected);
+        Ok(())
+    }
+
+    /// Starts the store and the brain anew, after the queues have run dry, as joining the threads does.
+    fn rewind(&mut self, now: Instant, rung: Option<Position>) -> io::Result<()> {
+        self.run_dry();
+        self.brain = new_brain(self.has_receipt, now);
+        let store = open_store(&self.setting, &self.root, rung, &mut self.brain, &mut self.sights)?;
+        (self.intake, self.settler, self.shared) = (store.intake, store.settler, store.shared);
+        if rung.is_none() {
+            self.line = None;
+            self.said.push(Said::Drop);
+        }
+        self.hear(now, Input::Consented);
+        Ok(())
+    }
+
+    /// Lets both threads finish what they were told. Nobody hears of it any more.
+    pub(super) fn run_dry(&mut self) {
+        while self.has_intake_work() || self.has_settler_work() {
+            self.run_intake();
+            self.run_settler();
+        }
+        self.heard.clear();
+    }
+
+    fn hear(&mut self, now: Instant, input: Input) {
+        self.brain.handle(now, input);
+    }
+
+    /// Does what the brain asks, until it asks nothing more.
+    fn drain(&mut self, now: Instant) {
+        while let Some(task) = self.brain.poll() {
+            match task {
+                Task::Send(message) => self.said.push(Said::Frame(message.encode())),
+                Task::SendReceipt => match receipts::messages(&self.home, self.setting.transfer) {
+                    Ok(messages) => {
+                        self.said.extend(messages.iter().map(|message| Said::Frame(message.encode())));
+                    }
+                    Err(error) => return self.fail(&error),
+                },
+                Task::Misbehaved(what) => drop(self.misbehaved(what)),
+                Task::Restart => {
+                    if let Err(error) = self.rewind(now, None) {
+                        return self.fail(&error);
+                    }
+                }
+                Task::End(end) => {
+                    self.is_over = true;
+                    self.said.push(Said::End(end));
+                }
+                task => self.to_intake.push_back(Command::Task(task)),
+            }
+        }
+    }
+
+    fn fail(&mut self, error: &io::Error) {
+        self.is_over = true;
+        self.said.push(Said::Failed(error.to_string()));
+    }
+
+    /// The intake's thread does its next piece.
+    pub(super) fn run_intake(&mut self) {
+        let Some(command) = self.to_intake.pop_front() else { return };
+        let said = match command {
+            Command::Task(task) => match self.intake.perform(task) {
+                Done::Input(input) => Heard::Input(input),
+                Done::Work(piece) => {
+                    if let Work::Settle(_) = piece {
+                        self.sights.push(Sight::Closed);
+                    }
+                    return self.to_settler.push_back(piece);
+                }
+                Done::Nothing | Done::NotMine(_) => return,
+            },
+            Command::Records(page) => {
+                let mut notes = vec![];
+                let error = self.intake.append(&page, &mut notes).err();
+                Heard::Records(notes, error)
+            }
+            Command::Chunk(flying) => {
+                let Ok(header) = landfall::wire::ChunkHeader::decode(&flying.header, SIMULATED_CHUNK_BYTES) else {
+                    self.said.push(Said::Misbehaved("a chunk header".into()));
+                    return;
+                };
+                if flying.is_duplicate {
+                    self.sights.push(Sight::Duplicate);
+                }
+                Heard::Input(self.intake.receive(header, flying.body))
+            }
+            Command::Echo(input) => Heard::Input(input),
+            Command::Settled(files) => return self.intake.after_settle(&files),
+        };
+        self.heard.push_back(said);
+    }
+
+    /// The settler's thread does its next piece.
+    pub(super) fn run_settler(&mut self) {
+        let Some(piece) = self.to_settler.pop_front() else { return };
+        let (home, transfer) = (&self.home, self.setting.transfer);
+        let input = self.settler.perform(piece, |shared| receipts::issue(shared, home, transfer));
+        drop(self.settler.take_observed());
+        match &input {
+            Input::BatchSettled(files) => self.sights.push(Sight::Settled(files.clone())),
+            Input::ReceiptIssued => self.sights.push(Sight::Issued),
+            Input::StateFull => self.sights.push(Sight::Full),
+            _ => (),
+        }
+        self.heard.push_back(Heard::Input(input));
+    }
+
+    /// The driver hears the next news.
+    pub(super) fn run_driver(&mut self, now: Instant) {
+        self.run_driver_once(now);
+        self.drain(now);
+    }
+
+    fn run_driver_once(&mut self, now: Instant) {
+        match self.heard.pop_front() {
+            None => (),
+            Some(Heard::Records(notes, error)) => {
+                self.sights.extend(
+                    notes.iter().filter_map(|noted| matches!(noted, Noted::Withdrawn(_)).then_some(Sight::Withdrawn)),
+                );
+                self.hear(now, Input::Noted(notes));
+                match error {
+                    None => (),
+                    Some(AppendError::Io(_)) => self.hear(now, Input::StateFailed),
+                    Some(error) => drop(self.misbehaved(&format!("a manifest record: {error}"))),
+                }
+            }
+            Some(Heard::Input(input)) => {
+                self.look_at(&input);
+                if input == Input::ReceiptIssued {
+                    self.has_receipt = true;
+                }
+                if let Input::BatchSettled(files) = &input {
+                    self.to_intake.push_back(Command::Settled(files.clone()));
+                }
+                self.hear(now, input);
+            }
+        }
+    }
+
+    fn look_at(&mut self, input: &Input) {
+        let sight = match input {
+            Input::Written(place, _) => Sight::Written(*place),
+            Input::Adopted(items) if items.iter().any(|item| item.missing.len() < item.run.count as usize) => {
+                Sight::Adopted
+            }
+            Input::Renewed(_, Ok(_)) => Sight::Renewed,
+            Input::WriteFailed(_, WriteError::Full) | Input::FinishFailed(_, WriteError::Full) => Sight::Full,
+            Input::BatchSettled(files) if files.iter().any(|file| file.result == SettleResult::Full) => Sight::Full,
+            Input::ClaimsExamined(found) if found.iter().any(|(_, found)| *found == Disposition::Sealed) => {
+                Sight::Resumed
+            }
+            Input::Examined(_, found) if found.iter().any(|found| matches!(found, Disposition::Staged(_))) => {
+                Sight::Resumed
+            }
+            _ => return,
+        };
+        self.sights.push(sight);
+    }
+}
