@@ -25,11 +25,11 @@ fn a_run_that_is_dropped_after_any_step_is_finished_by_the_next() {
 
 #[test]
 fn runs_that_are_dropped_again_and_again_get_there() {
-    for (pool, stride) in [(Pool::inline(), 29), (Pool::new(4), 61)] {
+    for (pool, stride) in [(Pool::inline(), 5), (Pool::new(4), 9)] {
         let rig = Rig { pool, page_records: 11, ..Rig::new() };
         let mut sender = Sender::of(&tree());
         let mut runs = 0;
-        while rig.run(&mut sender, 40 + runs * stride) == Ended::Killed {
+        while rig.run(&mut sender, 10 + runs * stride) == Ended::Killed {
             runs += 1;
             assert!(runs < 100);
         }

@@ -204,7 +204,8 @@ impl Rig {
         let expected: Vec<&String> = tree.keys().collect();
         assert_eq!(found.iter().collect::<Vec<_>>(), expected);
         for (path, node) in tree {
-            assert_eq!(&look(&self.at(path), node), node, "{path}");
+            // Not shown: thousands of bytes tell nobody anything.
+            assert!(look(&self.at(path)) == *node, "{path} is not what it should be");
         }
     }
 }
@@ -248,8 +249,8 @@ fn list(root: &Path, dir: &Path, found: &mut Vec<String>) {
     found.sort();
 }
 
-/// What is there, in the terms of what should be.
-fn look(path: &Path, expected: &Node) -> Node {
+/// What is there.
+fn look(path: &Path) -> Node {
     let stat = path.symlink_metadata().unwrap();
     let mode = u16::try_from(stat.mode() & 0o7777).unwrap();
     let nanos = u32::try_from(stat.mtime_nsec()).unwrap();
@@ -267,6 +268,5 @@ fn look(path: &Path, expected: &Node) -> Node {
         fs::set_permissions(path, fs::Permissions::from_mode(u32::from(mode))).unwrap();
         return Node::File { bytes, mode, mtime };
     }
-    let _ = expected;
     Node::File { bytes: fs::read(path).unwrap(), mode, mtime }
 }
