@@ -182,3 +182,20 @@ fn shrinking_growing_and_vanishing_files_never_stop_the_others() {
         assert_eq!(producer.figures().counts.files, if ends { 2 } else { 1 }, "{change}");
     }
 }
+
+#[test]
+fn nothing_is_held_back_for_a_receiver_that_looks_at_no_chunk_any_more() {
+    let bench = Bench::new();
+    bench.write("big", sample(2 * usize::try_from(HASH_AHEAD_BYTES).unwrap()));
+    let mut producer = bench.producer();
+    while producer.step().unwrap().work == Work::Ready {}
+    producer.ahead().considered(Place { entry: u32::MAX, chunk: u32::MAX }, &[]);
+    loop {
+        match producer.step().unwrap().work {
+            Work::Ready => {}
+            Work::Settled(_) => break,
+            Work::Blocked => panic!("it waits for somebody who never comes"),
+        }
+    }
+    assert_eq!(producer.ahead().take(Place { entry: 0, chunk: 0 }), None);
+}

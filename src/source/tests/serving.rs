@@ -114,3 +114,26 @@ fn a_file_that_differs_under_unchanged_stamps_is_unsteady() {
     assert_eq!((served.answer, served.renew), (Answer::Gone(Reason::SourceUnsteady), None));
     assert!(matches!(serve(&mut server, 0, 1).answer, Answer::Content(_)));
 }
+
+#[test]
+fn a_log_that_was_changed_on_disk_is_not_sent_and_the_source_is_not_blamed_for_it() {
+    let bench = Bench::new();
+    bench.write("f", sample(2 * CHUNK));
+    let mut run = bench.settle();
+    consider_all(run.producer());
+    let log = fs::File::options().write(true).read(true).open(bench.state().join("manifest")).unwrap();
+    let bytes = fs::read(bench.state().join("manifest")).unwrap();
+    let digest = run.producer().log().with(|log| log.file(EntryIndex(0)).unwrap().2.get(0).unwrap());
+    let at = bytes.windows(32).position(|window| window == digest.0).unwrap();
+    log.write_all_at(&[digest.0[0] ^ 1], at as u64).unwrap();
+    let mut server = bench.server(run.producer());
+    let error = server.serve(Place { entry: 0, chunk: 0 }).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
+    let (_, mut cursor) = run.producer().log().find_rung(&[]).unwrap();
+    let error = run.producer().log().page(&mut cursor).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
+    // A run that begins again cuts the log there, and makes the rest anew.
+    let position = run.position;
+    drop(run);
+    assert_eq!(bench.settle().position, position);
+}
