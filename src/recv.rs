@@ -485,3 +485,6 @@ impl Parties {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
