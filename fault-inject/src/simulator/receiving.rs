@@ -8,7 +8,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use landfall::disk::Disk;
 use landfall::identity::{Role, TransferId};
 use landfall::limits::{LINGER_MS, PATIENCE_MS, SIMULATED_CHUNK_BYTES};
@@ -200,11 +199,6 @@ impl Receiving {
     /// The phase it is in.
     pub(super) fn phase(&self) -> Phase {
         self.brain.tally().phase
-    }
-
-    /// What the store shares, for the oracle.
-    pub(super) fn shared(&self) -> &Arc<Shared<SimDisk>> {
-        &self.shared
     }
 
     /// Whether it holds a receipt.
@@ -417,7 +411,7 @@ impl Receiving {
                 if flying.is_duplicate {
                     self.sights.push(Sight::Duplicate);
                 }
-                Heard::Input(self.intake.receive(header, flying.body.map(Bytes::from)))
+                Heard::Input(self.intake.receive(header, flying.body))
             }
             Command::Echo(input) => Heard::Input(input),
             Command::Settled(files) => return self.intake.after_settle(&files),
@@ -492,10 +486,5 @@ impl Receiving {
             _ => return,
         };
         self.sights.push(sight);
-    }
-
-    /// Whether it has nothing more to do than to end.
-    pub(super) fn is_over(&self) -> bool {
-        self.is_over
     }
 }

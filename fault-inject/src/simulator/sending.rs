@@ -105,7 +105,6 @@ enum Errand {
 
 /// See the module.
 pub(super) struct Sending {
-    setting: Setting,
     home: Home<SimDisk>,
     brain: Sender,
     producer: Producer<SimDisk>,
@@ -167,7 +166,6 @@ impl Sending {
         let stamps = StampFile::open(&disk, &dir, STAMPS_NAME, setting.transfer)?;
         let server = Server::new(roots, log.clone(), Arc::clone(&ahead), stamps);
         Ok(Sending {
-            setting,
             home,
             brain: Sender::new(now, log.position()),
             producer,
@@ -431,15 +429,5 @@ impl Sending {
             }
         }
         self.drain(now);
-    }
-
-    /// Whether it has nothing more to do than to end.
-    pub(super) fn is_over(&self) -> bool {
-        self.is_over
-    }
-
-    /// Its setting.
-    pub(super) fn setting(&self) -> &Setting {
-        &self.setting
     }
 }

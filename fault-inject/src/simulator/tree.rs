@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::io;
 
 use landfall::attributes::FileKind;
-use landfall::options::Existing;
 use rand::{Rng, RngCore};
 use rand_chacha::ChaCha8Rng;
 
@@ -269,13 +268,5 @@ impl History {
     /// All paths that ever were.
     pub(super) fn paths(&self) -> impl Iterator<Item = &Vec<u8>> {
         self.versions.keys()
-    }
-}
-
-/// What may become of a file with other content under its name.
-pub(super) fn refusal_word(existing: Existing) -> &'static str {
-    match existing {
-        Existing::Keep => "kept",
-        Existing::Refuse | Existing::Replace => "exists-different",
     }
 }
