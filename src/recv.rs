@@ -169,7 +169,7 @@ impl Driver {
             match task {
                 Task::Send(message) => self.send(&message).await,
                 Task::SendReceipt => {
-                    for message in self.setup.receipt_messages()? {
+                    for message in self.setup.receipt_messages(&self.engine.shared)? {
                         self.send(&message).await;
                     }
                 }
@@ -427,7 +427,7 @@ impl Driver {
                 if self.is_unconfirmed {
                     self.setup.events.emit(Event::Notice(Notice::SenderMayNotKnow));
                 }
-                let (exit, summary) = self.setup.summary(&self.watch, self.brain.tally())?;
+                let (exit, summary) = self.setup.summary(&self.watch, self.brain.tally(), &self.engine.shared)?;
                 let meet = self.meet.as_ref().expect("only finishing takes it");
                 let (home, record) = (meet.home().clone(), meet.record().clone());
                 let end = if self.is_unconfirmed { transfer::End::Unconfirmed } else { transfer::End::Finished };

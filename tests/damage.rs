@@ -322,7 +322,6 @@ fn receipt_before() {
 }
 
 #[test]
-#[ignore = "open: a receipt damaged while its receiver runs makes the two sides wait for each other"]
 fn receipt_during() {
     column("receipt_during", |scratch, name, harm| {
         let (other, _) = finished(scratch, &format!("{name}-other"));

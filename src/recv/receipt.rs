@@ -36,6 +36,8 @@ pub(super) struct Issuer {
     pub(super) host: String,
     pub(super) started_seconds: u64,
     pub(super) parties: Arc<Mutex<Option<Parties>>>,
+    /// The receipt that this process made. It is never made a second time: a damaged file is written again from it.
+    pub(super) issued: Mutex<Option<(Core, [u8; 64])>>,
 }
 
 impl Issuer {
@@ -68,9 +70,37 @@ impl Issuer {
             receiver_version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let signature = self.identity.sign(&signing_bytes(&core.encode()));
+        self.persist(shared, outcome_of, &core, &signature)?;
+        if let Ok(mut issued) = self.issued.lock() {
+            *issued = Some((core, signature));
+        }
+        Ok(())
+    }
+
+    fn persist<D: Disk>(
+        &self,
+        shared: &Shared<D>,
+        outcome_of: impl Fn(EntryIndex) -> Option<Outcome>,
+        core: &Core,
+        signature: &[u8; 64],
+    ) -> io::Result<()> {
         let mut out = self.home.create_receipt(self.transfer, Role::Receiver).map_err(io::Error::other)?;
-        shared.with_log(|log| write_receipt_file(log, outcome_of, &core, &signature, &mut out))?;
+        shared.with_log(|log| write_receipt_file(log, outcome_of, core, signature, &mut out))?;
         out.finish()
+    }
+
+    /// The receipt as it stands on disk, whole; written again, the same, if the file was damaged or lost since this
+    /// process made it. `None` if there is none that can be had.
+    pub(super) fn held<D: Disk>(&self, shared: &Shared<D>) -> Result<Option<Held>, Error> {
+        let load = || load_whole(&self.home, self.transfer, &self.identity.public_key());
+        let (held, _) = load()?;
+        let issued = self.issued.lock().ok().and_then(|issued| issued.clone());
+        let (None, Some((core, signature))) = (&held, issued) else { return Ok(held) };
+        let exceptions = shared.ledger().exceptions.clone();
+        let outcome_of = |entry: EntryIndex| exceptions.get(&entry.0).copied();
+        let path = self.home.receipt_path(self.transfer, Role::Receiver);
+        self.persist(shared, outcome_of, &core, &signature).map_err(|source| Error::State { path, source })?;
+        Ok(load()?.0)
     }
 
     /// The exceptions, and how many bytes were read back at each level.
@@ -151,7 +181,8 @@ pub(super) fn load_whole(
         Ok(None) => Ok((None, false)),
         Ok(Some(held)) => {
             let is_signed = verify_signature(receiver, &signing_bytes(&held.core_bytes), &held.signature);
-            let is_whole = is_signed && held.lines == held.core.outcome;
+            let is_of_this = held.core.transfer == transfer && held.core.receiver == *receiver;
+            let is_whole = is_signed && is_of_this && held.lines == held.core.outcome;
             Ok((is_whole.then_some(held), !is_whole))
         }
     }

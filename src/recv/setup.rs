@@ -88,6 +88,7 @@ pub(super) async fn open(options: RecvOptions, events: Events) -> Result<Start, 
         host: host_name(),
         started_seconds: record.created_seconds,
         parties: Arc::new(Mutex::new(None)),
+        issued: Mutex::new(None),
     };
     let is_asking = matches!(options.consent, Consent::Ask(_)) && record.side == Side::Listener;
     let (held, was_damaged) = receipt::load_whole(&home, record.id, &meet.identity().public_key())?;
@@ -250,7 +251,8 @@ impl Setup {
     }
 
     /// What carries the receipt.
-    pub(super) fn receipt_messages(&self) -> Result<Vec<Message>, Error> {
+    pub(super) fn receipt_messages<D: Disk>(&self, shared: &Shared<D>) -> Result<Vec<Message>, Error> {
+        self.issuer.held(shared)?;
         receipt::messages(&self.home, self.transfer)
     }
 
@@ -273,8 +275,13 @@ impl Setup {
     }
 
     /// Sums up a run that has a receipt, and stores the further copy that was asked for.
-    pub(super) fn summary(&self, watch: &Watch, tally: Tally) -> Result<(Exit, Box<Summary>), Error> {
-        let held = receipt::load(&self.home, self.transfer, |_| ())?;
+    pub(super) fn summary<D: Disk>(
+        &self,
+        watch: &Watch,
+        tally: Tally,
+        shared: &Shared<D>,
+    ) -> Result<(Exit, Box<Summary>), Error> {
+        let held = self.issuer.held(shared)?;
         let held = held.ok_or_else(|| self.state_error(io::ErrorKind::NotFound.into()))?;
         let receipt = self.home.receipt_path(self.transfer, Role::Receiver);
         let receipt = match &self.copy {
