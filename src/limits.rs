@@ -26,6 +26,12 @@ pub const SERVE_AHEAD_CHUNKS_MAX: usize = 16;
 pub const BATCH_BYTES: u64 = 64 << 20;
 /// Files of one batch. Each costs an open descriptor until it is sealed.
 pub const BATCH_FILES_MAX: u32 = 4096;
+/// Files of one batch however scarce descriptors are.
+pub const BATCH_FILES_MIN: u32 = 8;
+/// Descriptors that each file of a full batch may cost: two batches, what is on its way, and what is compared.
+pub const DESCRIPTORS_PER_BATCH_FILE: u64 = 6;
+/// Descriptors that are not for files being received: directories that stay open, threads, sockets, state.
+pub const DESCRIPTORS_RESERVED: u64 = 800;
 /// Milliseconds after which a batch that is not full is settled anyway.
 pub const BATCH_AGE_MS: u64 = 1000;
 /// Files in one batch from which on one `syncfs` is tried instead of one `fsync` each.

@@ -19,11 +19,14 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 
-use crate::disk::RealDisk;
+use crate::disk::{RealDisk, descriptors_max};
 use crate::error::Error;
 use crate::event::{Event, Events, Notice};
 use crate::identity::Role;
-use crate::limits::{FRAME_BYTES_MAX, LINGER_MS, PROGRESS_MS};
+use crate::limits::{
+    BATCH_FILES_MAX, BATCH_FILES_MIN, DESCRIPTORS_PER_BATCH_FILE, DESCRIPTORS_RESERVED, FRAME_BYTES_MAX, LINGER_MS,
+    PROGRESS_MS,
+};
 use crate::manifest::Position;
 use crate::meet::{HelloExtras, Meet, Met};
 use crate::net::{CloseCode, ControlReceiver, ControlSender, Link, LinkError};
@@ -464,6 +467,12 @@ impl Driver {
     }
 }
 
+/// Files of one batch that so many descriptors allow: two batches, what is on its way, and what is compared.
+fn batch_files(descriptors: u64) -> u32 {
+    let files = descriptors.saturating_sub(DESCRIPTORS_RESERVED) / DESCRIPTORS_PER_BATCH_FILE;
+    u32::try_from(files).unwrap_or(u32::MAX).clamp(BATCH_FILES_MIN, BATCH_FILES_MAX)
+}
+
 fn new_brain(setup: &Setup, now: Instant) -> Receiver {
     let linger = Duration::from_millis(LINGER_MS);
     let ending = if setup.has_receipt() { Ending::issued(now, linger) } else { Ending::open(linger) };
@@ -472,6 +481,7 @@ fn new_brain(setup: &Setup, now: Instant) -> Receiver {
         max_bytes: setup.settings.max_bytes,
         patience: setup.patience,
         linger,
+        batch_files: batch_files(descriptors_max()),
     };
     Receiver::new(settings, ending)
 }

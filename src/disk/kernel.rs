@@ -9,11 +9,23 @@ use std::sync::OnceLock;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Statx, StatxFlags, Timespec, Timestamps};
 use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::Stat;
 use crate::attributes::{FileKind, Timestamp};
 use crate::limits::OPEN_ATTEMPTS_MAX;
 use crate::path::Escaped;
+
+/// How many descriptors this process may have open, after its soft limit was raised to the hard one.
+pub fn descriptors_max() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    // `None` stands for no limit at all.
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum.unwrap_or(u64::MAX),
+        Err(_) => limit.current.unwrap_or(u64::MAX),
+    }
+}
 
 /// No way out of the directory: not by `..`, not by a link, not by procfs.
 const CONFINED: ResolveFlags =

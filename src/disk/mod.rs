@@ -20,6 +20,7 @@ use std::io;
 use crate::attributes::{FileKind, Level, Stamps, Timestamp};
 
 pub use buffer::AlignedBuffer;
+pub use kernel::descriptors_max;
 pub use real::RealDisk;
 pub use real_dir::RealDir;
 pub use real_file::RealFile;

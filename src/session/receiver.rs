@@ -69,6 +69,8 @@ pub struct Settings {
     pub patience: Option<Duration>,
     /// How long a receipt is lingered with.
     pub linger: Duration,
+    /// Files in one batch: [`crate::limits::BATCH_FILES_MAX`], or fewer where descriptors are scarce.
+    pub batch_files: u32,
 }
 
 /// The machine.
@@ -138,7 +140,7 @@ impl Receiver {
             is_adopting: false,
             to_read_back: BTreeSet::new(),
             to_finish: BTreeSet::new(),
-            batch: Batch::default(),
+            batch: Batch::new(settings.batch_files),
             is_linked: false,
             is_consented: false,
             is_log_checking: false,

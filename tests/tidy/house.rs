@@ -4,6 +4,7 @@
 /// What a limit may count. The qualifier (`MAX`, `MIN`) comes after it.
 const UNITS: &[&str] = &[
     "BYTES",
+    "DESCRIPTORS",
     "NS",
     "MS",
     "SECONDS",

@@ -136,7 +136,16 @@ fn new_brain(has_receipt: bool, now: Instant) -> Receiver {
     let linger = Duration::from_millis(LINGER_MS);
     let ending = if has_receipt { Ending::issued(now, linger) } else { Ending::open(linger) };
     let patience = Some(Duration::from_millis(PATIENCE_MS));
-    Receiver::new(Settings { chunk_bytes: SIMULATED_CHUNK_BYTES, max_bytes: None, patience, linger }, ending)
+    Receiver::new(
+        Settings {
+            chunk_bytes: SIMULATED_CHUNK_BYTES,
+            max_bytes: None,
+            patience,
+            linger,
+            batch_files: landfall::limits::BATCH_FILES_MAX,
+        },
+        ending,
+    )
 }
 
 /// The store, opened, with the brain told what the log holds.

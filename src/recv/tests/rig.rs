@@ -86,7 +86,13 @@ impl Rig {
     /// Opens what is there. The brain has consent and a link.
     pub(super) fn start(&self, rung: Option<Position>) -> Run {
         let linger = Duration::from_secs(60);
-        let settings = Settings { chunk_bytes: HEADER.chunk_bytes, max_bytes: None, patience: None, linger };
+        let settings = Settings {
+            chunk_bytes: HEADER.chunk_bytes,
+            max_bytes: None,
+            patience: None,
+            linger,
+            batch_files: crate::limits::BATCH_FILES_MAX,
+        };
         let mut brain = Receiver::new(settings, Ending::open(linger));
         let layout = Layout::open(&RealDisk::new(), self.root(), HEADER.transfer).unwrap();
         let note = |noted| brain.note(noted);

@@ -4,14 +4,16 @@ use std::time::{Duration, Instant};
 
 use super::{Phases, Receiver};
 use crate::geometry::{ChunkRun, EntryIndex};
-use crate::limits::{BATCH_AGE_MS, BATCH_BYTES, BATCH_FILES_MAX, EXTENT_STRIKES_MAX, INODES_MAX, SCAN_BYTES};
+use crate::limits::{BATCH_AGE_MS, BATCH_BYTES, EXTENT_STRIKES_MAX, INODES_MAX, SCAN_BYTES};
 use crate::outcome::Reason;
 use crate::task::receiver::{SettleResult, SettledFile, Task, WriteError};
 use crate::wire::{Place, StopReason};
 
 /// The open batch, and whether one is being settled.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Batch {
+    /// Files after which it is full.
+    files_max: u32,
     bytes: u64,
     files: u32,
     since: Option<Instant>,
@@ -23,6 +25,20 @@ pub(super) struct Batch {
 }
 
 impl Batch {
+    /// No batch yet; one is full with so many files.
+    pub(super) fn new(files_max: u32) -> Batch {
+        Batch {
+            files_max,
+            bytes: 0,
+            files: 0,
+            since: None,
+            settling_bytes: 0,
+            is_settling: false,
+            is_reading_back: false,
+            number: 0,
+        }
+    }
+
     pub(super) fn add_bytes(&mut self, bytes: u64) {
         self.bytes += bytes;
     }
@@ -38,7 +54,7 @@ impl Batch {
 
     /// So many files wait that more would only cost descriptors.
     pub(super) fn is_crowded(&self) -> bool {
-        self.files >= 2 * BATCH_FILES_MAX
+        self.files >= 2 * self.files_max
     }
 
     /// Nothing waits and nothing is being done.
@@ -61,7 +77,7 @@ impl Batch {
     }
 
     fn is_full(&self) -> bool {
-        self.bytes >= BATCH_BYTES || self.files >= BATCH_FILES_MAX
+        self.bytes >= BATCH_BYTES || self.files >= self.files_max
     }
 
     fn close(&mut self) {

@@ -6,7 +6,7 @@ use fixedbitset::FixedBitSet;
 
 use super::{Entry, Phases, Receiver};
 use crate::geometry::{ChunkRun, EntryIndex, Geometry};
-use crate::limits::{BATCH_FILES_MAX, SCAN_BYTES, UNSETTLED_BYTES_MAX};
+use crate::limits::{SCAN_BYTES, UNSETTLED_BYTES_MAX};
 use crate::outcome::Reason;
 use crate::task::receiver::{AdoptItem, AdoptedItem, Disposition, OtherKind, SealClaim, Task};
 use crate::wire::{Place, StopReason};
@@ -176,7 +176,7 @@ impl Receiver {
     pub(super) fn examine_more(&mut self) {
         let known = self.entry_count();
         let is_far_enough = self.examined_to.saturating_sub(self.scan.entry) > EXAMINE_MAX / 2;
-        let is_busy_enough = self.active.len() > 2 * BATCH_FILES_MAX as usize;
+        let is_busy_enough = self.active.len() > 2 * self.settings.batch_files as usize;
         if self.is_examining || self.examined_to >= known || is_far_enough || is_busy_enough {
             return;
         }
@@ -275,7 +275,7 @@ impl Receiver {
             return;
         }
         let (mut items, mut bytes) = (vec![], 0);
-        while bytes < SCAN_BYTES && items.len() < BATCH_FILES_MAX as usize {
+        while bytes < SCAN_BYTES && items.len() < self.settings.batch_files as usize {
             let Some(entry) = self.to_adopt.pop_first() else { break };
             let active = self.active.get_mut(&entry).expect("forgotten files are not in the set");
             let from = active.adopted_to.expect("only candidates are in the set");

@@ -15,10 +15,15 @@ use crate::wire::{Message, Place, Want, WantRun};
 const LOG_SUSPECT_STRIKES: u32 = 2;
 
 impl Receiver {
+    /// Chunks that may be on their way: each may open a file.
+    fn in_flight_max(&self) -> u32 {
+        IN_FLIGHT_CHUNKS_MAX.min(2 * self.settings.batch_files)
+    }
+
     /// Fills the budget once a quarter of it is free, so that a message carries more than one tiny file.
     pub(super) fn want_more(&mut self) {
         let is_low =
-            self.in_flight_bytes <= IN_FLIGHT_BYTES_MAX / 4 * 3 && self.in_flight_count <= IN_FLIGHT_CHUNKS_MAX / 4 * 3;
+            self.in_flight_bytes <= IN_FLIGHT_BYTES_MAX / 4 * 3 && self.in_flight_count <= self.in_flight_max() / 4 * 3;
         if !is_low || self.full_since.is_some() {
             return;
         }
@@ -85,11 +90,12 @@ impl Receiver {
 
     /// Adds a chunk to the runs if the budget allows.
     fn want_one(&mut self, place: Place, runs: &mut Vec<WantRun>) -> bool {
+        let in_flight_max = self.in_flight_max();
         let active = self.active.get_mut(&place.entry).expect("a place to be wanted is in an active file");
         let bytes = active.len(place.chunk);
         let in_flight_bytes = self.in_flight_bytes + bytes;
         let is_over = in_flight_bytes > IN_FLIGHT_BYTES_MAX
-            || self.in_flight_count >= IN_FLIGHT_CHUNKS_MAX
+            || self.in_flight_count >= in_flight_max
             || in_flight_bytes + self.batch.unsettled_bytes() > UNSETTLED_BYTES_MAX
             || self.batch.is_crowded();
         if is_over {

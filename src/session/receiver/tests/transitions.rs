@@ -29,7 +29,13 @@ impl Bench {
     }
 
     fn with(max_bytes: Option<u64>, patience: Option<Duration>) -> Bench {
-        let settings = Settings { chunk_bytes: CHUNK_BYTES, max_bytes, patience, linger: LINGER };
+        let settings = Settings {
+            chunk_bytes: CHUNK_BYTES,
+            max_bytes,
+            patience,
+            linger: LINGER,
+            batch_files: crate::limits::BATCH_FILES_MAX,
+        };
         Bench { brain: Receiver::new(settings, Ending::open(LINGER)), now: Instant::now() }
     }
 

@@ -67,7 +67,13 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(seed: u64, ahead: Vec<Noted>) -> World {
         let second = Duration::from_secs(1);
-        let settings = Settings { chunk_bytes: CHUNK_BYTES, max_bytes: None, patience: None, linger: 60 * second };
+        let settings = Settings {
+            chunk_bytes: CHUNK_BYTES,
+            max_bytes: None,
+            patience: None,
+            linger: 60 * second,
+            batch_files: crate::limits::BATCH_FILES_MAX,
+        };
         World {
             brain: Receiver::new(settings, Ending::open(60 * second)),
             dice: ChaCha8Rng::seed_from_u64(seed),
