@@ -101,8 +101,8 @@ impl Campaign<'_> {
         }
     }
 
-    /// How many visible changes of state a run without kills makes.
-    fn count_changes(&self) -> u64 {
+    /// How many visible changes of state a run without kills makes, and how long it takes.
+    fn count_changes(&self) -> (u64, Duration) {
         let (setup, places) = self.setup("count", Listens::Receiver);
         let mut pair = Pair::of(setup.start());
         let mut last = places.look();
@@ -115,13 +115,14 @@ impl Campaign<'_> {
             assert!(start.elapsed() < RESUME_PATIENCE, "a run without kills does not end\n{}", pair.describe());
             std::thread::sleep(Duration::from_micros(100));
         }
+        let took = start.elapsed();
         pair.assert_success();
-        changes
+        (changes, took)
     }
 }
 
 /// Every step × victim × direction; after each k-th change; and chains of kills at random times.
-fn jobs(changes: u64, rng: &mut ChaCha8Rng) -> Vec<Job> {
+fn jobs(changes: u64, took: Duration, rng: &mut ChaCha8Rng) -> Vec<Job> {
     let mut jobs: Vec<(Listens, Vec<(Trigger, Victim)>)> = Vec::new();
     let victims = [Victim::Sender, Victim::Receiver, Victim::Both];
     for listens in BOTH_DIRECTIONS {
@@ -136,7 +137,7 @@ fn jobs(changes: u64, rng: &mut ChaCha8Rng) -> Vec<Job> {
     }
     for number in 0..40 {
         let chain = (0..rng.random_range(2..=4)).map(|_| {
-            let time = Duration::from_micros(rng.random_range(0..500_000));
+            let time = took.mul_f64(rng.random_range(0.0..1.0));
             (Trigger::AfterTime(time), Victim::random(rng))
         });
         jobs.push((BOTH_DIRECTIONS[number % 2], chain.collect()));
@@ -146,7 +147,7 @@ fn jobs(changes: u64, rng: &mut ChaCha8Rng) -> Vec<Job> {
 }
 
 /// Kills that come as soon as a step shows, and are repeated with new transfers until it was really met.
-fn make_up(campaign: &Campaign<'_>, first_number: usize, tally: &mut Tally) {
+fn make_up(campaign: &Campaign<'_>, first_number: usize, took: Duration, tally: &mut Tally) {
     let mut number = first_number;
     for _ in 0..6 {
         for step in tally.missed(&KILLABLE) {
@@ -156,8 +157,9 @@ fn make_up(campaign: &Campaign<'_>, first_number: usize, tally: &mut Tally) {
             }
         }
     }
-    while tally.kills() < KILLS_MIN && number < first_number + 100 {
-        let time = Duration::from_millis((number as u64 * 37) % 300);
+    while tally.kills() < KILLS_MIN && number < first_number + 400 {
+        // Spread over the first two thirds of a run: what comes later is too late more often than not.
+        let time = took.mul_f64((number * 37 % 100) as f64 / 150.0);
         let strikes = vec![(Trigger::AfterTime(time), Victim::Both)];
         tally.add(&campaign.run(&Job { number, listens: Listens::Receiver, strikes }));
         number += 1;
@@ -174,9 +176,9 @@ fn any_kill_is_survived() {
     let wanted = oracle::snapshot(&source);
     let file_count = wanted.values().filter(|node| node.kind == rustix::fs::FileType::RegularFile).count();
     let campaign = Campaign { scratch: &scratch, source: &source, wanted: &wanted, file_count, seed: seed.value };
-    let changes = campaign.count_changes();
+    let (changes, took) = campaign.count_changes();
     assert!(changes > 20, "{changes} changes of state were seen: the watcher is blind");
-    let mut jobs = jobs(changes, &mut seed.rng(1));
+    let mut jobs = jobs(changes, took, &mut seed.rng(1));
     let count = jobs.len();
     if let Ok(only) = std::env::var("LANDFALL_TEST_JOB") {
         jobs.retain(|job| job.number.to_string() == only);
@@ -196,7 +198,7 @@ fn any_kill_is_survived() {
     });
     let mut tally = total.into_inner().unwrap();
     if jobs.len() == count {
-        make_up(&campaign, count, &mut tally);
+        make_up(&campaign, count, took, &mut tally);
         assert!(tally.kills() >= KILLS_MIN, "{}", tally.summary());
         assert_eq!(tally.missed(&KILLABLE), Vec::<Step>::new(), "steps that no kill met; {}", tally.summary());
     }

@@ -100,6 +100,10 @@ pub struct Receiver {
     to_finish: BTreeSet<u32>,
     batch: Batch,
     is_linked: bool,
+    /// There was a link before: without one now, there is time for other work.
+    was_linked: bool,
+    /// A chunk has arrived on this link.
+    has_arrived: bool,
     is_consented: bool,
     is_log_checking: bool,
     /// Since when nothing is wanted for lack of space.
@@ -142,6 +146,8 @@ impl Receiver {
             to_finish: BTreeSet::new(),
             batch: Batch::new(settings.batch_files),
             is_linked: false,
+            was_linked: false,
+            has_arrived: false,
             is_consented: false,
             is_log_checking: false,
             full_since: None,
@@ -251,6 +257,8 @@ impl Receiver {
 
     fn on_connected(&mut self) {
         self.is_linked = true;
+        self.was_linked = true;
+        self.has_arrived = false;
         self.settled_at = None;
         self.considered_sent = Place::default();
         for (entry, active) in &mut self.active {

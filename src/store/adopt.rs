@@ -90,13 +90,13 @@ impl<D: Disk> Intake<D> {
         let disk = &self.shared.disk;
         let is_many =
             items.len() >= SYNCFS_FILES_MIN && disk.space(&self.shared.layout.root).is_ok_and(|s| s.is_syncfs_good);
-        if is_many && disk.sync_file_system(&self.shared.layout.root).is_ok() {
-            return;
-        }
+        let is_synced = is_many && disk.sync_file_system(&self.shared.layout.root).is_ok();
         for item in items.iter().filter(|item| item.run.first == 0) {
             // A candidate that cannot be synced is still read; what matches is written or synced again before it
             // counts, and its sync is the one that decides.
-            if let Some(target) = self.candidates.get(&item.entry.0).and_then(|candidate| candidate.target.as_ref()) {
+            if let Some(target) = self.candidates.get(&item.entry.0).and_then(|candidate| candidate.target.as_ref())
+                && (!is_synced || self.shared.is_elsewhere(target.stat()))
+            {
                 drop(target.sync_data());
             }
         }

@@ -57,6 +57,8 @@ pub struct Shared<D: Disk> {
     pub(crate) layout: Layout<D>,
     pub(crate) policy: Policy,
     pub(crate) pool: Pool,
+    /// The file system that the target directory lies on.
+    pub(crate) device: u64,
     pub(crate) log: RwLock<ManifestLog<D>>,
     pub(crate) journal: Mutex<Journal<D>>,
     pub(crate) directories: Mutex<Directories<D>>,

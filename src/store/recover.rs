@@ -61,11 +61,13 @@ pub fn recover<D: Disk>(
     }
     let is_journal_cut = journal.had_rest;
     let directories = Directories::new(disk.clone(), layout.root.clone(), &layout.state)?;
+    let device = disk.stat_dir(&layout.root)?.device;
     let shared = Arc::new(Shared {
         disk: disk.clone(),
         layout,
         policy,
         pool,
+        device,
         log: RwLock::new(log),
         journal: Mutex::new(journal),
         directories: Mutex::new(directories),

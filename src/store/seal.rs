@@ -156,7 +156,9 @@ impl<D: Disk> Settler<D> {
             && shared.disk.space(root).is_ok_and(|space| space.is_syncfs_good)
             && shared.disk.sync_file_system(root).is_ok()
         {
-            return Ok(());
+            let is_left = |dir: &D::Dir| shared.is_elsewhere(shared.disk.stat_dir(dir));
+            let left = touched.into_iter().filter(is_left).collect();
+            return shared.pool.map(left, |dir| shared.disk.sync_dir(&dir)).into_iter().collect();
         }
         shared.pool.map(touched, |dir| shared.disk.sync_dir(&dir)).into_iter().collect::<io::Result<()>>()?;
         let sync = |path: &Vec<u8>| match locked(&shared.directories).reopen(path)? {

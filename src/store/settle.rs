@@ -10,7 +10,7 @@ use super::intake::Handle;
 use super::staging::{Held, Place};
 use super::{Shared, is_full, locked};
 use crate::digest::chunk_digest;
-use crate::disk::{AlignedBuffer, Disk, DiskFile};
+use crate::disk::{AlignedBuffer, Disk, DiskFile, Stat};
 use crate::event::Found;
 use crate::geometry::{ChunkIndex, ChunkRun, EntryIndex};
 use crate::journal::{Claim, run_tag};
@@ -100,10 +100,13 @@ impl<D: Disk> Settler<D> {
 
     /// After a failed sync an inode is never synced again: its pages may be clean and gone.
     fn sync_files(&mut self, files: &mut [Settling<D>]) {
-        if self.sync_whole(files.len()) {
-            return;
-        }
-        let jobs: Vec<&mut Settling<D>> = files.iter_mut().collect();
+        let is_synced = self.sync_whole(files.len());
+        let shared = &self.shared;
+        let is_open = |settling: &&mut Settling<D>| {
+            let held = &settling.file.held;
+            !is_synced || (held.place == Place::Target && shared.is_elsewhere(held.file.stat()))
+        };
+        let jobs: Vec<&mut Settling<D>> = files.iter_mut().filter(is_open).collect();
         self.shared.pool.map(jobs, |settling| {
             if let Err(error) = settling.file.held.file.sync() {
                 let is_full = is_full(&error) && settling.file.held.place == Place::Target;
@@ -313,6 +316,12 @@ impl<D: Disk> Settling<D> {
 }
 
 impl<D: Disk> Shared<D> {
+    /// Whether something lies on another file system than the target directory, below a mount: no `syncfs` of the
+    /// target's covers it. What cannot be looked at counts as elsewhere.
+    pub(super) fn is_elsewhere(&self, stat: io::Result<Stat>) -> bool {
+        !stat.is_ok_and(|stat| stat.device == self.device)
+    }
+
     pub(super) fn leave_out(&self, entry: EntryIndex, reason: Reason) -> SettleResult {
         let mut ledger = self.ledger();
         if !ledger.is_withdrawn(entry) {

@@ -106,8 +106,18 @@ impl Receiver {
         if self.batch.is_full() || is_due || is_all {
             self.batch.close();
             self.tasks.push_back(Task::Settle);
-        } else if self.in_flight_count > 0 || self.scan.entry >= self.examined_to || !self.is_linked {
+        } else if self.may_read_back() {
             self.read_back_more();
+        }
+    }
+
+    /// What an earlier run wrote is read back behind the first new chunks, so that these come soon; or when none are
+    /// to come, or while a link that was there is gone.
+    fn may_read_back(&self) -> bool {
+        let is_nothing_wanted = self.in_flight_count == 0 && self.scan.entry >= self.examined_to;
+        match self.is_linked {
+            true => self.has_arrived || is_nothing_wanted,
+            false => self.was_linked,
         }
     }
 

@@ -132,6 +132,7 @@ impl Receiver {
     }
 
     pub(super) fn on_written(&mut self, chunk: Chunk, bytes: u32) {
+        self.has_arrived = true;
         if self.land(chunk).is_none() {
             return;
         }
