@@ -137,7 +137,7 @@ fn jobs(changes: u64, took: Duration, rng: &mut ChaCha8Rng) -> Vec<Job> {
     }
     for number in 0..40 {
         let chain = (0..rng.random_range(2..=4)).map(|_| {
-            let time = took.mul_f64(rng.random_range(0.0..1.0));
+            let time = took.mul_f64(rng.random_range(0.0..0.5));
             (Trigger::AfterTime(time), Victim::random(rng))
         });
         jobs.push((BOTH_DIRECTIONS[number % 2], chain.collect()));
@@ -158,8 +158,8 @@ fn make_up(campaign: &Campaign<'_>, first_number: usize, took: Duration, tally: 
         }
     }
     while tally.kills() < KILLS_MIN && number < first_number + 400 {
-        // Spread over the first two thirds of a run: what comes later is too late more often than not.
-        let time = took.mul_f64((number * 37 % 100) as f64 / 150.0);
+        // Spread over the first third of a run alone: what comes later is too late more often than not.
+        let time = took.mul_f64((number * 37 % 100) as f64 / 300.0);
         let strikes = vec![(Trigger::AfterTime(time), Victim::Both)];
         tally.add(&campaign.run(&Job { number, listens: Listens::Receiver, strikes }));
         number += 1;
