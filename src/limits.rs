@@ -117,6 +117,9 @@ pub const PROGRESS_MS: u64 = 500;
 pub const STALL_MS: u64 = 3000;
 /// A receiver with a receipt stays this long for its acknowledgement.
 pub const LINGER_MS: u64 = 60_000;
+/// A sender that holds a whole receipt from an earlier run gives the receiver this long to be met, and then answers
+/// from it: a receiver that has heard of its acknowledgement is gone and never comes back.
+pub const ANSWER_ALONE_MS: u64 = 5000;
 /// The user is asked after this though the sender's walk is not done: with "at least".
 pub const QUESTION_MS: u64 = 2000;
 /// Pause between two looks at a full disk.

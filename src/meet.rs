@@ -289,7 +289,9 @@ impl Meet {
         let Some(lost) = self.current.take() else { return };
         self.alone_since = Instant::now();
         self.last_cause = error.to_string();
-        self.desk.events.emit(Event::LinkLost { cause: self.last_cause.clone() });
+        if *error != LinkError::Refused(CloseCode::Finished) {
+            self.desk.events.emit(Event::LinkLost { cause: self.last_cause.clone() });
+        }
         if let Some(fatal) = fate::of_used_link(self.desk.record.role.other(), error) {
             self.doom = Some((Instant::now() + Duration::from_millis(LINK_VERDICT_MS), fatal));
         }

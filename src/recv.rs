@@ -19,19 +19,16 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 
-use crate::disk::{RealDisk, descriptors_max};
+use crate::disk::RealDisk;
 use crate::error::Error;
 use crate::event::{Event, Events, Notice};
 use crate::identity::Role;
-use crate::limits::{
-    BATCH_FILES_MAX, BATCH_FILES_MIN, DESCRIPTORS_PER_BATCH_FILE, DESCRIPTORS_RESERVED, FRAME_BYTES_MAX, LINGER_MS,
-    PROGRESS_MS,
-};
+use crate::limits::{FRAME_BYTES_MAX, PROGRESS_MS};
 use crate::manifest::Position;
 use crate::meet::{HelloExtras, Meet, Met};
 use crate::net::{CloseCode, ControlReceiver, ControlSender, Link, LinkError};
 use crate::options::{Answer, RecvOptions};
-use crate::session::receiver::{Ending, Receiver, Settings};
+use crate::session::receiver::Receiver;
 use crate::state::closing::Concluded;
 use crate::state::transfer;
 use crate::task::receiver::{End, Input, Task};
@@ -131,7 +128,7 @@ impl Driver {
         let meet = setup.meet.take();
         let parts = setup.parts(heard_in);
         let now = Instant::now();
-        let mut brain = new_brain(&setup, now);
+        let mut brain = setup.brain(now);
         let engine = Engine::start(&parts, None, &mut brain).map_err(|error| setup.state_error(error))?;
         setup.look_at_level(&engine.shared)?;
         let mut watch = Watch::new(setup.events.clone(), now);
@@ -171,11 +168,14 @@ impl Driver {
         while let Some(task) = self.brain.poll() {
             match task {
                 Task::Send(message) => self.send(&message).await,
-                Task::SendReceipt => {
-                    for message in self.setup.receipt_messages(&self.engine.shared)? {
-                        self.send(&message).await;
+                Task::SendReceipt => match self.setup.receipt(&self.engine.shared)? {
+                    Some(held) => {
+                        for message in held.into_messages() {
+                            self.send(&message).await;
+                        }
                     }
-                }
+                    None => self.rewind(None)?,
+                },
                 Task::Misbehaved(what) => self.misbehaved(what)?,
                 Task::Restart => self.rewind(None)?,
                 Task::End(end) => self.end = Some(end),
@@ -343,7 +343,7 @@ impl Driver {
         self.engine.stop();
         while self.heard.try_recv().is_ok() {}
         self.connects = 0;
-        self.brain = new_brain(&self.setup, Instant::now());
+        self.brain = self.setup.brain(Instant::now());
         self.engine =
             Engine::start(&self.parts, rung, &mut self.brain).map_err(|error| self.setup.state_error(error))?;
         self.watch.tell_damage(self.engine.is_log_cut, self.engine.is_journal_cut);
@@ -465,25 +465,6 @@ impl Driver {
         meet.finish(code).await;
         outcome
     }
-}
-
-/// Files of one batch that so many descriptors allow: two batches, what is on its way, and what is compared.
-fn batch_files(descriptors: u64) -> u32 {
-    let files = descriptors.saturating_sub(DESCRIPTORS_RESERVED) / DESCRIPTORS_PER_BATCH_FILE;
-    u32::try_from(files).unwrap_or(u32::MAX).clamp(BATCH_FILES_MIN, BATCH_FILES_MAX)
-}
-
-fn new_brain(setup: &Setup, now: Instant) -> Receiver {
-    let linger = Duration::from_millis(LINGER_MS);
-    let ending = if setup.has_receipt() { Ending::issued(now, linger) } else { Ending::open(linger) };
-    let settings = Settings {
-        chunk_bytes: crate::limits::CHUNK_BYTES,
-        max_bytes: setup.settings.max_bytes,
-        patience: setup.patience,
-        linger,
-        batch_files: batch_files(descriptors_max()),
-    };
-    Receiver::new(settings, ending)
 }
 
 impl Parties {

@@ -21,7 +21,7 @@ use crate::disk::RealDisk;
 use crate::error::Error;
 use crate::event::{Event, Events, Snapshot};
 use crate::identity::Role;
-use crate::limits::{CHUNK_BYTES, FRAME_BYTES_MAX, PROGRESS_MS, STATE_MENDS_ROUNDS_MAX};
+use crate::limits::{ANSWER_ALONE_MS, CHUNK_BYTES, FRAME_BYTES_MAX, PROGRESS_MS, STATE_MENDS_ROUNDS_MAX};
 use crate::meet::{HelloExtras, Meet, Met, Opened, Wish};
 use crate::net::{CloseCode, ControlReceiver, LinkError};
 use crate::options::{Meeting, SendOptions};
@@ -63,6 +63,10 @@ pub async fn run(
         Opened::Finished(record) => return end::answer_from_receipt(&home, &record, &events, started),
         Opened::Meet(meet) => meet,
     };
+    let answers_at = match end::holds_receipt(&home, meet.record())? {
+        true => Some(started + Duration::from_millis(ANSWER_ALONE_MS)),
+        false => None,
+    };
     let (log, workers) = work::start(&meet, &events)?;
     let driver = Driver {
         brain: Sender::new(Instant::now(), log.position()),
@@ -78,6 +82,7 @@ pub async fn run(
         failure: None,
         mends: 0,
         ended: None,
+        answers_at,
         shown_at: Instant::now(),
         events,
         started,
@@ -115,6 +120,8 @@ struct Driver {
     /// How often state was found damaged by this run.
     mends: u32,
     ended: Option<Ended>,
+    /// The receipt is held from an earlier run: when it answers by itself if the receiver was not met.
+    answers_at: Option<Instant>,
     shown_at: Instant,
     events: Events,
     started: Instant,
@@ -143,6 +150,9 @@ impl Driver {
             }
             if let Some(ended) = self.ended.take() {
                 return self.conclude(ended).await;
+            }
+            if self.line.is_none() && self.answers_at.is_some_and(|when| when <= Instant::now()) {
+                return self.answer_alone().await;
             }
             let heard = self.next_input(&mut shutdown, is_asked_to_stop).await;
             is_asked_to_stop |= matches!(heard, Heard::Signal(_));

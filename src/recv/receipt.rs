@@ -10,7 +10,7 @@ use crate::disk::{Disk, RealDisk};
 use crate::error::Error;
 use crate::geometry::EntryIndex;
 use crate::identity::{PeerKey, Role, TransferId};
-use crate::limits::EXCEPTION_PAGE_BYTES;
+use crate::limits::{EXCEPTION_PAGE_BYTES, STATE_MENDS_ROUNDS_MAX};
 use crate::manifest::Record;
 use crate::net::{Identity, verify_signature};
 use crate::outcome::{Counts, Outcome};
@@ -92,15 +92,24 @@ impl Issuer {
     /// The receipt as it stands on disk, whole; written again, the same, if the file was damaged or lost since this
     /// process made it. `None` if there is none that can be had.
     pub(super) fn held<D: Disk>(&self, shared: &Shared<D>) -> Result<Option<Held>, Error> {
-        let load = || load_whole(&self.home, self.transfer, &self.identity.public_key());
-        let (held, _) = load()?;
+        for _ in 0..STATE_MENDS_ROUNDS_MAX {
+            let (held, _) = load_whole(&self.home, self.transfer, &self.identity.public_key())?;
+            if held.is_some() || !self.write_again(shared)? {
+                return Ok(held);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Writes the receipt that this process made once more. `false` if it made none.
+    fn write_again<D: Disk>(&self, shared: &Shared<D>) -> Result<bool, Error> {
         let issued = self.issued.lock().ok().and_then(|issued| issued.clone());
-        let (None, Some((core, signature))) = (&held, issued) else { return Ok(held) };
+        let Some((core, signature)) = issued else { return Ok(false) };
         let exceptions = shared.ledger().exceptions.clone();
         let outcome_of = |entry: EntryIndex| exceptions.get(&entry.0).copied();
         let path = self.home.receipt_path(self.transfer, Role::Receiver);
         self.persist(shared, outcome_of, &core, &signature).map_err(|source| Error::State { path, source })?;
-        Ok(load()?.0)
+        Ok(true)
     }
 
     /// The exceptions, and how many bytes were read back at each level.
@@ -141,14 +150,12 @@ pub(super) struct Held {
     pub(super) attributes_not_applied: u64,
     /// What the lines of the file hash to.
     pub(super) lines: OutcomeDigest,
+    /// What was not delivered, in pages, as it is sent.
+    exceptions: Vec<Vec<Exception>>,
 }
 
-/// Reads the receipt of a transfer, if there is one, and gives every exception to `each`.
-pub(super) fn load(
-    home: &Home<RealDisk>,
-    transfer: TransferId,
-    mut each: impl FnMut(Exception),
-) -> Result<Option<Held>, Error> {
+/// Reads the receipt of a transfer, if there is one.
+pub(super) fn load(home: &Home<RealDisk>, transfer: TransferId) -> Result<Option<Held>, Error> {
     let path = home.receipt_path(transfer, Role::Receiver);
     let failed = |source| Error::State { path: path.clone(), source };
     let damaged = || failed(io::Error::new(io::ErrorKind::InvalidData, "the receipt is damaged"));
@@ -157,15 +164,32 @@ pub(super) fn load(
     let (core_bytes, signature) = head_from_json(&head).map_err(|_| damaged())?;
     let core = Core::decode(&core_bytes).map_err(|_| damaged())?;
     let (mut attributes_not_applied, mut lines) = (0, OutcomeHasher::default());
+    let (mut exceptions, mut page_bytes) = (vec![], EXCEPTION_PAGE_BYTES);
     while let Some(text) = reader.line().map_err(failed)? {
         let line = Line::from_json(&text).ok_or_else(damaged)?;
         lines.line(&line.canonical());
         attributes_not_applied += u64::from(line.outcome == Outcome::AttributesNotApplied);
-        if line.outcome != Outcome::Delivered {
-            each(Exception { path: line.path, outcome: line.outcome });
+        if line.outcome == Outcome::Delivered {
+            continue;
         }
+        if page_bytes >= EXCEPTION_PAGE_BYTES {
+            exceptions.push(vec![]);
+            page_bytes = 0;
+        }
+        page_bytes += line.path.as_bytes().len() + 16;
+        let page: Option<&mut Vec<_>> = exceptions.last_mut();
+        page.expect("the first page begins full").push(Exception { path: line.path, outcome: line.outcome });
     }
-    Ok(Some(Held { core_bytes, core, signature, attributes_not_applied, lines: lines.finish() }))
+    let lines = lines.finish();
+    Ok(Some(Held { core_bytes, core, signature, attributes_not_applied, lines, exceptions }))
+}
+
+impl Held {
+    /// The messages that carry the receipt: its exceptions in pages, then core and signature.
+    pub(super) fn into_messages(self) -> impl Iterator<Item = Message> {
+        let receipt = Message::Receipt { core: self.core_bytes, signature: self.signature.to_vec() };
+        self.exceptions.into_iter().map(Message::Exceptions).chain([receipt])
+    }
 }
 
 /// As [`load`], but a receipt that was damaged or forged on disk counts as none: it is made again from what can be
@@ -175,7 +199,7 @@ pub(super) fn load_whole(
     transfer: TransferId,
     receiver: &PeerKey,
 ) -> Result<(Option<Held>, bool), Error> {
-    match load(home, transfer, |_| ()) {
+    match load(home, transfer) {
         Err(Error::State { source, .. }) if source.kind() == io::ErrorKind::InvalidData => Ok((None, true)),
         Err(error) => Err(error),
         Ok(None) => Ok((None, false)),
@@ -186,26 +210,6 @@ pub(super) fn load_whole(
             Ok((is_whole.then_some(held), !is_whole))
         }
     }
-}
-
-/// The messages that carry a receipt: its exceptions in pages, then core and signature.
-pub(super) fn messages(home: &Home<RealDisk>, transfer: TransferId) -> Result<Vec<Message>, Error> {
-    let (mut messages, mut page, mut page_bytes) = (vec![], vec![], 0);
-    let held = load(home, transfer, |exception| {
-        page_bytes += exception.path.as_bytes().len() + 16;
-        page.push(exception);
-        if page_bytes >= EXCEPTION_PAGE_BYTES {
-            messages.push(Message::Exceptions(std::mem::take(&mut page)));
-            page_bytes = 0;
-        }
-    })?;
-    if !page.is_empty() {
-        messages.push(Message::Exceptions(page));
-    }
-    if let Some(held) = held {
-        messages.push(Message::Receipt { core: held.core_bytes, signature: held.signature.to_vec() });
-    }
-    Ok(messages)
 }
 
 fn now() -> Timestamp {

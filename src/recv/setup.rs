@@ -10,15 +10,20 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::engine::{Heard, Parts};
 use super::news::{Watch, missing_bytes};
 use super::receipt::{self, Held, Issuer, Parties};
-use crate::disk::{Disk, RealDir, RealDisk};
+use crate::disk::{Disk, RealDir, RealDisk, descriptors_max};
 use crate::error::{Error, Exit};
 use crate::event::{Event, Events, Notice, Summary};
 use crate::identity::{PeerKey, Role, TransferId};
-use crate::limits::{CHUNK_BYTES, QUESTION_MS};
+use crate::limits::{
+    BATCH_FILES_MAX, BATCH_FILES_MIN, CHUNK_BYTES, DESCRIPTORS_PER_BATCH_FILE, DESCRIPTORS_RESERVED, LINGER_MS,
+    QUESTION_MS,
+};
 use crate::manifest::Header;
 use crate::meet::{Meet, Met, Opened, Wish};
 use crate::options::{Answer, Consent, Meeting, Question, RecvOptions};
 use crate::path::STATE_DIR_NAME;
+use crate::session;
+use crate::session::receiver::{Ending, Receiver};
 use crate::state::closing::Concluded;
 use crate::state::given;
 use crate::state::home::Home;
@@ -26,7 +31,7 @@ use crate::state::lock::Lock;
 use crate::state::transfer::{ReceiverSettings, Settings, Side, TransferRecord};
 use crate::store::{Policy, Shared};
 use crate::task::receiver::Tally;
-use crate::wire::{Message, StopReason};
+use crate::wire::StopReason;
 
 /// How the run begins.
 pub(super) enum Start {
@@ -93,8 +98,7 @@ pub(super) async fn open(options: RecvOptions, events: Events) -> Result<Start, 
     let is_asking = matches!(options.consent, Consent::Ask(_)) && record.side == Side::Listener;
     let (held, was_damaged) = receipt::load_whole(&home, record.id, &meet.identity().public_key())?;
     if was_damaged {
-        let instead = "everything is read back and a new one is made";
-        events.emit(Event::Notice(Notice::StateRebuilt { what: "receipt", instead }));
+        tell_receipt_damage(&events);
     }
     let has_receipt = held.is_some();
     Ok(Start::Work(Box::new(Setup {
@@ -115,6 +119,11 @@ pub(super) async fn open(options: RecvOptions, events: Events) -> Result<Start, 
         meet: Some(meet),
         _lock: lock,
     })))
+}
+
+fn tell_receipt_damage(events: &Events) {
+    let instead = "everything is read back and a new one is made";
+    events.emit(Event::Notice(Notice::StateRebuilt { what: "receipt", instead }));
 }
 
 /// What the command line asks for, with its directory made and by its canonical name.
@@ -174,6 +183,20 @@ enum Asked {
 }
 
 impl Setup {
+    /// A brain at its beginning.
+    pub(super) fn brain(&self, now: Instant) -> Receiver {
+        let linger = Duration::from_millis(LINGER_MS);
+        let ending = if self.has_receipt { Ending::issued(now, linger) } else { Ending::open(linger) };
+        let settings = session::receiver::Settings {
+            chunk_bytes: CHUNK_BYTES,
+            max_bytes: self.settings.max_bytes,
+            patience: self.patience,
+            linger,
+            batch_files: batch_files(descriptors_max()),
+        };
+        Receiver::new(settings, ending)
+    }
+
     /// Whether the user is still to be asked.
     pub(super) fn is_asking(&self) -> bool {
         !self.is_agreed && self.question != Asked::Waiting
@@ -250,10 +273,14 @@ impl Setup {
         self.has_receipt = true;
     }
 
-    /// What carries the receipt.
-    pub(super) fn receipt_messages<D: Disk>(&self, shared: &Shared<D>) -> Result<Vec<Message>, Error> {
-        self.issuer.held(shared)?;
-        receipt::messages(&self.home, self.transfer)
+    /// The receipt as it is to be sent. `None` if it was damaged and cannot be written again: a new one is made.
+    pub(super) fn receipt<D: Disk>(&mut self, shared: &Shared<D>) -> Result<Option<Held>, Error> {
+        let held = self.issuer.held(shared)?;
+        if held.is_none() {
+            tell_receipt_damage(&self.events);
+            self.has_receipt = false;
+        }
+        Ok(held)
     }
 
     /// State in the target could not be used.
@@ -308,6 +335,12 @@ impl Setup {
     }
 }
 
+/// Files of one batch that so many descriptors allow: two batches, what is on its way, and what is compared.
+fn batch_files(descriptors: u64) -> u32 {
+    let files = descriptors.saturating_sub(DESCRIPTORS_RESERVED) / DESCRIPTORS_PER_BATCH_FILE;
+    u32::try_from(files).unwrap_or(u32::MAX).clamp(BATCH_FILES_MIN, BATCH_FILES_MAX)
+}
+
 fn summary_of(held: &Held, peer: PeerKey, peer_host: String, receipt: PathBuf) -> Summary {
     let core = &held.core;
     Summary {
@@ -339,7 +372,7 @@ fn finished(summary: Summary) -> (Exit, Box<Summary>) {
 
 /// A transfer that is finished here answers from its receipt.
 fn answer(home: &Home<RealDisk>, record: &TransferRecord, events: &Events) -> Result<Concluded, Error> {
-    let held = receipt::load(home, record.id, |_| ())?;
+    let held = receipt::load(home, record.id)?;
     let path = home.receipt_path(record.id, Role::Receiver);
     let missing = || Error::State { path: path.clone(), source: io::ErrorKind::NotFound.into() };
     let held = held.ok_or_else(missing)?;

@@ -9,8 +9,8 @@ use crate::disk::RealDisk;
 use crate::error::{Error, Exit};
 use crate::event::{Event, Events, Summary};
 use crate::identity::Role;
-use crate::net::CloseCode;
-use crate::receipt::{Core, head_from_json};
+use crate::net::{CloseCode, verify_signature};
+use crate::receipt::{Core, head_from_json, signing_bytes};
 use crate::source::producer::{Purpose, Work};
 use crate::source::roots::open_roots;
 use crate::state::closing::Concluded;
@@ -40,6 +40,17 @@ impl Driver {
         drop(workers);
         meet.finish(code).await;
         result
+    }
+
+    /// The receiver is not there any more, and what it signed is held: that is the answer.
+    pub(super) async fn answer_alone(self) -> Result<Concluded, Error> {
+        let Driver { meet, workers, events, started, .. } = self;
+        drop(workers);
+        let (home, record) = (meet.home().clone(), meet.record().clone());
+        let answer = answer_from_receipt(&home, &record, &events, started);
+        meet.finish(CloseCode::Finished).await;
+        let Concluded { exit, summary, .. } = answer?;
+        Ok(Concluded::new(exit, summary, home, record, Closing::Finished))
     }
 
     fn result(&mut self, ended: Ended) -> Result<Concluded, Error> {
@@ -141,11 +152,7 @@ pub(super) fn answer_from_receipt(
         problem: "is missing or cannot be read",
         source: None,
     };
-    let failed = |source| Error::State { path: path.clone(), source };
-    let mut receipt = home.open_receipt(record.id, Role::Sender)?.ok_or_else(damaged)?;
-    let head = receipt.line().map_err(failed)?.ok_or_else(damaged)?;
-    let (core, _signature) = head_from_json(&head).map_err(|_| damaged())?;
-    let core = Core::decode(&core).map_err(|_| damaged())?;
+    let (core, _signature) = head(home, record)?.ok_or_else(damaged)?;
     let (roots, _notices) = open_roots(&record.paths)?;
     let (mut producer, _found) = open_producer(home, record, roots, Purpose::Compare)?;
     while !matches!(producer.step()?.work, Work::Settled(_)) {}
@@ -154,6 +161,29 @@ pub(super) fn answer_from_receipt(
     }
     let (exit, summary) = told(summary_of(&core, path, started), events);
     Ok(Concluded::before(exit, summary))
+}
+
+/// Whether a run before this one stored the receipt of this transfer, signed by its receiver, and did not get to
+/// close the transfer.
+pub(super) fn holds_receipt(home: &Home<RealDisk>, record: &TransferRecord) -> Result<bool, Error> {
+    let Some(peer) = record.peer else { return Ok(false) };
+    Ok(head(home, record)?.is_some_and(|(core, signature)| {
+        let is_ours = core.transfer == record.id && core.receiver == peer;
+        is_ours && verify_signature(&peer, &signing_bytes(&core.encode()), &signature)
+    }))
+}
+
+/// The head of the receipt that this side has stored. `None` if there is none that can be read.
+fn head(home: &Home<RealDisk>, record: &TransferRecord) -> Result<Option<(Core, [u8; 64])>, Error> {
+    let Some(mut receipt) = home.open_receipt(record.id, Role::Sender)? else { return Ok(None) };
+    let path = || home.receipt_path(record.id, Role::Sender);
+    let line = match receipt.line() {
+        Ok(line) => line,
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => None,
+        Err(source) => return Err(Error::State { path: path(), source }),
+    };
+    let read = line.and_then(|line| head_from_json(&line).ok());
+    Ok(read.and_then(|(core, signature)| Some((Core::decode(&core).ok()?, signature))))
 }
 
 /// A date as people write it, in UTC.
