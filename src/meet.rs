@@ -289,6 +289,7 @@ impl Meet {
         let Some(lost) = self.current.take() else { return };
         self.alone_since = Instant::now();
         self.last_cause = error.to_string();
+        // A peer that has finished is no loss: this side is about to end as well.
         if *error != LinkError::Refused(CloseCode::Finished) {
             self.desk.events.emit(Event::LinkLost { cause: self.last_cause.clone() });
         }

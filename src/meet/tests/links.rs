@@ -121,7 +121,7 @@ async fn a_link_that_is_lost_is_had_again_at_once() {
         assert!(lost.elapsed().as_secs() < 3, "{:?}", lost.elapsed());
     }
     let losses = dialler.events.try_iter().filter(|event| matches!(event, Event::LinkLost { .. })).count();
-    assert_eq!(losses, 3);
+    assert_eq!(losses, 2, "a peer that has finished is no loss");
 }
 
 #[tokio::test]
