@@ -291,9 +291,33 @@ fn outcome_of_word(word: &str) -> Option<Outcome> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    /// A core for tests.
+    pub(crate) fn sample() -> Core {
+        Core {
+            version: VERSION,
+            transfer: TransferId([1; 16]),
+            outcome: OutcomeDigest([2; 32]),
+            counts: Counts::default(),
+            delivered_files: 1,
+            delivered_bytes: 2,
+            left_out: 0,
+            kept: 0,
+            bytes_by_level: [0, 0, 3, 4],
+            is_durable: true,
+            started: Timestamp::default(),
+            finished: Timestamp::default(),
+            sender: PeerKey([3; 32]),
+            receiver: PeerKey([4; 32]),
+            sender_host: "a".into(),
+            receiver_host: "b".into(),
+            sender_version: "0.1.0".into(),
+            receiver_version: "0.1.0".into(),
+        }
+    }
 
     fn line(path: &[u8], kind: FileKind, outcome: Outcome) -> Line {
         let is_file = kind == FileKind::Regular;
@@ -339,26 +363,7 @@ mod tests {
 
     #[test]
     fn a_core_is_read_as_it_is_written_and_its_level_is_the_lowest() {
-        let mut core = Core {
-            version: VERSION,
-            transfer: TransferId([1; 16]),
-            outcome: OutcomeDigest([2; 32]),
-            counts: Counts::default(),
-            delivered_files: 1,
-            delivered_bytes: 2,
-            left_out: 0,
-            kept: 0,
-            bytes_by_level: [0, 0, 3, 4],
-            is_durable: true,
-            started: Timestamp::default(),
-            finished: Timestamp::default(),
-            sender: PeerKey([3; 32]),
-            receiver: PeerKey([4; 32]),
-            sender_host: "a".into(),
-            receiver_host: "b".into(),
-            sender_version: "0.1.0".into(),
-            receiver_version: "0.1.0".into(),
-        };
+        let mut core = sample();
         assert_eq!(Core::decode(&core.encode()), Ok(core.clone()));
         assert_eq!(core.level(), Level::Evicted);
         let head = head_to_json(&core, &[7; 64]);

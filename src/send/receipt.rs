@@ -15,7 +15,7 @@ use crate::outcome::{Outcome, Reason};
 use crate::receipt::{Core, signing_bytes};
 use crate::source::log::SharedLog;
 use crate::state::home::Home;
-use crate::state::outcome::{Tally, copy_receipt, find_entries, tally, write_receipt_file};
+use crate::state::outcome::{Agreement, Tally, compare, copy_receipt, write_receipt_file};
 use crate::task::sender::ReceiptVerdict;
 use crate::wire::Exception;
 
@@ -76,17 +76,13 @@ pub(super) fn check(
     if !is_about_us || !verify_signature(&parties.receiver, &signing_bytes(&arrived.core), &signature) {
         return Ok((ReceiptVerdict::Forged, None));
     }
-    let (tally, exceptions) = log.with(|log| {
-        let exceptions = find_entries(log, &arrived.exceptions)?;
-        let tally = tally(log, |entry| exceptions.get(&entry).copied())?;
-        Ok::<_, std::io::Error>((tally, exceptions))
-    })?;
-    let ours = (tally.digest, tally.delivered_files, tally.delivered_bytes, tally.left_out, tally.kept);
-    let theirs = (core.outcome, core.delivered_files, core.delivered_bytes, core.left_out, core.kept);
-    if ours != theirs || exceptions.len() != arrived.exceptions.len() {
-        return Ok((ReceiptVerdict::Differs, None));
-    }
-    Ok((ReceiptVerdict::Agrees(tally.digest), Some(Agreed { core, tally, signature, exceptions })))
+    Ok(match log.with(|log| compare(log, &core, &arrived.exceptions))? {
+        Agreement::Now(tally, exceptions) => {
+            (ReceiptVerdict::Agrees(tally.digest), Some(Agreed { core, tally, signature, exceptions }))
+        }
+        Agreement::Before => (ReceiptVerdict::Outdated, None),
+        Agreement::Never => (ReceiptVerdict::Differs, None),
+    })
 }
 
 impl Agreed {

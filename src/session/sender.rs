@@ -268,7 +268,9 @@ impl Sender {
                 link.receipt = Receipt::Storing(digest);
                 self.tasks.push_back(Task::StoreReceipt);
             }
-            (ReceiptVerdict::Differs, PeerReceipt::Held) => self.stop(StopReason::Finished, Retry::Never),
+            (ReceiptVerdict::Outdated, _) | (ReceiptVerdict::Differs, PeerReceipt::Held) => {
+                self.stop(StopReason::Finished, Retry::Never)
+            }
             (ReceiptVerdict::Differs, PeerReceipt::None) => self.stop(StopReason::OutcomeDiffers, Retry::Never),
             (ReceiptVerdict::Forged, _) => self.misbehaved("its receipt is not its own"),
         }

@@ -35,8 +35,48 @@ pub struct Tally {
     pub attributes_not_applied: u64,
 }
 
+/// How a receipt stands to a manifest log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Agreement {
+    /// It speaks of what the log says now. With the receiver's exceptions, by entry.
+    Now(Tally, HashMap<EntryIndex, Outcome>),
+    /// It speaks of what the log said when it was complete before: the source has changed since.
+    Before,
+    /// It speaks of nothing that the log ever said.
+    Never,
+}
+
+/// Compares a receipt with the log of the sender. `exceptions` are those that came with it, by path hash.
+pub fn compare<D: Disk>(
+    log: &ManifestLog<D>,
+    core: &Core,
+    exceptions: &HashMap<PathHash, Outcome>,
+) -> io::Result<Agreement> {
+    let (now, mut agreement) = (log.position().record_count, Agreement::Never);
+    for record_count in completions(log)?.into_iter().rev() {
+        let live = live_entries(log, record_count)?;
+        let by_entry = by_entry(&live, exceptions);
+        let tally = tally_of(log, &live, |entry| by_entry.get(&entry).copied())?;
+        let ours = (tally.digest, tally.delivered_files, tally.delivered_bytes, tally.left_out, tally.kept);
+        let theirs = (core.outcome, core.delivered_files, core.delivered_bytes, core.left_out, core.kept);
+        if ours == theirs && by_entry.len() == exceptions.len() {
+            agreement = if record_count == now { Agreement::Now(tally, by_entry) } else { Agreement::Before };
+            break;
+        }
+    }
+    Ok(agreement)
+}
+
 /// Computes the outcome. `exceptions` tells the receiver's outcome of an entry where it is not plain delivery.
 pub fn tally<D: Disk>(log: &ManifestLog<D>, exceptions: impl Fn(EntryIndex) -> Option<Outcome>) -> io::Result<Tally> {
+    tally_of(log, &live_entries(log, log.position().record_count)?, exceptions)
+}
+
+fn tally_of<D: Disk>(
+    log: &ManifestLog<D>,
+    live: &[(PathHash, u32)],
+    exceptions: impl Fn(EntryIndex) -> Option<Outcome>,
+) -> io::Result<Tally> {
     let mut hasher = OutcomeHasher::default();
     let mut tally = Tally {
         digest: hasher.finish(),
@@ -46,7 +86,9 @@ pub fn tally<D: Disk>(log: &ManifestLog<D>, exceptions: impl Fn(EntryIndex) -> O
         kept: 0,
         attributes_not_applied: 0,
     };
-    for_each_line(log, exceptions, |line| {
+    for (_, entry) in live {
+        let entry = EntryIndex(*entry);
+        let line = line_of(log, entry, exceptions(entry))?;
         hasher.line(&line.canonical());
         match line.outcome {
             Outcome::LeftOut(Reason::Kept) => tally.kept += 1,
@@ -57,8 +99,7 @@ pub fn tally<D: Disk>(log: &ManifestLog<D>, exceptions: impl Fn(EntryIndex) -> O
                 tally.delivered_bytes += line.size;
             }
         }
-        Ok(())
-    })?;
+    }
     tally.digest = hasher.finish();
     Ok(tally)
 }
@@ -81,23 +122,19 @@ pub fn for_each_line<D: Disk>(
     exceptions: impl Fn(EntryIndex) -> Option<Outcome>,
     mut each: impl FnMut(Line) -> io::Result<()>,
 ) -> io::Result<()> {
-    for (_, entry) in live_entries(log)? {
+    for (_, entry) in live_entries(log, log.position().record_count)? {
         let entry = EntryIndex(entry);
         each(line_of(log, entry, exceptions(entry))?)?;
     }
     Ok(())
 }
 
-/// The entries of paths, by path hash. Paths that no live entry has are missing in the result.
-pub fn find_entries<D: Disk>(
-    log: &ManifestLog<D>,
-    outcomes: &HashMap<PathHash, Outcome>,
-) -> io::Result<HashMap<EntryIndex, Outcome>> {
+/// The entries that have these paths. Paths that no live entry has are missing in the result.
+fn by_entry(live: &[(PathHash, u32)], outcomes: &HashMap<PathHash, Outcome>) -> HashMap<EntryIndex, Outcome> {
     if outcomes.is_empty() {
-        return Ok(HashMap::new());
+        return HashMap::new();
     }
-    let entry = |(path, entry): (PathHash, u32)| Some((EntryIndex(entry), *outcomes.get(&path)?));
-    Ok(live_entries(log)?.into_iter().filter_map(entry).collect())
+    live.iter().filter_map(|(path, entry)| Some((EntryIndex(*entry), *outcomes.get(path)?))).collect()
 }
 
 /// Copies a stored receipt to where the user wants it too: whole, durable and under its name, or not at all.
@@ -113,26 +150,49 @@ pub fn copy_receipt(from: &Path, to: &Path) -> io::Result<()> {
     std::fs::File::open(dir)?.sync_all()
 }
 
-fn live_entries<D: Disk>(log: &ManifestLog<D>) -> io::Result<Vec<(PathHash, u32)>> {
-    let start = Position { record_count: 0, chain: log.header().chain() };
-    let mut cursor = log.find(start)?.ok_or_else(damaged)?;
+/// Path hash and number of each entry that holds when the log has so many records, sorted by path hash.
+fn live_entries<D: Disk>(log: &ManifestLog<D>, record_count: u64) -> io::Result<Vec<(PathHash, u32)>> {
     let mut keys = Vec::with_capacity(log.entry_count() as usize);
     let (mut withdrawn, mut next) = (HashSet::new(), 0);
-    while cursor.record_count() < log.position().record_count {
-        let page = log.page(&mut cursor)?;
-        for record in split_records(&page).map_err(|_| damaged())? {
-            let record = Record::decode(record).map_err(|_| damaged())?;
-            if let Record::Withdraw { entry, .. } = record {
-                withdrawn.insert(entry.0);
-            } else if let Some(path) = record.path() {
-                keys.push((path_hash(path), next));
-                next += 1;
-            }
+    for_each_record(log, |number, record| {
+        if number >= record_count {
+            return;
         }
-    }
+        if let Record::Withdraw { entry, .. } = record {
+            withdrawn.insert(entry.0);
+        } else if let Some(path) = record.path() {
+            keys.push((path_hash(path), next));
+            next += 1;
+        }
+    })?;
     keys.retain(|(_, entry)| !withdrawn.contains(entry));
     keys.sort_unstable();
     Ok(keys)
+}
+
+/// How many records the log had each time that it was complete, ascending.
+fn completions<D: Disk>(log: &ManifestLog<D>) -> io::Result<Vec<u64>> {
+    let mut counts = vec![];
+    for_each_record(log, |number, record| {
+        if matches!(record, Record::Complete(_)) {
+            counts.push(number + 1);
+        }
+    })?;
+    Ok(counts)
+}
+
+fn for_each_record<D: Disk>(log: &ManifestLog<D>, mut each: impl FnMut(u64, &Record)) -> io::Result<()> {
+    let start = Position { record_count: 0, chain: log.header().chain() };
+    let mut cursor = log.find(start)?.ok_or_else(damaged)?;
+    let mut number = 0;
+    while cursor.record_count() < log.position().record_count {
+        let page = log.page(&mut cursor)?;
+        for record in split_records(&page).map_err(|_| damaged())? {
+            each(number, &Record::decode(record).map_err(|_| damaged())?);
+            number += 1;
+        }
+    }
+    Ok(())
 }
 
 /// The line of one entry. What the sender left out stays so; of the rest the receiver's word counts.
@@ -238,5 +298,37 @@ mod tests {
         assert_eq!((tally_kept.delivered_files, tally_kept.kept, tally_kept.left_out), (1, 1, 1));
         let attributes = |entry: EntryIndex| (entry.0 == 0).then_some(Outcome::AttributesNotApplied);
         assert_eq!(tally(&one, attributes).unwrap().attributes_not_applied, 1);
+    }
+
+    #[test]
+    fn a_receipt_is_compared_with_what_the_log_says_and_with_what_it_said_before() {
+        let home = tempfile::tempdir().unwrap();
+        let complete = Record::Complete(Counts::default());
+        let withdraw = Record::Withdraw { entry: EntryIndex(0), reason: Reason::Changed };
+        let before = [file(0, "a", 1), file(1, "b", 2), vec![complete.clone()]].concat();
+        let now = [before.clone(), vec![withdraw], file(2, "a", 3), vec![complete]].concat();
+        let (before, now) = (log(home.path(), b"1", &before), log(home.path(), b"2", &now));
+        let kept = |name: &str| HashMap::from([(path_hash(&path(name)), Outcome::LeftOut(Reason::Kept))]);
+        let core = |log: &ManifestLog<RealDisk>, kept: Option<u32>| {
+            let said = |entry: EntryIndex| (Some(entry.0) == kept).then_some(Outcome::LeftOut(Reason::Kept));
+            let tally = tally(log, said).unwrap();
+            Core {
+                outcome: tally.digest,
+                delivered_files: tally.delivered_files,
+                delivered_bytes: tally.delivered_bytes,
+                left_out: tally.left_out,
+                kept: tally.kept,
+                ..receipt::tests::sample()
+            }
+        };
+        let none = HashMap::new();
+        let Agreement::Now(tally, _) = compare(&now, &core(&now, None), &none).unwrap() else { panic!("it is now") };
+        assert_eq!((tally.delivered_files, tally.delivered_bytes), (2, 5 * 4096));
+        let agreement = compare(&now, &core(&now, Some(1)), &kept("b")).unwrap();
+        assert!(matches!(agreement, Agreement::Now(_, by_entry) if by_entry.contains_key(&EntryIndex(1))));
+        assert_eq!(compare(&now, &core(&before, None), &none).unwrap(), Agreement::Before);
+        assert_eq!(compare(&now, &core(&before, Some(0)), &kept("a")).unwrap(), Agreement::Before);
+        assert_eq!(compare(&before, &core(&now, None), &none).unwrap(), Agreement::Never);
+        assert_eq!(compare(&now, &core(&now, None), &kept("no such path")).unwrap(), Agreement::Never);
     }
 }

@@ -54,7 +54,9 @@ pub enum PeerReceipt {
 pub enum ReceiptVerdict {
     /// It says what this side's log says, and the peer has signed it. With the digest that both have.
     Agrees(OutcomeDigest),
-    /// It says something else.
+    /// It says what this side's log said before the source changed.
+    Outdated,
+    /// It says something that this side's log never said.
     Differs,
     /// It cannot be read, names others, or is not signed by the peer.
     Forged,

@@ -15,7 +15,7 @@ use landfall::outcome::Outcome;
 use landfall::receipt::{Core, Line, VERSION, head_from_json, signing_bytes};
 use landfall::source::log::SharedLog;
 use landfall::state::home::Home;
-use landfall::state::outcome::{find_entries, tally, write_receipt_file};
+use landfall::state::outcome::{Agreement, compare, tally, write_receipt_file};
 use landfall::store::Shared;
 use landfall::task::sender::ReceiptVerdict;
 use landfall::wire::{Exception, Message};
@@ -135,17 +135,13 @@ impl Arrived {
         if self.signature != signature {
             return Ok((ReceiptVerdict::Forged, None));
         }
-        let (tally, exceptions) = log.with(|log| {
-            let exceptions = find_entries(log, &self.exceptions)?;
-            let tally = tally(log, |entry| exceptions.get(&entry).copied())?;
-            Ok::<_, io::Error>((tally, exceptions))
-        })?;
-        let ours = (tally.digest, tally.delivered_files, tally.delivered_bytes, tally.left_out, tally.kept);
-        let theirs = (core.outcome, core.delivered_files, core.delivered_bytes, core.left_out, core.kept);
-        if ours != theirs || exceptions.len() != self.exceptions.len() {
-            return Ok((ReceiptVerdict::Differs, None));
-        }
-        Ok((ReceiptVerdict::Agrees(tally.digest), Some(Agreed { core, signature, exceptions })))
+        Ok(match log.with(|log| compare(log, &core, &self.exceptions))? {
+            Agreement::Now(tally, exceptions) => {
+                (ReceiptVerdict::Agrees(tally.digest), Some(Agreed { core, signature, exceptions }))
+            }
+            Agreement::Before => (ReceiptVerdict::Outdated, None),
+            Agreement::Never => (ReceiptVerdict::Differs, None),
+        })
     }
 }
 

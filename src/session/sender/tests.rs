@@ -166,6 +166,7 @@ fn a_receipt_that_does_not_agree_ends_the_run_with_the_reason() {
     let forged = [Task::Misbehaved("its receipt is not its own")];
     for (verdict, peer_receipt, expected) in [
         (ReceiptVerdict::Differs, PeerReceipt::Held, &finished[..]),
+        (ReceiptVerdict::Outdated, PeerReceipt::None, &finished[..]),
         (ReceiptVerdict::Differs, PeerReceipt::None, &differs),
         (ReceiptVerdict::Forged, PeerReceipt::Held, &forged),
     ] {
