@@ -174,7 +174,7 @@ pub const STEP_COMPARED_ENTRIES_MAX: usize = 512;
 pub const SOURCE_READS_MAX: u32 = 3;
 /// Answered chunks that are reported to the sender's brain together.
 pub const SERVED_REPORT_CHUNKS: u32 = 16;
-/// Longest wait for the last control messages to arrive before a link is closed.
+/// Longest wait for the last control messages to arrive before a link is closed, and then for the close itself.
 pub const FAREWELL_MS: u64 = 3000;
 /// Times that one sending run begins again because its state was changed on disk meanwhile.
 pub const STATE_MENDS_ROUNDS_MAX: u32 = 3;

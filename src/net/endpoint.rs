@@ -10,6 +10,7 @@ use quinn::TokioRuntime;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::accept::FrontDoor;
 use super::error::{BindError, CloseCode, LinkError};
@@ -17,7 +18,7 @@ use super::identity::{Identity, random};
 use super::link::NewLink;
 use super::{addresses, config, dial};
 use crate::identity::PeerKey;
-use crate::limits::{HANDSHAKE_MS_MAX, SOCKET_BUFFER_BYTES};
+use crate::limits::{FAREWELL_MS, HANDSHAKE_MS_MAX, SOCKET_BUFFER_BYTES};
 
 /// Links that wait for the driver beyond those that still hold a stranger's place: as good as none, so that a
 /// driver without time is seen at the front door.
@@ -124,7 +125,8 @@ impl Endpoint {
     /// Waits until the peers of all closed links have had time to hear of it: a few round trips, never long. To be
     /// called before the process ends, or they find out by their idle timeout.
     pub async fn wait_idle(&self) {
-        self.quinn.wait_idle().await;
+        // QUIC waits for three probe timeouts, which are many seconds where a slow link has filled its queues.
+        drop(timeout(Duration::from_millis(FAREWELL_MS), self.quinn.wait_idle()).await);
     }
 }
 

@@ -149,3 +149,10 @@ pub fn shown(name: &[u8]) -> String {
 pub fn shown_path(path: &Path) -> String {
     shown(path.as_os_str().as_bytes())
 }
+
+/// Whether this process ignores a signal, and with it every process that it starts: `nohup` does that.
+pub fn is_ignored(signal: rustix::process::Signal) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
+    u64::from_str_radix(mask.trim(), 16).unwrap() >> (signal.as_raw() - 1) & 1 == 1
+}
