@@ -204,7 +204,7 @@ impl Driver {
         let due = due.into_iter().flatten().min().unwrap_or(self.progress_due);
         let extras = || HelloExtras {
             ladder: self.engine.shared.with_log(|log| log.rungs()),
-            has_receipt: self.setup.has_receipt(),
+            has_receipt: self.setup.say_receipt(),
             chunk_bytes: crate::limits::CHUNK_BYTES,
         };
         let meet = self.meet.as_mut().expect("only finishing takes it");
@@ -316,15 +316,16 @@ impl Driver {
             self.heard(heard)?;
         }
         let own = self.engine.shared.with_log(|log| log.position());
-        if own != position {
-            let found = self.engine.shared.with_log(|log| log.find(position));
-            if found.map_err(|error| self.setup.state_error(error))?.is_none() {
-                // The ladder was made before a rewind on the link before: the next link gets a new one.
-                if let Some(channel) = self.channel.take() {
-                    channel.link.close(CloseCode::Dropped);
-                }
-                return Ok(());
+        let found = self.engine.shared.with_log(|log| log.find(position));
+        let is_found = found.map_err(|error| self.setup.state_error(error))?.is_some();
+        if !is_found || self.setup.has_unsaid_receipt() {
+            // What the hello said was overtaken on the link before, by a rewind or by a receipt: the next link's is new.
+            if let Some(channel) = self.channel.take() {
+                channel.link.close(CloseCode::Dropped);
             }
+            return Ok(());
+        }
+        if own != position {
             self.rewind(Some(position))?;
         }
         let Some(channel) = &mut self.channel else { return Ok(()) };
@@ -338,10 +339,16 @@ impl Driver {
         Ok(())
     }
 
-    /// Starts the store and the brain anew, with the log cut to a position; without one, the link is dropped too.
-    fn rewind(&mut self, rung: Option<Position>) -> Result<(), Error> {
+    /// Starts the store and the brain anew, with the log cut to a position; without one, the link is dropped too. A
+    /// receipt that was made meanwhile stands, and so does the log that it speaks of.
+    fn rewind(&mut self, mut rung: Option<Position>) -> Result<(), Error> {
         self.engine.stop();
-        while self.heard.try_recv().is_ok() {}
+        while let Ok(heard) = self.heard.try_recv() {
+            if matches!(heard, Heard::Input(Input::ReceiptIssued)) {
+                self.setup.issued();
+                rung = None;
+            }
+        }
         self.connects = 0;
         self.brain = self.setup.brain(Instant::now());
         self.engine =

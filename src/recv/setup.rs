@@ -1,5 +1,6 @@
 //! The beginning and the end of a receiver's run: its directory and lock, what it asks the user, what it sums up.
 
+use std::cell::Cell;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -57,6 +58,8 @@ pub(super) struct Setup {
     issuer: Arc<Issuer>,
     copy: Option<PathBuf>,
     has_receipt: bool,
+    /// What the last hello said of it.
+    said_receipt: Cell<bool>,
     started: Instant,
     /// Held as long as this process works in the directory.
     _lock: Lock,
@@ -115,6 +118,7 @@ pub(super) async fn open(options: RecvOptions, events: Events) -> Result<Start, 
         issuer: Arc::new(issuer),
         copy: record.settings.receipt.clone(),
         has_receipt,
+        said_receipt: Cell::new(false),
         started: Instant::now(),
         meet: Some(meet),
         _lock: lock,
@@ -263,9 +267,15 @@ impl Setup {
         }
     }
 
-    /// Whether a receipt is persisted.
-    pub(super) fn has_receipt(&self) -> bool {
+    /// Whether a receipt is persisted, for a hello.
+    pub(super) fn say_receipt(&self) -> bool {
+        self.said_receipt.set(self.has_receipt);
         self.has_receipt
+    }
+
+    /// Whether a receipt was made since the last hello, which did not speak of it.
+    pub(super) fn has_unsaid_receipt(&self) -> bool {
+        self.has_receipt && !self.said_receipt.get()
     }
 
     /// A receipt was made.

@@ -7,7 +7,8 @@ use super::directories::reason_of;
 use super::settle::Settler;
 use super::{is_full, locked};
 use crate::attributes::{FileKind, Timestamp};
-use crate::disk::Disk;
+use crate::digest::path_hash;
+use crate::disk::{Access, Disk, DiskFile};
 use crate::geometry::EntryIndex;
 use crate::manifest::Record;
 use crate::options::Existing;
@@ -107,33 +108,51 @@ impl<D: Disk> Settler<D> {
     }
 
     fn meet_existing(&self, dir: &D::Dir, path: &RelPath, target: &[u8]) -> Result<(), Failed> {
-        const TEMPORARY: &[u8] = b"symlink";
         let (shared, name) = (&self.shared, path.name());
         if shared.disk.read_link(dir, name).is_ok_and(|found| found == target) {
             return Ok(());
         }
         let is_directory = shared.disk.stat(dir, name).is_ok_and(|stat| stat.kind == FileKind::Directory);
+        let may_replace = shared.policy.existing == Existing::Replace || self.is_earlier_version(dir, path);
         match shared.policy.existing {
-            Existing::Replace if !is_directory => {
-                let staging = &shared.layout.staging;
-                match shared.disk.remove(staging, TEMPORARY) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-                    _ => (),
-                }
-                shared.disk.make_symlink(target, staging, TEMPORARY).map_err(failed)?;
-                let replace = || shared.disk.replace(staging, TEMPORARY, dir, name);
-                let replaced = replace().or_else(|error| {
-                    if error.kind() != io::ErrorKind::PermissionDenied {
-                        return Err(error);
-                    }
-                    locked(&shared.directories).let_in(path.parent())?;
-                    replace()
-                });
-                replaced.map_err(failed)
-            }
+            _ if may_replace && !is_directory => self.replace_by_symlink(dir, path, target),
             Existing::Keep => Err(Failed::Reason(Reason::Kept)),
             Existing::Refuse | Existing::Replace => Err(Failed::Reason(Reason::ExistsDifferent)),
         }
+    }
+
+    /// Whether what has the name of a symlink is what the source had there before: a file that this transfer sealed,
+    /// or a symlink of an entry that was withdrawn.
+    fn is_earlier_version(&self, dir: &D::Dir, path: &RelPath) -> bool {
+        let (shared, name) = (&self.shared, path.name());
+        if let Ok(found) = shared.disk.read_link(dir, name) {
+            let withdrawn: Vec<EntryIndex> = shared.ledger().withdrawn.iter().copied().map(EntryIndex).collect();
+            return withdrawn.into_iter().any(|entry| {
+                let introduction = shared.with_log(|log| log.introduction(entry));
+                matches!(introduction, Ok(Record::Symlink { path: of, target, .. }) if of == *path && target == found)
+            });
+        }
+        let opened = shared.disk.open(dir, name, Access::Read);
+        opened.is_ok_and(|file| file.stat().is_ok_and(|stat| shared.is_ours(path_hash(path), &file, &stat)))
+    }
+
+    fn replace_by_symlink(&self, dir: &D::Dir, path: &RelPath, target: &[u8]) -> Result<(), Failed> {
+        const TEMPORARY: &[u8] = b"symlink";
+        let (shared, name, staging) = (&self.shared, path.name(), &self.shared.layout.staging);
+        match shared.disk.remove(staging, TEMPORARY) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => (),
+        }
+        shared.disk.make_symlink(target, staging, TEMPORARY).map_err(failed)?;
+        let replace = || shared.disk.replace(staging, TEMPORARY, dir, name);
+        let replaced = replace().or_else(|error| {
+            if error.kind() != io::ErrorKind::PermissionDenied {
+                return Err(error);
+            }
+            locked(&shared.directories).let_in(path.parent())?;
+            replace()
+        });
+        replaced.map_err(failed)
     }
 }
 

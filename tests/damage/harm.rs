@@ -1,7 +1,8 @@
 //! The four ways in which a file is damaged. Each asserts that the file was there and is no longer what it was.
 
 use std::fs;
-use std::os::unix::fs::FileExt;
+use std::io::Read;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
 /// How.
@@ -20,35 +21,22 @@ pub(crate) enum Harm {
 /// All four.
 pub(crate) const HARMS: [Harm; 4] = [Harm::Flip, Harm::Truncate, Harm::Delete, Harm::Swap];
 
-/// Damages `path`.
+/// Damages `path`. All of it happens to the one inode that the name stood for, and so does the proof: whoever mends
+/// the file at once gives the name to another.
 pub(crate) fn damage(path: &Path, other: Option<&Path>, harm: Harm) {
     let before = fs::read(path).unwrap_or_else(|error| panic!("{} has to exist: {error}", path.display()));
     assert!(!before.is_empty(), "{} has to hold something", path.display());
-    let modified = path.metadata().unwrap().modified().unwrap();
+    let metadata = path.metadata().unwrap();
+    let mode = metadata.permissions();
+    fs::set_permissions(path, fs::Permissions::from_mode(mode.mode() | 0o600)).unwrap();
+    let file = fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
     let middle = middle_of_data(&before);
-    let open = || fs::OpenOptions::new().write(true).open(path).unwrap();
-    let writable = || {
-        use std::os::unix::fs::PermissionsExt;
-        let mode = path.metadata().unwrap().permissions().mode();
-        fs::set_permissions(path, fs::Permissions::from_mode(mode | 0o600)).unwrap();
-        mode
-    };
-    let restore = |mode: u32| {
-        use std::os::unix::fs::PermissionsExt;
-        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-    };
     match harm {
         Harm::Flip => {
-            let mode = writable();
-            open().write_all_at(&[before[middle] ^ 0x10], middle as u64).unwrap();
-            open().set_modified(modified).unwrap();
-            restore(mode);
+            file.write_all_at(&[before[middle] ^ 0x10], middle as u64).unwrap();
+            file.set_modified(metadata.modified().unwrap()).unwrap();
         }
-        Harm::Truncate => {
-            let mode = writable();
-            open().set_len(before.len() as u64 / 2).unwrap();
-            restore(mode);
-        }
+        Harm::Truncate => file.set_len(before.len() as u64 / 2).unwrap(),
         Harm::Delete => fs::remove_file(path).unwrap(),
         Harm::Swap => match other {
             Some(other) => {
@@ -57,13 +45,22 @@ pub(crate) fn damage(path: &Path, other: Option<&Path>, harm: Harm) {
             }
             None => {
                 let half = before.len() / 2;
-                let swapped = [&before[half..], &before[..half]].concat();
-                open().write_all_at(&swapped, 0).unwrap();
+                file.write_all_at(&[&before[half..], &before[..half]].concat(), 0).unwrap();
             }
         },
     }
-    let after = fs::read(path).ok();
-    assert!(after.as_deref() != Some(&before[..]), "{} did not change", path.display());
+    file.set_permissions(mode).unwrap();
+    let after = file.metadata().unwrap();
+    let is_harmed = match (harm, other) {
+        (Harm::Delete, _) => after.nlink() == 0,
+        (Harm::Swap, Some(other)) => other.metadata().unwrap().ino() == after.ino(),
+        _ => {
+            let mut bytes = vec![];
+            (&file).read_to_end(&mut bytes).unwrap();
+            bytes != before
+        }
+    };
+    assert!(is_harmed, "{} did not change", path.display());
 }
 
 /// A place in the file that is not a hole, as near to its middle as there is one before it.

@@ -12,6 +12,7 @@ mod receipts;
 mod receiving;
 mod resent;
 mod sending;
+mod sights;
 mod tree;
 mod verdicts;
 mod world;

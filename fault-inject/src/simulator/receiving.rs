@@ -18,11 +18,12 @@ use landfall::session::receiver::{Ending, Receiver, Settings};
 use landfall::state::home::Home;
 use landfall::state::log::AppendError;
 use landfall::store::{Done, Intake, Layout, Policy, Settler, Shared, Work, recover};
-use landfall::task::receiver::{Disposition, End, Input, Noted, SettleResult, SettledFile, Task, WriteError};
+use landfall::task::receiver::{End, Input, Noted, SettledFile, Task};
 use landfall::wire::{Hello, Message, Phase};
 
 use super::link::{Flying, LinkId};
 use super::receipts;
+use super::sights::Sight;
 use crate::sim_disk::{SimDir, SimDisk};
 
 /// Where the target directory lies on the receiver's disk.
@@ -60,37 +61,6 @@ pub(super) enum Said {
     Misbehaved(String),
 }
 
-/// What the oracle and the counters are told.
-#[derive(Clone, Debug)]
-pub(super) enum Sight {
-    /// A batch was settled.
-    Settled(Vec<SettledFile>),
-    /// The open batch was closed.
-    Closed,
-    /// A chunk was written.
-    Written(landfall::wire::Place),
-    /// The second of two equal chunks was taken in.
-    Duplicate,
-    /// The log was cut to an earlier position.
-    Rewound,
-    /// Chunks of a candidate were adopted.
-    Adopted,
-    /// An inode was left for a new one.
-    Renewed,
-    /// Something met a full disk.
-    Full,
-    /// Claims of an earlier run stood.
-    Resumed,
-    /// The receipt is persisted.
-    Issued,
-    /// The journal was cut when it was opened.
-    JournalCut,
-    /// The manifest log was cut when it was opened.
-    LogCut,
-    /// An entry was withdrawn.
-    Withdrawn,
-}
-
 /// The link in use.
 #[derive(Clone, Copy, Debug)]
 struct Line {
@@ -125,6 +95,8 @@ pub(super) struct Receiving {
     heard: VecDeque<Heard>,
     line: Option<Line>,
     has_receipt: bool,
+    /// What the last hello said of it.
+    said_receipt: bool,
     /// What it did, for the world to take.
     pub said: Vec<Said>,
     /// What it saw, for the world to take.
@@ -196,6 +168,7 @@ impl Receiving {
             heard: VecDeque::new(),
             line: None,
             has_receipt,
+            said_receipt: false,
             said: vec![],
             sights,
             is_over: false,
@@ -241,7 +214,8 @@ impl Receiving {
     }
 
     /// Its first message on a new link.
-    pub(super) fn hello(&self) -> Vec<u8> {
+    pub(super) fn hello(&mut self) -> Vec<u8> {
+        self.said_receipt = self.has_receipt;
         let hello = Hello {
             minor: landfall::wire::MINOR,
             features: 0,
@@ -319,25 +293,28 @@ impl Receiving {
             self.run_driver_once(now);
         }
         let own = self.shared.with_log(|log| log.position());
+        let is_found = own == position || self.shared.with_log(|log| log.find(position))?.is_some();
+        if !is_found || (self.has_receipt && !self.said_receipt) {
+            self.line = None;
+            self.said.push(Said::Drop);
+            return Ok(());
+        }
         if own != position {
-            if self.shared.with_log(|log| log.find(position))?.is_none() {
-                self.line = None;
-                self.said.push(Said::Drop);
-                return Ok(());
-            }
             self.sights.push(Sight::Rewound);
             self.rewind(now, Some(position))?;
         }
         if let Some(line) = &mut self.line {
             line.is_continued = true;
+            self.hear(now, Input::Connected);
         }
-        self.hear(now, Input::Connected);
         Ok(())
     }
 
     /// Starts the store and the brain anew, after the queues have run dry, as joining the threads does.
-    fn rewind(&mut self, now: Instant, rung: Option<Position>) -> io::Result<()> {
-        self.run_dry();
+    fn rewind(&mut self, now: Instant, mut rung: Option<Position>) -> io::Result<()> {
+        if self.run_dry() {
+            (self.has_receipt, rung) = (true, None);
+        }
         self.brain = new_brain(self.has_receipt, now);
         let store = open_store(&self.setting, &self.root, rung, &mut self.brain, &mut self.sights)?;
         (self.intake, self.settler, self.shared) = (store.intake, store.settler, store.shared);
@@ -349,13 +326,13 @@ impl Receiving {
         Ok(())
     }
 
-    /// Lets both threads finish what they were told. Nobody hears of it any more.
-    pub(super) fn run_dry(&mut self) {
+    /// Lets both threads finish what they were told. Nobody hears of it any more, but of a receipt that was made.
+    pub(super) fn run_dry(&mut self) -> bool {
         while self.has_intake_work() || self.has_settler_work() {
             self.run_intake();
             self.run_settler();
         }
-        self.heard.clear();
+        self.heard.drain(..).any(|heard| matches!(heard, Heard::Input(Input::ReceiptIssued)))
     }
 
     fn hear(&mut self, now: Instant, input: Input) {
@@ -464,7 +441,7 @@ impl Receiving {
                 }
             }
             Some(Heard::Input(input)) => {
-                self.look_at(&input);
+                self.sights.extend(Sight::of(&input));
                 if input == Input::ReceiptIssued {
                     self.has_receipt = true;
                 }
@@ -474,26 +451,5 @@ impl Receiving {
                 self.hear(now, input);
             }
         }
-    }
-
-    fn look_at(&mut self, input: &Input) {
-        let sight = match input {
-            // Of a chunk that was there already nothing is written.
-            Input::Written(place, bytes) if *bytes > 0 => Sight::Written(*place),
-            Input::Adopted(items) if items.iter().any(|item| item.missing.len() < item.run.count as usize) => {
-                Sight::Adopted
-            }
-            Input::Renewed(_, Ok(_)) => Sight::Renewed,
-            Input::WriteFailed(_, WriteError::Full) | Input::FinishFailed(_, WriteError::Full) => Sight::Full,
-            Input::BatchSettled(files) if files.iter().any(|file| file.result == SettleResult::Full) => Sight::Full,
-            Input::ClaimsExamined(found) if found.iter().any(|(_, found)| *found == Disposition::Sealed) => {
-                Sight::Resumed
-            }
-            Input::Examined(_, found) if found.iter().any(|found| matches!(found, Disposition::Staged(_))) => {
-                Sight::Resumed
-            }
-            _ => return,
-        };
-        self.sights.push(sight);
     }
 }

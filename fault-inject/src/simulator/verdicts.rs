@@ -7,8 +7,9 @@ use landfall::wire::{Retry, StopReason};
 
 use super::link::Flying;
 use super::plan::Class;
-use super::receiving::{Said as ReceiverSaid, Sight};
+use super::receiving::Said as ReceiverSaid;
 use super::sending::Said as SenderSaid;
+use super::sights::Sight;
 use super::tree::target_tree;
 use super::world::{Fate, Violation, World};
 use crate::sim_disk::View;

@@ -390,7 +390,7 @@ impl World {
     }
 
     fn connect(&mut self) {
-        let Some(receiving) = &self.receiving else { return };
+        let Some(receiving) = &mut self.receiving else { return };
         let hello = receiving.hello();
         self.trace.update(&hello);
         self.links.push(Link::new(self.next_link, hello));
