@@ -59,6 +59,14 @@ pub enum Claim {
         /// The target after the rename.
         stamps: Stamps,
     },
+    /// This target's sync failed, or it read back as something else than was sealed: it is never again taken as it is,
+    /// whatever its stamps say and whatever a later sync says.
+    Doubted {
+        /// The path.
+        path: PathHash,
+        /// The inode that had the name.
+        inode: u64,
+    },
 }
 
 /// The header's bytes.
@@ -133,6 +141,7 @@ mod tests {
                 level: Level::Device,
                 stamps: Stamps { size: 5, mtime: time, ctime: time, inode: 6, device: 7 },
             },
+            Claim::Doubted { path: PathHash([2; 16]), inode: 6 },
         ]
     }
 

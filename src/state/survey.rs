@@ -72,7 +72,7 @@ pub fn held<D: Disk>(
         match claim {
             Claim::Durable { entry, inode, run, .. } => files.entry(entry.0).or_default().add(inode, run),
             Claim::Sealed { entry, .. } => drop(files.insert(entry.0, Claimed::Sealed)),
-            Claim::Sealing { .. } => {}
+            Claim::Sealing { .. } | Claim::Doubted { .. } => {}
         }
         Some(length)
     })?;

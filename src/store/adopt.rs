@@ -8,8 +8,8 @@ use super::intake::{Intake, whole};
 use super::staging::{Held, Place, create};
 use super::{Shared, locked};
 use crate::attributes::{Level, Stamps};
-use crate::digest::{ReceivedChunk, Verdict, VerifiedChunk, chunk_digest, is_zero, path_hash, verify};
-use crate::disk::{AlignedBuffer, Disk, DiskFile, Stat};
+use crate::digest::{PathHash, ReceivedChunk, Verdict, VerifiedChunk, chunk_digest, is_zero, path_hash, verify};
+use crate::disk::{AlignedBuffer, Disk, DiskFile};
 use crate::geometry::{ChunkId, ChunkIndex, EntryIndex};
 use crate::limits::SYNCFS_FILES_MIN;
 use crate::outcome::Reason;
@@ -19,27 +19,24 @@ use crate::task::receiver::{AdoptItem, AdoptedItem};
 /// What an entry is compared with.
 pub(crate) struct Candidate<D: Disk> {
     /// Something under the final name.
-    target: Option<Arc<D::File>>,
+    pub(super) target: Option<Arc<D::File>>,
     /// The target before its first byte was compared.
-    stamps: Option<Stamps>,
+    pub(super) stamps: Option<Stamps>,
     /// The target may turn out to be equal as a whole: nothing is copied until it is known not to be.
-    is_comparing: bool,
+    pub(super) is_comparing: bool,
+    /// A claim with the target's stamps says that it is as it was sealed. Where it reads back otherwise, that claim
+    /// must not stand at the next start.
+    pub(super) is_claimed: bool,
     /// Why a target that differs may not be replaced.
-    replace: Result<(), Reason>,
+    pub(super) replace: Result<(), Reason>,
 }
 
 impl<D: Disk> Candidate<D> {
-    /// A target, of the same size or not.
-    pub(crate) fn target(file: D::File, stat: &Stat, is_same_size: bool, replace: Result<(), Reason>) -> Candidate<D> {
-        let (target, stamps) = (Some(Arc::new(file)), Some(stat.stamps()));
-        Candidate { target, stamps, is_comparing: is_same_size, replace }
-    }
-
     /// A staging file, and perhaps a target beside it.
     pub(crate) fn copying(target: Option<Candidate<D>>) -> Candidate<D> {
         match target {
             Some(target) => Candidate { is_comparing: target.replace.is_err(), ..target },
-            None => Candidate { target: None, stamps: None, is_comparing: false, replace: Ok(()) },
+            None => Candidate { target: None, stamps: None, is_comparing: false, is_claimed: false, replace: Ok(()) },
         }
     }
 }
@@ -68,7 +65,7 @@ struct Probe<D: Disk> {
 impl<D: Disk> Intake<D> {
     /// Compares files with their candidates and takes what matches.
     pub fn adopt(&mut self, items: Vec<AdoptItem>) -> Vec<AdoptedItem> {
-        self.sync_candidates(&items);
+        let mut doubted = self.sync_candidates(&items);
         let mut probes = vec![];
         for (index, item) in items.iter().enumerate() {
             probes.extend(self.probes(index, item).unwrap_or_default());
@@ -82,24 +79,43 @@ impl<D: Disk> Intake<D> {
         for (item, chunk, found) in found {
             by_item[item].push((chunk, found));
         }
+        for (item, found) in items.iter().zip(&by_item) {
+            let candidate = self.candidates.get(&item.entry.0).filter(|candidate| candidate.is_claimed);
+            if candidate.is_some() && found.iter().any(|(_, found)| matches!(found, Match::Nowhere)) {
+                doubted.extend(self.target_of(item.entry));
+            }
+        }
+        if let Err(error) = shared.doubt(&doubted) {
+            tracing::warn!(%error, "what is known of bad targets could not be written down");
+        }
         items.iter().zip(by_item).map(|(item, found)| self.take_found(item, found)).collect()
     }
 
-    /// What is read must be what a power cut would leave: candidates are synced before they are read.
-    fn sync_candidates(&self, items: &[AdoptItem]) {
+    /// What is read must be what a power cut would leave: candidates are synced before they are read. A target of
+    /// which that fails is not taken as it is; what matches of it is copied to a new inode. Gives those targets.
+    fn sync_candidates(&mut self, items: &[AdoptItem]) -> Vec<(PathHash, u64)> {
         let disk = &self.shared.disk;
         let is_many =
             items.len() >= SYNCFS_FILES_MIN && disk.space(&self.shared.layout.root).is_ok_and(|s| s.is_syncfs_good);
         let is_synced = is_many && disk.sync_file_system(&self.shared.layout.root).is_ok();
+        let mut failed = vec![];
         for item in items.iter().filter(|item| item.run.first == 0) {
-            // A candidate that cannot be synced is still read; what matches is written or synced again before it
-            // counts, and its sync is the one that decides.
-            if let Some(target) = self.candidates.get(&item.entry.0).and_then(|candidate| candidate.target.as_ref())
+            let Some(candidate) = self.candidates.get_mut(&item.entry.0) else { continue };
+            if let Some(target) = &candidate.target
                 && (!is_synced || self.shared.is_elsewhere(target.stat()))
+                && target.sync_data().is_err()
             {
-                drop(target.sync_data());
+                candidate.is_comparing = false;
+                failed.extend(self.target_of(item.entry));
             }
         }
+        failed
+    }
+
+    /// Path and inode of the target that an entry is compared with.
+    fn target_of(&self, entry: EntryIndex) -> Option<(PathHash, u64)> {
+        let inode = self.candidates.get(&entry.0)?.stamps?.inode;
+        Some((path_hash(&self.shared.file_entry(entry).ok()?.path), inode))
     }
 
     fn probes(&self, index: usize, item: &AdoptItem) -> io::Result<Vec<Probe<D>>> {
@@ -123,7 +139,14 @@ impl<D: Disk> Intake<D> {
         let (entry, run) = (item.entry, item.run);
         let mut result =
             AdoptedItem { entry, run, missing: vec![], copied_bytes: 0, is_restarted: false, refused: None };
-        let is_comparing = self.candidates.get(&entry.0).is_some_and(|candidate| candidate.is_comparing);
+        let candidate = self.candidates.get(&entry.0);
+        let is_comparing = candidate.is_some_and(|candidate| candidate.is_comparing);
+        if !is_comparing && candidate.is_some_and(|candidate| candidate.replace.is_err()) {
+            // It could not be made durable, and is not ours to replace.
+            result.refused = Some(Reason::SyncFailed);
+            self.abandon(entry, Some(Reason::SyncFailed));
+            return result;
+        }
         if is_comparing {
             // Where the log could not be read, nothing was compared at all.
             let is_equal = found.len() == run.count as usize

@@ -161,7 +161,17 @@ impl<D: Disk> Intake<D> {
         if !is_same_size && !may_replace {
             return Err(refusal);
         }
-        Ok(Some(Candidate::target(target, &stat, is_same_size, may_replace.then_some(()).ok_or(refusal))))
+        let is_doubted = locked(&self.shared.journal).is_doubted(hash, stat.inode);
+        if is_doubted && !may_replace {
+            return Err(Reason::SyncFailed);
+        }
+        Ok(Some(Candidate {
+            target: Some(Arc::new(target)),
+            stamps: Some(stat.stamps()),
+            is_comparing: is_same_size && !is_doubted,
+            is_claimed: self.shared.has_claim_with(hash, &stat),
+            replace: may_replace.then_some(()).ok_or(refusal),
+        }))
     }
 
     /// Opens what an earlier run left in staging for the path, with the runs that valid claims cover.
@@ -224,7 +234,8 @@ fn does_claim_stand<D: Disk>(shared: &Shared<D>, entry: EntryIndex) -> bool {
             && is_as_stated
             && stat.stamps() == stamps
             && digest == expected
-            && path == path_hash(&file.path);
+            && path == path_hash(&file.path)
+            && !locked(&shared.journal).is_doubted(path, stat.inode);
         if stands {
             shared.ledger().set_level(entry, level);
         }
@@ -238,15 +249,34 @@ impl<D: Disk> Shared<D> {
     /// content.
     pub(super) fn is_ours(&self, hash: PathHash, target: &D::File, stat: &Stat) -> bool {
         let claims = locked(&self.journal).by_path(hash).unwrap_or_default();
-        let is_unchanged = |claim: &Claim| matches!(claim, Claim::Sealed { stamps, .. } if *stamps == stat.stamps());
-        if claims.is_empty() || claims.iter().any(is_unchanged) {
+        if claims.is_empty() || self.has_claim_with(hash, stat) {
             return !claims.is_empty();
         }
         let Ok(found) = digest_of(target, stat.size) else { return false };
         claims.iter().any(|claim| match claim {
             Claim::Sealed { digest, .. } | Claim::Sealing { digest, .. } => *digest == found,
-            Claim::Durable { .. } => false,
+            Claim::Durable { .. } | Claim::Doubted { .. } => false,
         })
+    }
+
+    /// Whether a target has the very stamps with which this transfer sealed it.
+    fn has_claim_with(&self, hash: PathHash, stat: &Stat) -> bool {
+        let claims = locked(&self.journal).by_path(hash).unwrap_or_default();
+        claims.iter().any(|claim| matches!(claim, Claim::Sealed { stamps, .. } if *stamps == stat.stamps()))
+    }
+
+    /// Takes note that these targets are never to be taken as they are. Durable when it returns, as far as that can
+    /// be had: if not, a power cut decides between what they were and what they should be, and both are found by
+    /// reading them.
+    pub(super) fn doubt(&self, targets: &[(PathHash, u64)]) -> io::Result<()> {
+        if targets.is_empty() {
+            return Ok(());
+        }
+        let claims: Vec<Claim> =
+            targets.iter().map(|(path, inode)| Claim::Doubted { path: *path, inode: *inode }).collect();
+        let mut journal = locked(&self.journal);
+        journal.append(&claims)?;
+        journal.sync()
     }
 
     /// Stat of what stands under a path. An earlier run may have given its directory a mode that locks us out.

@@ -1,7 +1,7 @@
 //! The journal on disk: append, sync, and what can be found in it again by offset. Resident is one offset per
 //! sealed entry, and a map by path only once a conflict asks for it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 
 use crate::digest::PathHash;
@@ -59,6 +59,8 @@ pub(crate) struct Journal<D: Disk> {
     sealed: Vec<u64>,
     /// Claims of runs, of entries that have no `Sealed` claim.
     durable: HashMap<u32, Vec<DurableClaim>>,
+    /// Targets that are not to be taken as they are.
+    doubted: HashSet<(PathHash, u64)>,
     /// Offsets of `Sealing` and `Sealed` claims by path, once asked for.
     by_path: Option<ByPath>,
     /// Bytes that were not usable when it was opened.
@@ -80,6 +82,7 @@ impl<D: Disk> Journal<D> {
             end: HEADER_BYTES as u64,
             sealed: vec![],
             durable: HashMap::new(),
+            doubted: HashSet::new(),
             by_path: None,
             had_rest: false,
         };
@@ -124,7 +127,9 @@ impl<D: Disk> Journal<D> {
             Claim::Durable { entry, inode, run, tag } => {
                 self.durable.entry(entry.0).or_default().push(DurableClaim { inode, run, tag });
             }
-            Claim::Sealed { entry, path, .. } => {
+            Claim::Sealed { entry, path, stamps, .. } => {
+                // A new file may have the number of one that is gone.
+                self.doubted.remove(&(path, stamps.inode));
                 let index = entry.0 as usize;
                 if self.sealed.len() <= index {
                     self.sealed.resize(index + 1, NO_OFFSET);
@@ -140,6 +145,7 @@ impl<D: Disk> Journal<D> {
                     by_path.sealing(path, offset);
                 }
             }
+            Claim::Doubted { path, inode } => drop(self.doubted.insert((path, inode))),
         }
     }
 
@@ -180,6 +186,11 @@ impl<D: Disk> Journal<D> {
         }
     }
 
+    /// Whether a target is not to be taken as it is.
+    pub(super) fn is_doubted(&self, path: PathHash, inode: u64) -> bool {
+        self.doubted.contains(&(path, inode))
+    }
+
     /// Claims that runs of an entry are durable.
     pub(super) fn durable(&self, entry: EntryIndex) -> &[DurableClaim] {
         self.durable.get(&entry.0).map_or(&[], |claims| claims)
@@ -193,7 +204,7 @@ impl<D: Disk> Journal<D> {
             self.replay(|_, offset, claim| match claim {
                 Claim::Sealing { path, .. } => by_path.sealing(*path, offset),
                 Claim::Sealed { path, .. } => by_path.sealed(*path, offset),
-                Claim::Durable { .. } => (),
+                Claim::Durable { .. } | Claim::Doubted { .. } => (),
             })?;
             (self.claims, self.end) = place;
             self.by_path = Some(by_path);

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::batch::{Batch, BatchFile};
 use super::intake::Handle;
+use super::layout::LEFT_SUFFIX;
 use super::staging::{Held, Place};
 use super::{Shared, is_full, locked};
 use crate::digest::chunk_digest;
@@ -109,6 +110,7 @@ impl<D: Disk> Settler<D> {
         let jobs: Vec<&mut Settling<D>> = files.iter_mut().filter(is_open).collect();
         self.shared.pool.map(jobs, |settling| {
             if let Err(error) = settling.file.held.file.sync() {
+                self.shared.set_aside(&settling.file.held);
                 let is_full = is_full(&error) && settling.file.held.place == Place::Target;
                 settling.fail(if is_full { SettleResult::Full } else { SettleResult::SyncFailed });
             }
@@ -192,6 +194,7 @@ impl<D: Disk> Settler<D> {
         // A write has changed the time as well.
         settling.is_attributes_failed = held.change(|| held.file.set_metadata(finish.mode, finish.mtime)).is_err();
         if held.file.sync().is_err() {
+            self.shared.set_aside(&held);
             return settling.fail(SettleResult::SyncFailed);
         }
         let chunks = settling.chunks_to_read();
@@ -320,6 +323,26 @@ impl<D: Disk> Shared<D> {
     /// target's covers it. What cannot be looked at counts as elsewhere.
     pub(super) fn is_elsewhere(&self, stat: io::Result<Stat>) -> bool {
         !stat.is_ok_and(|stat| stat.device == self.device)
+    }
+
+    /// An inode whose sync failed: a later sync would succeed and mean nothing. This process knows that, and gives
+    /// the file a new inode; the next one is told at once, in case that it comes before.
+    fn set_aside(&self, held: &Held<D>) {
+        let done = match held.place {
+            Place::Target => self.doubt(&[(held.path, held.inode)]),
+            Place::Staging => {
+                let (staging, name) = (&self.layout.staging, held.name());
+                // Held until it is done: an abandoned name may be another entry's.
+                let marks = locked(&held.marks);
+                match marks.is_abandoned {
+                    true => Ok(()),
+                    false => self.disk.replace(staging, &name, staging, &[&name[..], LEFT_SUFFIX].concat()),
+                }
+            }
+        };
+        if let Err(error) = done {
+            tracing::warn!(%error, "an inode whose sync failed could not be set aside");
+        }
     }
 
     pub(super) fn leave_out(&self, entry: EntryIndex, reason: Reason) -> SettleResult {
