@@ -13,6 +13,8 @@ pub mod walk;
 
 use std::io;
 
+use rustix::io::Errno;
+
 use crate::disk::DiskFile;
 use crate::limits::SOURCE_READS_MAX;
 use crate::outcome::Reason;
@@ -27,6 +29,8 @@ pub(crate) fn reason_of(error: &io::Error) -> Reason {
         io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => Reason::Changed,
         // It is shorter than it was.
         io::ErrorKind::UnexpectedEof => Reason::Changed,
+        // A symlink, which is never followed.
+        _ if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => Reason::Changed,
         _ => Reason::SourceError,
     }
 }
