@@ -26,8 +26,10 @@ use crate::task::receiver::{End, Input, Noted, Tally, Task};
 use crate::wire::{Message, Phase, Place, Progress, StopReason};
 
 use batch::Batch;
-pub use end::Ending;
+use end::Standing;
 use files::{Active, Latest};
+
+pub use end::Ending;
 
 /// What is known of one entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,7 +202,8 @@ impl Receiver {
             | Input::ReceiptRefused
             | Input::Acknowledged
             | Input::Closed => {
-                self.ending.hear(&mut self.tasks, now, &input, self.is_linked);
+                let standing = self.standing();
+                self.ending.hear(&mut self.tasks, now, &input, standing);
             }
             Input::Tick => (),
         }
@@ -360,6 +363,14 @@ impl Receiver {
     }
 
     /// Everything that may follow from what is known now.
+    fn standing(&self) -> Standing {
+        match self.settled_at {
+            _ if !self.is_linked => Standing::Alone,
+            Some(position) if self.record_count >= position => Standing::Settled,
+            _ => Standing::Linked,
+        }
+    }
+
     fn advance(&mut self, now: Instant) {
         if self.ending.is_over() {
             return;
@@ -377,7 +388,7 @@ impl Receiver {
             self.check_claims();
             let is_all_done = self.is_complete && self.open_files == 0 && self.claimed.is_empty();
             // What is complete before the sender has settled may be an older state of the source.
-            let is_settled = self.settled_at.is_some_and(|position| self.record_count >= position);
+            let is_settled = self.standing() == Standing::Settled;
             if is_all_done && is_settled && self.batch.is_idle() && !self.is_checking_claims && !self.is_examining {
                 self.ending.finish(&mut self.tasks);
             }

@@ -360,7 +360,10 @@ impl Receiving {
                     self.is_over = true;
                     self.said.push(Said::End(end));
                 }
-                task => self.to_intake.push_back(Command::Task(task)),
+                task => {
+                    self.sights.extend((task == Task::IssueReceipt).then_some(Sight::Issuing));
+                    self.to_intake.push_back(Command::Task(task));
+                }
             }
         }
     }

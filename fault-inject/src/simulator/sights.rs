@@ -23,6 +23,8 @@ pub(super) enum Sight {
     Full,
     /// Claims of an earlier run stood.
     Resumed,
+    /// The receipt is asked for.
+    Issuing,
     /// The receipt is persisted.
     Issued,
     /// The journal was cut when it was opened.

@@ -51,6 +51,7 @@ impl World {
                     self.coverage.mark("full disk met");
                 }
                 Sight::Resumed => self.coverage.mark("claims of an earlier run stood"),
+                Sight::Issuing => self.issuing_since = self.settled_since,
                 Sight::Issued => {
                     self.check_receipt()?;
                     self.coverage.mark("receipt issued");
@@ -67,7 +68,7 @@ impl World {
     /// The receipt that the receiver holds is durable and true.
     pub(super) fn check_receipt(&mut self) -> Result<(), Violation> {
         let (disk, home) = (&self.receiver_setting.disk, &self.receiver_setting.home);
-        self.oracle.check_receipt(disk, home, self.settled_since).map_err(Violation::Wrong)
+        self.oracle.check_receipt(disk, home, self.issuing_since).map_err(Violation::Wrong)
     }
 
     fn take_settled(&mut self, files: &[landfall::task::receiver::SettledFile]) {

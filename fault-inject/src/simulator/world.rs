@@ -100,6 +100,8 @@ pub struct World {
     pub(super) sender_began: u64,
     /// The step at which that sender began which has settled the manifest on the receiver's link.
     pub(super) settled_since: u64,
+    /// The same, when the receipt was asked for.
+    pub(super) issuing_since: u64,
     pub(super) last_error: String,
     /// The receiver's machine lost power since it last ran.
     pub(super) is_cut: bool,
@@ -166,6 +168,7 @@ impl World {
             resent: Resent::new(&plan),
             sender_began: 0,
             settled_since: 0,
+            issuing_since: 0,
             last_error: String::new(),
             is_cut: false,
             bad_entries: BTreeSet::new(),

@@ -23,6 +23,17 @@ enum Stage {
     Over,
 }
 
+/// How this side stands to the sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// There is no link.
+    Alone,
+    /// There is one.
+    Linked,
+    /// On this link the sender has said that the log is what the source is.
+    Settled,
+}
+
 /// The end's own small machine.
 #[derive(Clone, Copy, Debug)]
 pub struct Ending {
@@ -87,9 +98,13 @@ impl Ending {
         }
     }
 
-    pub(super) fn hear(&mut self, tasks: &mut VecDeque<Task>, now: Instant, input: &Input, is_linked: bool) {
+    pub(super) fn hear(&mut self, tasks: &mut VecDeque<Task>, now: Instant, input: &Input, standing: Standing) {
         match (self.stage, input) {
-            (Stage::Finishing, Input::TreeFinished) if self.is_stale => self.stage = Stage::Open,
+            // A receipt speaks of what the sender says now: without it, the source may be another by the time it is
+            // back.
+            (Stage::Finishing, Input::TreeFinished) if self.is_stale || standing != Standing::Settled => {
+                self.stage = Stage::Open;
+            }
             (Stage::Finishing, Input::TreeFinished) => {
                 self.stage = Stage::Issuing;
                 tasks.push_back(Task::IssueReceipt);
@@ -97,7 +112,7 @@ impl Ending {
             (Stage::Issuing, Input::ReceiptIssued) => {
                 self.stage = Stage::Issued;
                 self.linger_until = Some(now + self.linger);
-                if is_linked {
+                if standing != Standing::Alone {
                     tasks.push_back(Task::SendReceipt);
                 }
             }
