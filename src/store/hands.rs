@@ -89,7 +89,7 @@ impl<D: Disk> Intake<D> {
                 SettleResult::LeftOut(_) => self.abandon(*entry, None),
                 SettleResult::Durable { .. }
                 | SettleResult::SyncFailed
-                | SettleResult::StagingLost
+                | SettleResult::InodeLost
                 | SettleResult::Full => self.thaw(*entry),
             }
         }

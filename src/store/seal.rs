@@ -71,7 +71,7 @@ impl<D: Disk> Settler<D> {
             return Ok(dir);
         }
         if self.is_staging_lost(held) && !self.is_in_place(held, &dir, finish) {
-            return Err(SettleResult::StagingLost);
+            return Err(SettleResult::InodeLost);
         }
         let renamed = self.rename(held, finish, &dir).or_else(|error| match error.kind() {
             io::ErrorKind::PermissionDenied => {

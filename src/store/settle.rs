@@ -78,6 +78,9 @@ impl<D: Disk> Settler<D> {
             Err(error) if is_full(&error) => files.iter_mut().for_each(|file| file.fail(SettleResult::Full)),
             other => other?,
         }
+        let bad_targets = files.iter().filter(|settling| settling.is_target_bad());
+        let doubted: Vec<_> = bad_targets.map(|settling| (settling.file.held.path, settling.file.held.inode)).collect();
+        self.shared.doubt(&doubted)?;
         Ok(files.into_iter().map(Settling::into_result).collect())
     }
 
@@ -312,7 +315,15 @@ impl<D: Disk> Settling<D> {
         self.result.get_or_insert(result);
     }
 
-    fn into_result(self) -> SettledFile {
+    /// A target that was equal when it was compared is not any more. It is never written to.
+    fn is_target_bad(&self) -> bool {
+        self.file.held.place == Place::Target && !self.bad.is_empty()
+    }
+
+    fn into_result(mut self) -> SettledFile {
+        if self.is_target_bad() {
+            self.fail(SettleResult::InodeLost);
+        }
         let durable = SettleResult::Durable { verified_bytes: self.verified_bytes, bad: self.bad };
         SettledFile { entry: self.file.held.entry, result: self.result.unwrap_or(durable) }
     }

@@ -123,8 +123,9 @@ pub enum SettleResult {
     },
     /// Syncing failed: its inode may not be used again.
     SyncFailed,
-    /// Its staging file is not under its name any more: what was written is taken over to a new one.
-    StagingLost,
+    /// Its staging file is not under its name any more, or an adopted target is no longer equal: what is good of it is
+    /// taken over to a new inode.
+    InodeLost,
     /// No space: it is tried again when there is some.
     Full,
     /// It cannot be sealed.

@@ -152,7 +152,7 @@ fn the_working_state_of_another_transfer_is_taken_over() {
     tree.file("file", &Content::Random(24 * MIB));
     let source = tree.finish();
     let mut first = Setup::new(&scratch, "first", &[&source], Listens::Receiver);
-    first.through_relay(1).rate(20 << 20);
+    first.through_relay(1).rate(8 << 20);
     let places = first.places(1);
     let mut live = first.start();
     let has_state = live.receiver.wait_until("staged bytes", crate::process::PATIENT, |_| {

@@ -186,7 +186,7 @@ impl Receiver {
                     active.is_finishing = false;
                     self.renew(entry.0, Reason::SyncFailed);
                 }
-                SettleResult::StagingLost => {
+                SettleResult::InodeLost => {
                     active.is_finishing = false;
                     self.renew(entry.0, Reason::TargetChanged);
                 }
