@@ -90,6 +90,7 @@ fn claims() -> Vec<Claim> {
         Claim::Durable { entry: EntryIndex(7), inode: 8, run: ChunkRun { first: 9, count: 64 }, tag: [5; 8] },
         Claim::Sealing { path, digest },
         Claim::Sealed { entry: EntryIndex(u32::MAX), path, digest, level: Level::Evicted, stamps },
+        Claim::Doubted { path, inode: 10 },
     ]
 }
 
