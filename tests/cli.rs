@@ -1,5 +1,5 @@
-//! What the command line says and how it ends: refusals and errors by a table of exit code and words, also with
-//! `--json`; then the cases that need two sides, in `cli/peers.rs`, the target's file system, in `cli/space.rs`, and
+//! What the command line says and how it ends: refusals and errors by a table of exit codes, with their whole texts
+//! in `cli/texts/`, also with `--json`; then the cases that need two sides, in `cli/peers.rs`, the target's file system, in `cli/space.rs`, and
 //! the events against their document, in `cli/events.rs`.
 #![allow(clippy::unwrap_used)]
 
@@ -12,6 +12,8 @@ mod events;
 mod peers;
 #[path = "cli/space.rs"]
 mod space;
+#[path = "cli/texts.rs"]
+mod texts;
 
 use std::path::Path;
 
@@ -28,14 +30,12 @@ struct Case {
     input: &'static str,
     /// Exit code.
     code: i32,
-    /// The whole of stderr, with `@` for the scratch directory; empty where it is clap's own text.
-    stderr: &'static str,
-    /// What stderr has to contain.
+    /// What stderr has to contain; all of it stands in `cli/texts/refusals.txt`.
     says: &'static [&'static str],
 }
 
 const fn case(arguments: &'static [&'static str], code: i32, says: &'static [&'static str]) -> Case {
-    Case { arguments, input: "", code, stderr: "", says }
+    Case { arguments, input: "", code, says }
 }
 
 /// Bad command lines, and good ones about things that are not there.
@@ -118,9 +118,6 @@ fn faults(scratch: &Scratch, case: &Case, got: &Finished) -> Vec<String> {
     if got.code() != Some(case.code) {
         faults.push(format!("exit {:?}, should be {}", got.code(), case.code));
     }
-    if !case.stderr.is_empty() && stderr != put(case.stderr) {
-        faults.push(format!("says {stderr:?}, should say {:?}", put(case.stderr)));
-    }
     let missing = case.says.iter().map(|words| put(words)).filter(|words| !stderr.contains(words.as_str()));
     faults.extend(missing.map(|words| format!("does not say {words:?} but {stderr:?}")));
     if stderr.contains("panicked") {
@@ -133,9 +130,11 @@ fn faults(scratch: &Scratch, case: &Case, got: &Finished) -> Vec<String> {
 fn refusals_have_their_code_and_their_words() {
     let scratch = Scratch::new("cli");
     stage(&scratch);
-    let mut all = Vec::new();
+    let (mut all, mut texts) = (Vec::new(), String::new());
     for case in CASES {
         let got = run(&scratch, case, &[]);
+        let line = [&["landfall"], case.arguments].concat().join(" ");
+        texts += &format!("$ {line}\n{}exit {}\n\n", got.stderr_text(), case.code);
         let found = faults(&scratch, case, &got);
         let is_quiet = got.stdout.is_empty();
         all.extend(found.into_iter().map(|fault| format!("{:?}: {fault}", case.arguments)));
@@ -145,6 +144,7 @@ fn refusals_have_their_code_and_their_words() {
     }
     assert!(!scratch.join("in").exists(), "a refused command line makes no directory");
     assert!(all.is_empty(), "{} faults:\n{}", all.len(), all.join("\n"));
+    texts::assert_text("refusals", &texts::normal(&texts, &scratch, &[]));
 }
 
 #[test]
@@ -155,9 +155,11 @@ fn refusals_speak_json_too() {
         let is_transfer = matches!(case.arguments.first(), Some(&("send" | "recv")));
         is_transfer && !case.says.iter().any(|words| words.starts_with("--")) && case.arguments.len() > 1
     };
-    let mut all = Vec::new();
+    let (mut all, mut texts) = (Vec::new(), String::new());
     for case in CASES.iter().filter(takes_json) {
         let got = run(&scratch, case, &["--json"]);
+        let line = [&["landfall"], case.arguments, &["--json"]].concat().join(" ");
+        texts += &format!("$ {line}\n{}\n", got.stdout_text());
         all.extend(faults(&scratch, case, &got).into_iter().map(|fault| format!("{:?}: {fault}", case.arguments)));
         let last = got.events().pop();
         let is_by_clap = got.stderr_text().contains("Usage");
@@ -172,6 +174,7 @@ fn refusals_speak_json_too() {
         }
     }
     assert!(all.is_empty(), "{} faults:\n{}", all.len(), all.join("\n"));
+    texts::assert_text("refusals-json", &texts::normal(&texts, &scratch, &[]));
 }
 
 #[test]

@@ -14,6 +14,7 @@ use crate::common::process::{Landfall, PATIENT};
 use crate::common::scratch::Scratch;
 use crate::common::transfer::{self, Listens, Live, Setup, Side};
 use crate::common::trees;
+use crate::texts;
 
 /// DER of an Ed25519 public key, up to the key itself (RFC 8410).
 const SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
@@ -62,7 +63,7 @@ fn a_listener_of_another_version_is_told_apart_from_a_silent_one() {
     let sender = Landfall::new("send", &scratch.join("other-home")).arg("send").arg(&source).arg("--ticket-file");
     let refused = sender.arg(&ticket).args(["--patience", "10s", "--json"]).run();
     refused.assert_code(4);
-    assert!(refused.stderr_text().contains("version"), "{}", refused.describe());
+    texts::assert_error("other-version", &scratch, &refused, &[]);
 }
 
 #[test]

@@ -6,17 +6,11 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::common::facility;
-use crate::common::process::{Finished, Landfall, PATIENT};
+use crate::common::process::{Landfall, PATIENT};
 use crate::common::scratch::Scratch;
 use crate::common::transfer::{self, BOTH_DIRECTIONS, Listens, Setup, Side};
 use crate::common::trees;
-
-fn says(finished: &Finished, words: &[&str]) {
-    let text = finished.stderr_text();
-    for word in words {
-        assert!(text.contains(word), "does not say `{word}`\n{}", finished.describe());
-    }
-}
+use crate::texts;
 
 #[test]
 fn a_taken_ticket_is_refused_to_any_other_key() {
@@ -36,7 +30,8 @@ fn a_taken_ticket_is_refused_to_any_other_key() {
         };
         let refused = thief.arg("--ticket-file").arg(setup.dialled_ticket()).args(["--json", "--yes"]).run();
         refused.assert_code(4);
-        says(&refused, &["already taken by", "if that is not you, somebody read the ticket"]);
+        let name = format!("taken-{}", if listens == Listens::Receiver { "send" } else { "recv" });
+        texts::assert_error(&name, &scratch, &refused, &[]);
         let error = refused.events().pop().unwrap();
         assert_eq!((error["event"].as_str(), error["exit"].as_i64()), (Some("error"), Some(4)), "{error}");
         setup.relay().rate(0);
@@ -63,15 +58,8 @@ fn equal_roles_are_refused_before_dialling() {
         };
         let refused = other.arg("--ticket-file").arg(setup.ticket()).run();
         refused.assert_code(2);
-        let words = match listens {
-            Listens::Receiver => {
-                ["the ticket was made by `landfall recv`, and this is `landfall recv` too", "`landfall send PATH"]
-            }
-            Listens::Sender => {
-                ["the ticket was made by `landfall send`, and this is `landfall send` too", "hint: `landfall recv"]
-            }
-        };
-        says(&refused, &words);
+        let name = format!("roles-{}", if listens == Listens::Receiver { "recv" } else { "send" });
+        texts::assert_error(&name, &scratch, &refused, &[]);
         let finished = listener.kill();
         assert!(finished.was_killed() && !finished.text().contains("connected"), "{}", finished.describe());
     }
@@ -91,7 +79,7 @@ fn a_ticket_with_a_changed_letter_is_refused_by_its_check() {
         let command = Landfall::new("changed", &scratch.join("home")).arg("send").arg(&source).arg("--ticket");
         let refused = command.input(changed.clone() + "\n").run();
         refused.assert_code(2);
-        says(&refused, &["the ticket is damaged or cut short: copy it again"]);
+        texts::assert_error("changed-letter", &scratch, &refused, &[]);
         assert!(!refused.text().contains(&changed), "a ticket is a secret");
     }
     let by_variable = Landfall::new("by variable", &setup.sender_home).arg("send").arg(&source).arg("--ticket");
@@ -116,7 +104,7 @@ fn a_wrong_key_at_the_address_is_refused() {
     let command = Landfall::new("sender", &scratch.join("home")).arg("send").arg(&source).arg("--ticket-file");
     let refused = command.arg(scratch.join("true-ticket")).args(["--patience", "5s", "--json"]).run();
     refused.assert_code(4);
-    says(&refused, &["does not hold the key that the ticket names"]);
+    texts::assert_error("wrong-key", &scratch, &refused, &[]);
     assert!(!scratch.join("false-in/source").exists());
     impostor.kill();
 }
@@ -132,7 +120,7 @@ fn a_peer_that_says_nothing_is_unknown_not_failed() {
     let finished = command.run();
     finished.assert_code(3);
     assert!((2..30).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
-    says(&finished, &["no link to the receiver"]);
+    texts::assert_error("silent", &scratch, &finished, &[]);
 }
 
 #[test]
@@ -178,6 +166,7 @@ fn signals_have_their_codes_and_keep_the_work() {
             };
             let stopped = stopped.wait(Duration::from_secs(10));
             stopped.assert_code(code);
+            texts::assert_error(&format!("signal-{code}"), &scratch, &stopped, &[]);
             assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
             setup.relay().rate(0);
             let again = setup.command(victim).start();
@@ -204,11 +193,13 @@ fn a_second_process_says_who_is_at_work() {
         let holder = live.side(side).id().to_string();
         let second = setup.command(side).run();
         second.assert_code(3);
-        says(&second, &[&holder]);
+        let name = format!("locked-{}", format!("{side:?}").to_lowercase());
+        texts::assert_error(&name, &scratch, &second, &[(&holder, "PID")]);
     }
     let stranger = Landfall::new("stranger", &scratch.join("home")).arg("recv").arg(&setup.target);
     let stranger = stranger.args(["--listen", "127.0.0.1:0", "--yes"]).run();
     stranger.assert_code(3);
+    texts::assert_error("locked-target", &scratch, &stranger, &[(&live.receiver.id().to_string(), "PID")]);
     setup.relay().rate(0);
     live.wait(PATIENT).assert_success();
 }
@@ -221,7 +212,7 @@ fn a_port_in_use_is_named_and_the_state_kept() {
     let command = Landfall::new("recv", &scratch.join("home")).arg("recv").arg(scratch.join("in"));
     let finished = command.args(["--listen", &address, "--yes"]).run();
     finished.assert_code(3);
-    says(&finished, &[&address]);
+    texts::assert_error("port-in-use", &scratch, &finished, &[]);
 }
 
 #[test]

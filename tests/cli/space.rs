@@ -8,6 +8,7 @@ use crate::common::scratch::Scratch;
 use crate::common::transfer::{self, Listens, Setup};
 use crate::common::tree::{Content, Tree};
 use crate::common::{state, trees};
+use crate::texts;
 
 #[test]
 fn a_level_below_evicted_needs_a_word() {
@@ -21,8 +22,7 @@ fn a_level_below_evicted_needs_a_word() {
     let refused = Landfall::new("recv", &scratch.join("home")).arg("recv").arg(held.path().join("in"));
     let refused = refused.args(["--listen", "127.0.0.1:0", "--yes"]).run();
     refused.assert_code(1);
-    let text = refused.stderr_text();
-    assert!(text.contains("--accept-level") && text.contains("cache"), "{}", refused.describe());
+    texts::assert_error("level", &scratch, &refused, &[(held.path().to_str().unwrap(), "TMPFS")]);
     let mut setup = Setup::new(&scratch, "run", &[&source], Listens::Receiver);
     setup.target = held.path().join("in");
     setup.receiver_options = vec!["--accept-level".into(), "cache".into()];
@@ -44,7 +44,8 @@ fn a_transfer_larger_than_allowed_is_refused() {
     let done = setup.run();
     assert_eq!(done.receiver.code(), Some(1), "{}", done.describe());
     assert!(matches!(done.sender.code(), Some(1 | 4)), "{}", done.describe());
-    assert!(done.receiver.stderr_text().contains("--max-size"), "{}", done.describe());
+    texts::assert_error("too-large-recv", &scratch, &done.receiver, &[]);
+    texts::assert_error("too-large-send", &scratch, &done.sender, &[]);
     assert!(!setup.target.join("source/file").exists());
 }
 
