@@ -190,10 +190,17 @@ pub enum Error {
     },
 }
 
+/// Whether an error means that space, inodes or quota have run out.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 impl Error {
     /// Exit code that follows.
     pub fn exit(&self) -> Exit {
         match self {
+            // A full disk is emptied some day.
+            Error::State { source, .. } if is_full(source) => Exit::Again,
             Error::Local { .. } | Error::State { .. } | Error::LevelTooLow { .. } | Error::TooLarge => Exit::Failed,
             Error::OutcomeDiffers | Error::Finished { .. } | Error::Misbehaved { .. } => Exit::Failed,
             Error::Usage(_) => Exit::Usage,

@@ -1,13 +1,16 @@
 //! What drivers tell the face. The library prints nothing: it emits these and returns an outcome.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::Duration;
 
 use crate::attributes::Level;
+use crate::error::Exit;
 use crate::identity::{PeerKey, Role, TransferId};
 use crate::outcome::{Counts, Reason};
 use crate::path::RelPath;
+use crate::receipt::Core;
 
 /// Something that happened.
 #[derive(Clone, Debug)]
@@ -19,7 +22,7 @@ pub enum Event {
         /// Until when it can be taken, in seconds since 1970.
         expires: u64,
         /// Where it was written instead of being shown, if so.
-        written_to: Option<std::path::PathBuf>,
+        written_to: Option<PathBuf>,
     },
     /// A transfer begins or continues.
     Transfer {
@@ -220,9 +223,44 @@ pub struct Summary {
     /// Wall time of this run.
     pub elapsed: Duration,
     /// Where the receipt is.
-    pub receipt: std::path::PathBuf,
+    pub receipt: PathBuf,
     /// When the receipt was made, in seconds since 1970; differs from now when an old receipt answered.
     pub finished: i64,
+}
+
+impl Summary {
+    /// What a receipt says, to the side with that role. What only the run knows is zero.
+    pub fn of(core: &Core, role: Role, receipt: PathBuf) -> Summary {
+        let (peer, peer_host) = match role {
+            Role::Sender => (core.receiver, core.receiver_host.clone()),
+            Role::Receiver => (core.sender, core.sender_host.clone()),
+        };
+        Summary {
+            transfer: core.transfer,
+            role,
+            peer,
+            peer_host,
+            counts: core.counts,
+            delivered_files: core.delivered_files,
+            delivered_bytes: core.delivered_bytes,
+            wire_bytes: 0,
+            adopted_bytes: 0,
+            resent_chunks: 0,
+            left_out: core.left_out,
+            kept: core.kept,
+            attributes_not_applied: 0,
+            level: core.level(),
+            is_durable: core.is_durable,
+            elapsed: Duration::ZERO,
+            receipt,
+            finished: core.finished.seconds,
+        }
+    }
+
+    /// Exit code that follows.
+    pub fn exit(&self) -> Exit {
+        if self.left_out > 0 { Exit::LeftOut } else { Exit::Done }
+    }
 }
 
 /// Where events go. Progress is dropped when the face is slow; everything else waits for it.

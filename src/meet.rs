@@ -5,11 +5,12 @@
 //! ```text
 //! match Meet::open(&common, wish, home, identity, events).await? {
 //!     Opened::Finished(record) => ...              closed before: answer from the receipt
-//!     Opened::Meet(meet) => loop { select! {       poll `next` in every turn, with a link or without
-//!         met = meet.next(|| extras) => ...        the link to use from now on; an older one is closed
-//!         ...                                      everything on the link in use
-//!     }}
+//!     Opened::Meet(meet) => meet.invite()?,        the ticket, when nothing stands in the way
 //! }
+//! loop { select! {                                 poll `next` in every turn, with a link or without
+//!     met = meet.next(|| extras) => ...            the link to use from now on; an older one is closed
+//!     ...                                          everything on the link in use
+//! }}
 //! meet.close(End::Finished)?;                      after the summary was printed
 //! meet.finish(CloseCode::Finished).await;          says goodbye; then drop it
 //! ```

@@ -131,6 +131,9 @@ impl Driver {
         let mut brain = setup.brain(now);
         let engine = Engine::start(&parts, None, &mut brain).map_err(|error| setup.state_error(error))?;
         setup.look_at_level(&engine.shared)?;
+        if let Some(meet) = &meet {
+            meet.invite()?;
+        }
         let mut watch = Watch::new(setup.events.clone(), now);
         watch.replayed(engine.shared.with_log(|log| log.entry_count()));
         watch.tell_damage(engine.is_log_cut, engine.is_journal_cut);
@@ -311,15 +314,18 @@ impl Driver {
     fn continue_from(&mut self, position: Position) -> Result<(), Error> {
         // Pages and other news of the link before may still be on their way to the log and to the brain: what
         // arrives from now on stands behind them.
-        self.engine.catch_up();
+        let is_caught_up = self.engine.catch_up();
         while let Ok(heard) = self.heard.try_recv() {
             self.heard(heard)?;
         }
         let own = self.engine.shared.with_log(|log| log.position());
-        let found = self.engine.shared.with_log(|log| log.find(position));
-        let is_found = found.map_err(|error| self.setup.state_error(error))?.is_some();
+        let is_found = is_caught_up && {
+            let found = self.engine.shared.with_log(|log| log.find(position));
+            found.map_err(|error| self.setup.state_error(error))?.is_some()
+        };
         if !is_found || self.setup.has_unsaid_receipt() {
-            // What the hello said was overtaken on the link before, by a rewind or by a receipt: the next link's is new.
+            // What the hello said was overtaken on the link before, by a rewind or by a receipt, or is still on its
+            // way to a full disk: the next link's is new.
             if let Some(channel) = self.channel.take() {
                 channel.link.close(CloseCode::Dropped);
             }

@@ -68,6 +68,7 @@ pub async fn run(
         false => None,
     };
     let (log, workers) = work::start(&meet, &events)?;
+    meet.invite()?;
     let driver = Driver {
         brain: Sender::new(Instant::now(), log.position()),
         meet,

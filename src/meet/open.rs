@@ -1,5 +1,5 @@
 //! The beginning of a meeting: which transfer a command line means, its lock, its socket, its record on disk, and only
-//! then its ticket.
+//! then, when the driver says so, its ticket.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -33,8 +33,8 @@ use crate::ticket::Ticket;
 pub(super) const RANDOM_PORTS: RangeInclusive<u16> = 20_000..=29_999;
 
 impl Meet {
-    /// Finds or begins the transfer that is meant, locks it, binds its socket, saves its record and, at a listener,
-    /// gives out its ticket. Must be called inside a tokio runtime.
+    /// Finds or begins the transfer that is meant, locks it, binds its socket and saves its record. Must be called
+    /// inside a tokio runtime.
     pub async fn open(
         common: &CommonOptions,
         wish: Wish,
@@ -43,6 +43,15 @@ impl Meet {
         events: Events,
     ) -> Result<Opened, Error> {
         Meet::open_with(common, wish, home, identity, events, Pipes::of_process()).await
+    }
+
+    /// At a listener whose ticket is not taken: gives it out. To be called when nothing of this side's own stands in
+    /// the way of the transfer.
+    pub fn invite(&self) -> Result<(), Error> {
+        match &self.way {
+            Way::Listen(listening) => give_ticket(&self.desk, listening.addresses()),
+            Way::Dial(_) => Ok(()),
+        }
     }
 
     /// [`Meet::open`] with the pipes that a child has to its parent.
@@ -73,9 +82,6 @@ impl Meet {
         let (id, role) = (desk.record.id, desk.record.role);
         let way = way(&mut desk, pipes)?;
         desk.events.emit(Event::Transfer { id, role, start });
-        if let Way::Listen(listening) = &way {
-            give_ticket(&desk, listening.addresses())?;
-        }
         Ok(Opened::Meet(Box::new(Meet {
             desk,
             way,

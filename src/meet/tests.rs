@@ -74,7 +74,10 @@ impl Installation {
         let (sender, events) = sync_channel(1000);
         let opened = Meet::open(common, wish, self.home(), Arc::clone(&self.identity), Events::new(sender)).await?;
         match opened {
-            Opened::Meet(meet) => Ok(Run { meet: *meet, events }),
+            Opened::Meet(meet) => {
+                meet.invite()?;
+                Ok(Run { meet: *meet, events })
+            }
             Opened::Finished(record) => panic!("{} is finished", record.id),
         }
     }

@@ -2,16 +2,19 @@
 //! end with the engine.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver as Commands, Sender as Commander, SyncSender, channel, sync_channel};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver as Commands, RecvTimeoutError, Sender as Commander, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::disk::Disk;
-use crate::limits::POOL_THREADS;
+use crate::error::is_full;
+use crate::limits::{POOL_THREADS, PROGRESS_MS, SPACE_CHECK_MS};
 use crate::manifest::{Header, Position};
 use crate::pool::Pool;
 use crate::session::receiver::Receiver;
@@ -61,9 +64,36 @@ pub(super) struct Parts<D: Disk> {
     pub(super) heard: UnboundedSender<Heard>,
 }
 
+/// Whether the engine ends, for a thread that waits for space, and whether one does.
+#[derive(Debug, Default)]
+struct Pause {
+    is_ending: Mutex<bool>,
+    ends: Condvar,
+    is_waiting: AtomicBool,
+}
+
+impl Pause {
+    /// Waits until it is time to look again. `false` if the engine ends.
+    fn wait(&self) -> bool {
+        self.is_waiting.store(true, Ordering::Relaxed);
+        let pause = Duration::from_millis(SPACE_CHECK_MS);
+        let is_ending = self.is_ending.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.ends.wait_timeout_while(is_ending, pause, |is_ending| !*is_ending);
+        let is_ending = *waited.unwrap_or_else(PoisonError::into_inner).0;
+        self.is_waiting.store(false, Ordering::Relaxed);
+        !is_ending
+    }
+
+    fn end(&self) {
+        *self.is_ending.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.ends.notify_all();
+    }
+}
+
 /// The two threads.
 pub(super) struct Engine<D: Disk> {
     commands: Option<Commander<Command>>,
+    pause: Arc<Pause>,
     intake: Option<JoinHandle<()>>,
     settler: Option<JoinHandle<()>>,
     pub(super) shared: Arc<Shared<D>>,
@@ -83,16 +113,18 @@ impl<D: Disk> Engine<D> {
         let store = recovered.store;
         let (commands, for_intake) = channel();
         let (work, for_settler) = channel();
-        let (intake, heard) = (store.intake, parts.heard.clone());
+        let (intake, heard, pause) = (store.intake, parts.heard.clone(), Arc::new(Pause::default()));
+        let paused = Arc::clone(&pause);
         let intake = std::thread::Builder::new()
             .name("intake".into())
-            .spawn(move || run_intake(intake, &for_intake, &work, &heard))?;
+            .spawn(move || run_intake(intake, &for_intake, &work, &heard, &paused))?;
         let (settler, heard, issue) = (store.settler, parts.heard.clone(), Arc::clone(&parts.issue));
         let settler = std::thread::Builder::new()
             .name("settler".into())
             .spawn(move || run_settler(settler, &for_settler, &heard, &issue))?;
         Ok(Engine {
             commands: Some(commands),
+            pause,
             intake: Some(intake),
             settler: Some(settler),
             shared,
@@ -114,16 +146,26 @@ impl<D: Disk> Engine<D> {
         }
     }
 
-    /// Waits until the intake has done everything that it was told so far.
-    pub(super) fn catch_up(&self) {
+    /// Waits until the intake has done everything that it was told so far. `false` if that waits for space.
+    pub(super) fn catch_up(&self) -> bool {
+        if self.pause.is_waiting.load(Ordering::Relaxed) {
+            return false;
+        }
         let (answer, reached) = sync_channel(1);
         self.tell(Command::Reached(answer));
-        // It fails only if the thread has ended by a panic, which joining passes on.
-        let _ = reached.recv();
+        loop {
+            match reached.recv_timeout(Duration::from_millis(PROGRESS_MS)) {
+                Err(RecvTimeoutError::Timeout) if self.pause.is_waiting.load(Ordering::Relaxed) => return false,
+                Err(RecvTimeoutError::Timeout) => {}
+                // It fails only if the thread has ended by a panic, which joining passes on.
+                Ok(()) | Err(RecvTimeoutError::Disconnected) => return true,
+            }
+        }
     }
 
     /// Lets both threads finish what they were told and waits for them.
     pub(super) fn stop(&mut self) {
+        self.pause.end();
         self.tell(Command::End);
         self.commands = None;
         for thread in [self.intake.take(), self.settler.take()].into_iter().flatten() {
@@ -147,6 +189,7 @@ fn run_intake<D: Disk>(
     commands: &Commands<Command>,
     work: &Commander<Work<D>>,
     heard: &UnboundedSender<Heard>,
+    pause: &Pause,
 ) {
     while let Ok(command) = commands.recv() {
         let said = match command {
@@ -160,7 +203,15 @@ fn run_intake<D: Disk>(
             },
             Command::Records(page, permit) => {
                 let mut notes = vec![];
-                let error = intake.append(&page, &mut notes).err();
+                let mut error = intake.append(&page, &mut notes).err();
+                while let Some(AppendError::Io(full)) = &error
+                    && is_full(full)
+                {
+                    if heard.send(Heard::Input(Input::StateFull)).is_err() || !pause.wait() {
+                        return;
+                    }
+                    error = intake.finish_append().err().map(AppendError::Io);
+                }
                 drop(permit);
                 Heard::Records(notes, error)
             }

@@ -14,7 +14,7 @@ use super::receipt::{self, Held, Issuer, Parties};
 use crate::disk::{Disk, RealDir, RealDisk, descriptors_max};
 use crate::error::{Error, Exit};
 use crate::event::{Event, Events, Notice, Summary};
-use crate::identity::{PeerKey, Role, TransferId};
+use crate::identity::{Role, TransferId};
 use crate::limits::{
     BATCH_FILES_MAX, BATCH_FILES_MIN, CHUNK_BYTES, DESCRIPTORS_PER_BATCH_FILE, DESCRIPTORS_RESERVED, LINGER_MS,
     QUESTION_MS,
@@ -335,13 +335,16 @@ impl Setup {
         };
         let (peer, peer_host) = watch.sender.clone().unwrap_or((held.core.sender, held.core.sender_host.clone()));
         let summary = Summary {
+            peer,
+            peer_host,
             wire_bytes: watch.wire_bytes,
             adopted_bytes: tally.adopted_bytes,
             resent_chunks: tally.resent_chunks,
+            attributes_not_applied: held.attributes_not_applied,
             elapsed: self.started.elapsed(),
-            ..summary_of(&held, peer, peer_host, receipt)
+            ..Summary::of(&held.core, Role::Receiver, receipt)
         };
-        Ok(finished(summary))
+        Ok((summary.exit(), Box::new(summary)))
     }
 }
 
@@ -351,43 +354,14 @@ fn batch_files(descriptors: u64) -> u32 {
     u32::try_from(files).unwrap_or(u32::MAX).clamp(BATCH_FILES_MIN, BATCH_FILES_MAX)
 }
 
-fn summary_of(held: &Held, peer: PeerKey, peer_host: String, receipt: PathBuf) -> Summary {
-    let core = &held.core;
-    Summary {
-        transfer: core.transfer,
-        role: Role::Receiver,
-        peer,
-        peer_host,
-        counts: core.counts,
-        delivered_files: core.delivered_files,
-        delivered_bytes: core.delivered_bytes,
-        wire_bytes: 0,
-        adopted_bytes: 0,
-        resent_chunks: 0,
-        left_out: core.left_out,
-        kept: core.kept,
-        attributes_not_applied: held.attributes_not_applied,
-        level: core.level(),
-        is_durable: core.is_durable,
-        elapsed: Duration::ZERO,
-        receipt,
-        finished: core.finished.seconds,
-    }
-}
-
-fn finished(summary: Summary) -> (Exit, Box<Summary>) {
-    let exit = if summary.left_out > 0 { Exit::LeftOut } else { Exit::Done };
-    (exit, Box::new(summary))
-}
-
 /// A transfer that is finished here answers from its receipt.
 fn answer(home: &Home<RealDisk>, record: &TransferRecord, events: &Events) -> Result<Concluded, Error> {
     let held = receipt::load(home, record.id)?;
     let path = home.receipt_path(record.id, Role::Receiver);
     let missing = || Error::State { path: path.clone(), source: io::ErrorKind::NotFound.into() };
     let held = held.ok_or_else(missing)?;
-    let summary = summary_of(&held, held.core.sender, held.core.sender_host.clone(), path.clone());
-    let (exit, summary) = finished(summary);
+    let summary = Summary::of(&held.core, Role::Receiver, path.clone());
+    let summary = Box::new(Summary { attributes_not_applied: held.attributes_not_applied, ..summary });
     events.emit(Event::Summary(summary.clone()));
-    Ok(Concluded::before(exit, summary))
+    Ok(Concluded::before(summary.exit(), summary))
 }

@@ -77,9 +77,12 @@ impl Driver {
     fn finish(&mut self) -> Result<Concluded, Error> {
         let agreed = self.agreed.take().expect("what was acknowledged has been compared");
         let receipt = self.meet.home().receipt_path(agreed.core.transfer, Role::Sender);
-        let mut summary = summary_of(&agreed.core, receipt, self.started);
-        summary.wire_bytes = self.wire_bytes.load(Ordering::Relaxed);
-        summary.attributes_not_applied = agreed.tally.attributes_not_applied;
+        let summary = Summary {
+            wire_bytes: self.wire_bytes.load(Ordering::Relaxed),
+            attributes_not_applied: agreed.tally.attributes_not_applied,
+            elapsed: self.started.elapsed(),
+            ..Summary::of(&agreed.core, Role::Sender, receipt)
+        };
         agreed.tell_left_out(&self.log, &self.events).map_err(|source| state_error(&self.meet, source))?;
         let (exit, summary) = told(summary, &self.events);
         let (home, record) = (self.meet.home().clone(), self.meet.record().clone());
@@ -109,33 +112,9 @@ pub(super) fn interrupted(number: i32) -> Error {
 
 /// Tells the summary.
 fn told(summary: Summary, events: &Events) -> (Exit, Box<Summary>) {
-    let exit = if summary.left_out > 0 { Exit::LeftOut } else { Exit::Done };
     let summary = Box::new(summary);
     events.emit(Event::Summary(summary.clone()));
-    (exit, summary)
-}
-
-fn summary_of(core: &Core, receipt: std::path::PathBuf, started: Instant) -> Summary {
-    Summary {
-        transfer: core.transfer,
-        role: Role::Sender,
-        peer: core.receiver,
-        peer_host: core.receiver_host.clone(),
-        counts: core.counts,
-        delivered_files: core.delivered_files,
-        delivered_bytes: core.delivered_bytes,
-        wire_bytes: 0,
-        adopted_bytes: 0,
-        resent_chunks: 0,
-        left_out: core.left_out,
-        kept: core.kept,
-        attributes_not_applied: 0,
-        level: core.level(),
-        is_durable: core.is_durable,
-        elapsed: started.elapsed(),
-        receipt,
-        finished: core.finished.seconds,
-    }
+    (summary.exit(), summary)
 }
 
 /// A finished transfer is asked for again: if the source still is what was sent, its receipt is the answer.
@@ -159,7 +138,8 @@ pub(super) fn answer_from_receipt(
     if producer.differs() {
         return Err(Error::Finished { id: record.id, date: date_of(core.finished.seconds) });
     }
-    let (exit, summary) = told(summary_of(&core, path, started), events);
+    let summary = Summary { elapsed: started.elapsed(), ..Summary::of(&core, Role::Sender, path) };
+    let (exit, summary) = told(summary, events);
     Ok(Concluded::before(exit, summary))
 }
 

@@ -116,8 +116,7 @@ impl<D: Disk> Server<D> {
                 if !self.log.with(ManifestLog::is_undamaged)? {
                     return Err(io::Error::new(io::ErrorKind::InvalidData, "the manifest log was changed on disk"));
                 }
-                let answer = Answer::Gone(Reason::SourceUnsteady);
-                Ok(Served { answer, event: mismatch(Found::Source), renew: None })
+                Ok(gone(entry, Reason::SourceUnsteady, mismatch(Found::Source)))
             }
             _ => Ok(gone(entry, Reason::Changed, mismatch(Found::Source))),
         }

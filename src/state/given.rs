@@ -3,7 +3,7 @@
 
 use std::fs::{DirBuilder, File};
 use std::io::{self, Read};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// The text of a file of at most `bytes_max` bytes.
@@ -17,16 +17,40 @@ pub fn read_text(path: &Path, bytes_max: usize) -> io::Result<String> {
     String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not text"))
 }
 
-/// Makes a directory with its parents, if it is not there.
+/// Makes a directory with its parents, if it is not there. Its name is durable when this returns, and so are those of
+/// the parents that were made.
 pub fn make_dir(dir: &Path) -> io::Result<()> {
-    std::fs::create_dir_all(dir)
+    let made: Vec<&Path> = dir.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists()).collect();
+    std::fs::create_dir_all(dir)?;
+    if made.is_empty() {
+        // An earlier run may have made it and been stopped before this. Whoever made it else has seen to it.
+        drop(sync_name(dir));
+    }
+    made.into_iter().try_for_each(sync_name)
 }
 
-/// Makes one directory for our own eyes, if it is not there.
+/// Makes the name of a directory durable: by its parent, or by the whole file system where the parent may not be read.
+fn sync_name(dir: &Path) -> io::Result<()> {
+    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match File::open(parent).and_then(|parent| parent.sync_all()) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput) => {
+            Ok(rustix::fs::syncfs(File::open(dir)?)?)
+        }
+        other => other,
+    }
+}
+
+/// Makes one directory for our own eyes, if it is not there. One that is there must be a directory of this user.
 pub fn make_private_dir(dir: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(dir) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let found = dir.symlink_metadata()?;
+            let is_ours = found.is_dir() && found.uid() == rustix::process::geteuid().as_raw();
+            let foreign =
+                || io::Error::new(io::ErrorKind::PermissionDenied, format!("`{}` is not of this user", dir.display()));
+            if is_ours { Ok(()) } else { Err(foreign()) }
+        }
+        other => other,
     }
 }
 
@@ -45,6 +69,30 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+
+    #[test]
+    fn a_directory_is_made_with_its_parents_and_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/b/c");
+        make_dir(&path).unwrap();
+        make_dir(&path).unwrap();
+        assert!(path.is_dir());
+        std::fs::write(dir.path().join("file"), "").unwrap();
+        assert!(make_dir(&dir.path().join("file")).is_err());
+    }
+
+    #[test]
+    fn a_private_directory_is_no_link_and_no_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name| dir.path().join(name);
+        make_private_dir(&path("own")).unwrap();
+        make_private_dir(&path("own")).unwrap();
+        std::os::unix::fs::symlink(path("own"), path("link")).unwrap();
+        std::fs::write(path("file"), "").unwrap();
+        for name in ["link", "file"] {
+            assert_eq!(make_private_dir(&path(name)).unwrap_err().kind(), io::ErrorKind::PermissionDenied, "{name}");
+        }
+    }
 
     #[test]
     fn what_is_too_long_or_no_text_is_refused() {

@@ -106,6 +106,8 @@ pub struct ManifestLog<D: Disk> {
     ladder: Ladder,
     checkpoints: Vec<Checkpoint>,
     entries: Vec<u64>,
+    /// The log's last bytes, if they could not be written yet.
+    unwritten: Vec<u8>,
 }
 
 impl<D: Disk> ManifestLog<D> {
@@ -155,6 +157,7 @@ impl<D: Disk> ManifestLog<D> {
             ladder: Ladder::default(),
             checkpoints: vec![start],
             entries: vec![],
+            unwritten: vec![],
         }
     }
 
@@ -188,13 +191,13 @@ impl<D: Disk> ManifestLog<D> {
         }
     }
 
-    /// Appends whole records with one write. Those before a bad one are appended; `each` sees what was.
+    /// Appends whole records with one write. Those before a bad one are appended; `each` sees what was. If the write
+    /// fails, they are part of the log all the same, and [`ManifestLog::finish_writing`] tries it again.
     pub fn append<'a>(
         &mut self,
         records: impl IntoIterator<Item = &'a [u8]>,
         mut each: impl FnMut(&Record, Step),
     ) -> Result<(), AppendError> {
-        let (start, mut bytes) = (self.end.offset, vec![]);
         let mut outcome = Ok(());
         for encoded in records {
             let parsed = Record::decode(encoded).map_err(AppendError::from);
@@ -206,7 +209,7 @@ impl<D: Disk> ManifestLog<D> {
                 Ok((record, step)) => {
                     let (framed, chain) = frame(encoded, self.end.chain);
                     self.note(step, framed.len(), chain);
-                    bytes.extend_from_slice(&framed);
+                    self.unwritten.extend_from_slice(&framed);
                     each(&record, step);
                 }
                 Err(error) => {
@@ -215,8 +218,16 @@ impl<D: Disk> ManifestLog<D> {
                 }
             }
         }
-        self.file.write_all_at(&bytes, start).map_err(AppendError::Io)?;
-        outcome
+        let written = self.finish_writing().map_err(AppendError::Io);
+        outcome.and(written)
+    }
+
+    /// Writes what could not be written when it was appended.
+    pub fn finish_writing(&mut self) -> io::Result<()> {
+        let start = self.end.offset - self.unwritten.len() as u64;
+        self.file.write_all_at(&self.unwritten, start)?;
+        self.unwritten.clear();
+        Ok(())
     }
 
     /// The transfer and chunk size.

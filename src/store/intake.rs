@@ -15,7 +15,7 @@ use crate::geometry::{ChunkId, ChunkRun, EntryIndex, Geometry};
 use crate::manifest::{Record, Step};
 use crate::outcome::{Outcome, Reason};
 use crate::path::RelPath;
-use crate::state::log::AppendError;
+use crate::state::log::{AppendError, ManifestLog};
 use crate::task::receiver::{Chunk, Input, Noted, OtherKind, SealClaim, WriteError};
 use crate::wire::{Body, ChunkHeader, split_records};
 
@@ -127,6 +127,11 @@ impl<D: Disk> Intake<D> {
                 notes.push(noted(record, step, &journal));
             })
         })
+    }
+
+    /// Writes what [`Intake::append`] could not write.
+    pub fn finish_append(&mut self) -> io::Result<()> {
+        self.shared.with_log_mut(ManifestLog::finish_writing)
     }
 
     /// Takes one chunk as it came: verifies it and writes it to staging.

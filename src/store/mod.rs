@@ -21,7 +21,6 @@ mod staging;
 mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::attributes::Level;
@@ -32,6 +31,7 @@ use crate::outcome::Outcome;
 use crate::pool::Pool;
 use crate::state::log::ManifestLog;
 
+pub(crate) use crate::error::is_full;
 pub use batch::Batch;
 pub use hands::{Done, Work};
 pub use intake::{Handle, Intake};
@@ -147,9 +147,4 @@ pub struct Store<D: Disk> {
 /// A lock whose holder panicked is as good as any: a panic ends the process in release builds.
 pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Whether an error means that space, inodes or quota have run out.
-pub(crate) fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

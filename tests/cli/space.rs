@@ -77,6 +77,31 @@ fn a_full_disk_pauses_and_goes_on_when_there_is_space() {
     transfer::assert_arrived(&source, &setup.target);
 }
 
+/// The disk is full before the first byte of a file: the names alone do not fit.
+#[test]
+fn a_disk_too_full_for_the_names_pauses_as_well() {
+    let test = "a_disk_too_full_for_the_names_pauses_as_well";
+    let scratch = Scratch::new("full-of-names");
+    let Some(image) = LoopImage::mounted(test, scratch.path(), 64 << 20) else { return };
+    let mut tree = Tree::new(&scratch.join("source"), 1);
+    for number in 0..9000 {
+        tree.file(format!("{number:0240}"), &Content::Bytes(vec![]));
+    }
+    let source = tree.finish();
+    let ballast = image.fill_but(1 << 20);
+    let mut setup = Setup::new(&scratch, "run", &[&source], Listens::Receiver);
+    setup.target = image.path().join("target");
+    setup.receiver_options = ["--reserve", "0"].map(str::to_owned).to_vec();
+    let mut live = setup.start();
+    let is_said = live.receiver.wait_until("a word about the full disk", Duration::from_secs(30), |running| {
+        running.stdout().contains("disk-full")
+    });
+    assert!(is_said, "{}", live.receiver.describe("ended"));
+    std::fs::remove_file(&ballast).unwrap();
+    live.wait(PATIENT).assert_success();
+    transfer::assert_arrived(&source, &setup.target);
+}
+
 #[test]
 fn a_disk_that_stays_full_ends_with_3_and_keeps_the_work() {
     let test = "a_disk_that_stays_full_ends_with_3_and_keeps_the_work";

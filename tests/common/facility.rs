@@ -103,6 +103,18 @@ impl LoopImage {
         &self.mount
     }
 
+    /// Fills it up but for so many bytes. Gives the file that takes the room.
+    pub fn fill_but(&self, free_bytes: u64) -> PathBuf {
+        use std::io::Write;
+        let path = self.mount.join("ballast");
+        let mut file = std::fs::File::create(&path).unwrap();
+        while file.write_all(&[1; 64 << 10]).is_ok() {}
+        file.sync_all().unwrap();
+        file.set_len(file.metadata().unwrap().len() - free_bytes).unwrap();
+        file.sync_all().unwrap();
+        path
+    }
+
     /// Flips one bit of the first occurrence of `needle` on the platter, below this mount's page cache. Returns the
     /// number of occurrences that were flipped: 0 means that the bytes have not reached the device yet.
     pub fn flip_on_platter(&self, needle: &[u8]) -> usize {

@@ -32,7 +32,7 @@ pub(crate) const MODULES: &[Module] = &[
     module(1, "receipt", "WORDS manifest"),
     module(1, "wire", "WORDS manifest receipt"),
     module(1, "error", "WORDS wire"),
-    module(1, "event", "WORDS wire error"),
+    module(1, "event", "WORDS wire error receipt"),
     module(1, "task", "WORDS manifest wire error event"),
     module(1, "options", "WORDS ticket"),
     module(2, "session", "WORDS FORMATS"),

@@ -111,8 +111,14 @@ fn a_file_that_differs_under_unchanged_stamps_is_unsteady() {
     StampFile::open(&RealDisk::new(), &dir, b"stamps", TRANSFER).unwrap().put(&[slot]).unwrap();
     let mut server = bench.server(run.producer());
     let served = serve(&mut server, 0, 0);
-    assert_eq!((served.answer, served.renew), (Answer::Gone(Reason::SourceUnsteady), None));
+    let renew = Some((EntryIndex(0), Reason::SourceUnsteady));
+    assert_eq!((served.answer, served.renew), (Answer::Gone(Reason::SourceUnsteady), renew));
     assert!(matches!(serve(&mut server, 0, 1).answer, Answer::Content(_)));
+    // It is read once more as a whole, and left out when that does not help.
+    run.producer().request(EntryIndex(0), Reason::SourceUnsteady);
+    assert!(settle(run.producer()).left_out().is_empty());
+    run.producer().request(EntryIndex(1), Reason::SourceUnsteady);
+    assert_eq!(settle(run.producer()).left_out(), [("f".to_owned(), Reason::SourceUnsteady)]);
 }
 
 #[test]
