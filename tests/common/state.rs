@@ -10,6 +10,9 @@ use super::facility;
 /// A journal of at most this many bytes holds its header and no claim.
 const JOURNAL_HEADER_BYTES_MAX: u64 = 48;
 
+/// A manifest log of at most this many bytes holds its header and no record.
+const MANIFEST_HEADER_BYTES_MAX: u64 = 48;
+
 /// Where the state of one transfer is found.
 #[derive(Clone, Debug)]
 pub struct Places {
@@ -141,9 +144,9 @@ impl Places {
             Step::Claimed
         } else if look.staging_files > 0 {
             Step::Staged
-        } else if look.manifest_bytes > 0 {
+        } else if look.manifest_bytes > MANIFEST_HEADER_BYTES_MAX {
             Step::Manifest
-        } else if look.sender_manifest_bytes > 0 {
+        } else if look.sender_manifest_bytes > MANIFEST_HEADER_BYTES_MAX {
             Step::Hashing
         } else if look.transfer_files > 0 {
             Step::Ticketed

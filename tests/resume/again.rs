@@ -10,7 +10,7 @@ use crate::RESUME_PATIENCE;
 use crate::common::process::{self, Running};
 use crate::common::relay::Direction;
 use crate::common::scratch::Scratch;
-use crate::common::state::Places;
+use crate::common::state::{self, Places};
 use crate::common::transfer::{self, BOTH_DIRECTIONS, Listens, Live, Setup, Side};
 use crate::common::tree::{Content, Tree};
 use crate::common::trees::{self, CHUNK_BYTES};
@@ -198,4 +198,27 @@ fn a_source_edited_between_the_runs_arrives_and_the_others_are_not_sent_again() 
         let missing = (40 << 20) - look.staging_bytes.min(40 << 20) + (4 << 20) + (2 << 20) + CHUNK_BYTES;
         assert!(crossed <= with_overhead(missing), "{crossed} bytes crossed, {missing} were missing");
     }
+}
+
+/// As after a kill between the receipt and the end: the receiver has heard the acknowledgement and never comes back.
+#[test]
+fn a_sender_that_holds_its_receipt_answers_by_itself() {
+    let scratch = Scratch::new("alone");
+    let source = one_file(&scratch, 6);
+    let mut setup = Setup::new(&scratch, "run", &[&source], Listens::Receiver);
+    setup.through_relay(1).rate(4 << 20);
+    let places = setup.places(1);
+    let mut live = setup.start();
+    let is_met = live.sender.wait_until("bytes", RESUME_PATIENCE, |_| setup.relay().all_bytes() > CHUNK_BYTES);
+    assert!(is_met, "{}", live.sender.describe("ended"));
+    let record = places.sender_state().unwrap().join("transfer");
+    let open = fs::read(&record).unwrap();
+    setup.relay().rate(0);
+    live.wait(RESUME_PATIENCE).assert_success();
+    let receipt = fs::read(&state::receipts(&setup.sender_home)[0]).unwrap();
+    assert!(fs::read(&record).unwrap() != open, "the end is on record");
+    fs::write(&record, &open).unwrap();
+    setup.command(Side::Sender).run().assert_code(0);
+    assert!(fs::read(&state::receipts(&setup.sender_home)[0]).unwrap() == receipt, "the same receipt");
+    assert!(fs::read(&record).unwrap() != open, "the end is on record again");
 }
