@@ -76,7 +76,8 @@ impl Reason {
         }
     }
 
-    /// Whether an entry with this reason makes the exit code 5. Special files and kept ones are policy, not loss.
+    /// Whether an entry with this reason makes the exit code 5. Kept ones are policy, and of a superseded version there is
+    /// another.
     pub fn counts_as_left_out(self) -> bool {
         !matches!(self, Reason::Kept | Reason::Superseded)
     }

@@ -45,7 +45,10 @@ fn a_transfer_larger_than_allowed_is_refused() {
     assert_eq!(done.receiver.code(), Some(1), "{}", done.describe());
     assert!(matches!(done.sender.code(), Some(1 | 4)), "{}", done.describe());
     texts::assert_error("too-large-recv", &scratch, &done.receiver, &[]);
-    texts::assert_error("too-large-send", &scratch, &done.sender, &[]);
+    // On a slow machine the link may be gone before the reason is read: then it says that it was refused.
+    if done.sender.code() == Some(1) {
+        texts::assert_error("too-large-send", &scratch, &done.sender, &[]);
+    }
     assert!(!setup.target.join("source/file").exists());
 }
 

@@ -37,6 +37,10 @@ pub(crate) fn normal(text: &str, scratch: &Scratch, varying: &[(&str, &str)]) ->
     for (found, word) in varying {
         text = text.replace(found, word);
     }
+    // How long it waited depends on how busy the machine is.
+    for seconds in 2..30 {
+        text = text.replace(&format!("for {seconds} seconds"), "for SOME seconds");
+    }
     let is_part = |character: char| character.is_ascii_alphanumeric() || matches!(character, '-' | '.' | ':');
     let (mut out, mut word) = (String::new(), String::new());
     for character in text.chars().chain(['\n']) {
@@ -61,6 +65,7 @@ fn stand_in(word: &str) -> Option<&'static str> {
     let is_address = word.strip_prefix("127.0.0.1:").is_some_and(|port| port.parse::<u16>().is_ok());
     match word {
         _ if is_fingerprint => Some("FINGERPRINT"),
+        // The id of the table, which is nobody's.
         "0123456789abcdef0123456789abcdef" => None,
         _ if is_id => Some("ID"),
         _ if is_address => Some("ADDRESS"),
