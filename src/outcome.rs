@@ -76,8 +76,8 @@ impl Reason {
         }
     }
 
-    /// Whether an entry with this reason makes the exit code 5. Kept ones are policy, and of a superseded version there is
-    /// another.
+    /// Whether an entry with this reason makes the exit code 5. Kept ones are policy, and a superseded version has
+    /// another in its place.
     pub fn counts_as_left_out(self) -> bool {
         !matches!(self, Reason::Kept | Reason::Superseded)
     }

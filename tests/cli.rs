@@ -1,6 +1,6 @@
-//! What the command line says and how it ends: refusals and errors by a table of exit codes, with their whole texts
-//! in `cli/texts/`, also with `--json`; then the cases that need two sides, in `cli/peers.rs`, the target's file system, in `cli/space.rs`, and
-//! the events against their document, in `cli/events.rs`.
+//! What the command line says and how it ends: refusals and errors by a table of exit codes, with their whole texts in
+//! `cli/texts/`, also with `--json`; then the cases that need two sides, in `cli/peers.rs`, the target's file system,
+//! in `cli/space.rs`, and the events against their document, in `cli/events.rs`.
 #![allow(clippy::unwrap_used)]
 
 #[path = "cli/alpn.rs"]

@@ -362,7 +362,6 @@ impl Receiver {
         }
     }
 
-    /// Everything that may follow from what is known now.
     fn standing(&self) -> Standing {
         match self.settled_at {
             _ if !self.is_linked => Standing::Alone,
@@ -371,6 +370,7 @@ impl Receiver {
         }
     }
 
+    /// Everything that may follow from what is known now.
     fn advance(&mut self, now: Instant) {
         if self.ending.is_over() {
             return;

@@ -249,7 +249,7 @@ impl<D: Disk> Shared<D> {
     /// content.
     pub(super) fn is_ours(&self, hash: PathHash, target: &D::File, stat: &Stat) -> bool {
         let claims = locked(&self.journal).by_path(hash).unwrap_or_default();
-        if claims.is_empty() || self.has_claim_with(hash, stat) {
+        if claims.is_empty() || has_stamps(&claims, stat) {
             return !claims.is_empty();
         }
         let Ok(found) = digest_of(target, stat.size) else { return false };
@@ -261,13 +261,10 @@ impl<D: Disk> Shared<D> {
 
     /// Whether a target has the very stamps with which this transfer sealed it.
     fn has_claim_with(&self, hash: PathHash, stat: &Stat) -> bool {
-        let claims = locked(&self.journal).by_path(hash).unwrap_or_default();
-        claims.iter().any(|claim| matches!(claim, Claim::Sealed { stamps, .. } if *stamps == stat.stamps()))
+        has_stamps(&locked(&self.journal).by_path(hash).unwrap_or_default(), stat)
     }
 
-    /// Takes note that these targets are never to be taken as they are. Durable when it returns, as far as that can
-    /// be had: if not, a power cut decides between what they were and what they should be, and both are found by
-    /// reading them.
+    /// Takes note that these targets are never to be taken as they are. Durable when it returns.
     pub(super) fn doubt(&self, targets: &[(PathHash, u64)]) -> io::Result<()> {
         if targets.is_empty() {
             return Ok(());
@@ -289,6 +286,11 @@ impl<D: Disk> Shared<D> {
             other => other,
         }
     }
+}
+
+/// Whether one of the claims is a seal with these very stamps.
+fn has_stamps(claims: &[Claim], stat: &Stat) -> bool {
+    claims.iter().any(|claim| matches!(claim, Claim::Sealed { stamps, .. } if *stamps == stat.stamps()))
 }
 
 /// What `b3sum` would print for an open file, read past the cache.
