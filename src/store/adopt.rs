@@ -80,9 +80,14 @@ impl<D: Disk> Intake<D> {
             by_item[item].push((chunk, found));
         }
         for (item, found) in items.iter().zip(&by_item) {
-            let candidate = self.candidates.get(&item.entry.0).filter(|candidate| candidate.is_claimed);
-            if candidate.is_some() && found.iter().any(|(_, found)| matches!(found, Match::Nowhere)) {
-                doubted.extend(self.target_of(item.entry));
+            let Some(candidate) = self.candidates.get(&item.entry.0).filter(|candidate| candidate.is_claimed) else {
+                continue;
+            };
+            if found.iter().any(|(_, found)| matches!(found, Match::Nowhere))
+                && let (Some((path, inode)), Some(target)) = (self.target_of(item.entry), &candidate.target)
+            {
+                shared.void_stamps(path, target);
+                doubted.push((path, inode));
             }
         }
         if let Err(error) = shared.doubt(&doubted) {

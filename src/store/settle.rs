@@ -78,8 +78,11 @@ impl<D: Disk> Settler<D> {
             Err(error) if is_full(&error) => files.iter_mut().for_each(|file| file.fail(SettleResult::Full)),
             other => other?,
         }
-        let bad_targets = files.iter().filter(|settling| settling.is_target_bad());
-        let doubted: Vec<_> = bad_targets.map(|settling| (settling.file.held.path, settling.file.held.inode)).collect();
+        let mut doubted = vec![];
+        for held in files.iter().filter(|settling| settling.is_target_bad()).map(|settling| &settling.file.held) {
+            self.shared.void_stamps(held.path, &held.file);
+            doubted.push((held.path, held.inode));
+        }
         self.shared.doubt(&doubted)?;
         Ok(files.into_iter().map(Settling::into_result).collect())
     }
@@ -112,10 +115,9 @@ impl<D: Disk> Settler<D> {
         };
         let jobs: Vec<&mut Settling<D>> = files.iter_mut().filter(is_open).collect();
         self.shared.pool.map(jobs, |settling| {
-            if let Err(error) = settling.file.held.file.sync() {
+            if settling.file.held.file.sync().is_err() {
                 self.shared.set_aside(&settling.file.held);
-                let is_full = is_full(&error) && settling.file.held.place == Place::Target;
-                settling.fail(if is_full { SettleResult::Full } else { SettleResult::SyncFailed });
+                settling.fail(SettleResult::SyncFailed);
             }
         });
     }
@@ -341,19 +343,24 @@ impl<D: Disk> Shared<D> {
     fn set_aside(&self, held: &Held<D>) {
         let done = match held.place {
             Place::Target => self.doubt(&[(held.path, held.inode)]),
-            Place::Staging => {
-                let (staging, name) = (&self.layout.staging, held.name());
-                // Held until it is done: an abandoned name may be another entry's.
-                let marks = locked(&held.marks);
-                match marks.is_abandoned {
-                    true => Ok(()),
-                    false => self.disk.replace(staging, &name, staging, &[&name[..], LEFT_SUFFIX].concat()),
-                }
-            }
+            Place::Staging => self.set_staging_aside(held),
         };
         if let Err(error) = done {
             tracing::warn!(%error, "an inode whose sync failed could not be set aside");
         }
+    }
+
+    /// Another name, none, or no bytes: whichever the disk grants first keeps the next process from taking it in place.
+    fn set_staging_aside(&self, held: &Held<D>) -> io::Result<()> {
+        let (disk, staging, name) = (&self.disk, &self.layout.staging, held.name());
+        // Held until it is done. An abandoned inode may have lost its name to another entry's, or lie there still.
+        let marks = locked(&held.marks);
+        if marks.is_abandoned && !disk.stat(staging, &name).is_ok_and(|stat| stat.inode == held.inode) {
+            return Ok(());
+        }
+        disk.replace(staging, &name, staging, &[&name[..], LEFT_SUFFIX].concat())
+            .or_else(|_| disk.remove(staging, &name))
+            .or_else(|_| held.file.set_len(0))
     }
 
     pub(super) fn leave_out(&self, entry: EntryIndex, reason: Reason) -> SettleResult {
