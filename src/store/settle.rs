@@ -351,12 +351,16 @@ impl<D: Disk> Shared<D> {
     }
 
     /// Another name, none, or no bytes: whichever the disk grants first keeps the next process from taking it in place.
+    /// Not if it is under its final name by now, or abandoned and its name another entry's.
     fn set_staging_aside(&self, held: &Held<D>) -> io::Result<()> {
         let (disk, staging, name) = (&self.disk, &self.layout.staging, held.name());
-        // Held until it is done. An abandoned inode may have lost its name to another entry's, or lie there still.
-        let marks = locked(&held.marks);
-        if marks.is_abandoned && !disk.stat(staging, &name).is_ok_and(|stat| stat.inode == held.inode) {
-            return Ok(());
+        // Held until it is done, so that the name is not given away meanwhile.
+        let _marks = locked(&held.marks);
+        match disk.stat(staging, &name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+            Ok(stat) if stat.inode != held.inode => return Ok(()),
+            Ok(_) => (),
         }
         disk.replace(staging, &name, staging, &[&name[..], LEFT_SUFFIX].concat())
             .or_else(|_| disk.remove(staging, &name))
