@@ -101,6 +101,8 @@ pub const LINK_VERDICT_MS: u64 = 500;
 pub const EXPIRY_LOOK_MS: u64 = 30_000;
 /// A child waits this long for its predecessor, which ends when it finds out that their parent is gone.
 pub const PREDECESSOR_MS: u64 = 5000;
+/// A lock is waited for this long: a killed process holds it until the kernel has taken it down.
+pub const DYING_MS: u64 = 1500;
 /// Pause between two refusals that a listener shows. Further ones in between are not shown.
 pub const REFUSAL_NOTICE_MS: u64 = 1000;
 /// Random ports that a listener tries before it gives up.

@@ -58,6 +58,7 @@ use greet::{GreetFailure, Introduced};
 use listen::Listening;
 
 pub use child::{ChildTask, read_task};
+pub(crate) use open::patiently;
 
 /// What a command line asks for, besides how to meet. Ignored where the meeting resumes a record.
 #[derive(Clone, Debug)]

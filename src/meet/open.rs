@@ -20,7 +20,7 @@ use crate::disk::RealDisk;
 use crate::error::Error;
 use crate::event::{Event, Events, Start};
 use crate::identity::TransferId;
-use crate::limits::{PORT_ATTEMPTS_MAX, PREDECESSOR_MS, RETRY_DELAY_MS_MIN};
+use crate::limits::{DYING_MS, PORT_ATTEMPTS_MAX, PREDECESSOR_MS, RETRY_DELAY_MS_MIN};
 use crate::net::{Accept, BindError, Endpoint, Identity, random};
 use crate::options::{ChildCommand, CommonOptions};
 use crate::state::files::write_private;
@@ -100,10 +100,20 @@ impl Meet {
 /// Takes the transfer's lock. A child waits for its predecessor, which may not have found out yet that its parent is
 /// gone.
 async fn lock(home: &Home<RealDisk>, record: &TransferRecord) -> Result<Lock, Error> {
-    let deadline = Instant::now() + Duration::from_millis(PREDECESSOR_MS);
+    let patience = if record.side == Side::Child { PREDECESSOR_MS } else { DYING_MS };
+    patiently(Duration::from_millis(patience), || home.lock(record.id, record.role)).await
+}
+
+/// Takes a lock that is free, or will be soon: a process that was killed holds its locks until the kernel has taken it
+/// down, and the same command may be there before.
+pub(crate) async fn patiently(
+    patience: Duration,
+    mut take: impl FnMut() -> Result<Lock, Error>,
+) -> Result<Lock, Error> {
+    let deadline = Instant::now() + patience;
     loop {
-        match home.lock(record.id, record.role) {
-            Err(Error::Locked { .. }) if record.side == Side::Child && Instant::now() < deadline => {
+        match take() {
+            Err(Error::Locked { .. }) if Instant::now() < deadline => {
                 sleep(Duration::from_millis(RETRY_DELAY_MS_MIN)).await;
             }
             other => return other,

@@ -16,11 +16,11 @@ use crate::error::{Error, Exit};
 use crate::event::{Event, Events, Notice, Summary};
 use crate::identity::{Role, TransferId};
 use crate::limits::{
-    BATCH_FILES_MAX, BATCH_FILES_MIN, CHUNK_BYTES, DESCRIPTORS_PER_BATCH_FILE, DESCRIPTORS_RESERVED, LINGER_MS,
-    QUESTION_MS,
+    BATCH_FILES_MAX, BATCH_FILES_MIN, CHUNK_BYTES, DESCRIPTORS_PER_BATCH_FILE, DESCRIPTORS_RESERVED, DYING_MS,
+    LINGER_MS, QUESTION_MS,
 };
 use crate::manifest::Header;
-use crate::meet::{Meet, Met, Opened, Wish};
+use crate::meet::{Meet, Met, Opened, Wish, patiently};
 use crate::options::{Answer, Consent, Meeting, Question, RecvOptions};
 use crate::path::STATE_DIR_NAME;
 use crate::session;
@@ -87,7 +87,7 @@ pub(super) async fn open(options: RecvOptions, events: Events) -> Result<Start, 
     // A directory that went away since is made again: whatever was in it is missing, and comes again.
     make_dir(&dir)?;
     let root = RealDisk::open_root(&dir).map_err(|source| local(&dir, "could not be opened", source))?;
-    let lock = lock(&dir)?;
+    let lock = lock(&dir).await?;
     let settings = record.settings.receiver.unwrap_or_else(|| settings(&options));
     let issuer = Issuer {
         home: Home::<RealDisk>::open(&options.common.home)?,
@@ -166,10 +166,11 @@ fn local(dir: &Path, problem: &'static str, source: io::Error) -> Error {
 }
 
 /// One process at a time works in a directory.
-fn lock(dir: &Path) -> Result<Lock, Error> {
+async fn lock(dir: &Path) -> Result<Lock, Error> {
     let state = dir.join(STATE_DIR_NAME);
     given::make_private_dir(&state).map_err(|source| local(dir, "cannot be written to", source))?;
-    Lock::take(&state.join("lock"), || format!("`{}`", dir.display()))
+    let take = || Lock::take(&state.join("lock"), || format!("`{}`", dir.display()));
+    patiently(Duration::from_millis(DYING_MS), take).await
 }
 
 /// The host's own name, cut to what a hello may hold.
