@@ -112,12 +112,17 @@ pub(crate) async fn patiently(
 ) -> Result<Lock, Error> {
     let deadline = Instant::now() + patience;
     loop {
-        match take() {
-            Err(Error::Locked { .. }) if Instant::now() < deadline => {
-                sleep(Duration::from_millis(RETRY_DELAY_MS_MIN)).await;
-            }
-            other => return other,
+        let taken = take();
+        let is_passing = match &taken {
+            Err(Error::Locked { .. }) => true,
+            // What held the lock file was removed just now.
+            Err(Error::State { source, .. }) => source.kind() == std::io::ErrorKind::NotFound,
+            _ => false,
+        };
+        if !is_passing || Instant::now() >= deadline {
+            return taken;
         }
+        sleep(Duration::from_millis(RETRY_DELAY_MS_MIN)).await;
     }
 }
 

@@ -168,8 +168,11 @@ fn local(dir: &Path, problem: &'static str, source: io::Error) -> Error {
 /// One process at a time works in a directory.
 async fn lock(dir: &Path) -> Result<Lock, Error> {
     let state = dir.join(STATE_DIR_NAME);
-    given::make_private_dir(&state).map_err(|source| local(dir, "cannot be written to", source))?;
-    let take = || Lock::take(&state.join("lock"), || format!("`{}`", dir.display()));
+    let take = || {
+        // Whoever held it may have finished meanwhile, and removed the state directory with the lock.
+        given::make_private_dir(&state).map_err(|source| local(dir, "cannot be written to", source))?;
+        Lock::take(&state.join("lock"), || format!("`{}`", dir.display()))
+    };
     patiently(Duration::from_millis(DYING_MS), take).await
 }
 

@@ -185,9 +185,9 @@ fn a_second_process_says_who_is_at_work() {
     let scratch = Scratch::new("locked");
     let source = trees::medley(&scratch.join("source"), 1);
     let mut setup = Setup::new(&scratch, "run", &[&source], Listens::Receiver);
-    setup.through_relay(1).rate(4 << 20);
+    setup.through_relay(1).rate(1 << 20);
     let mut live = setup.start();
-    let is_under_way = live.sender.wait_until("bytes", PATIENT, |_| setup.relay().all_bytes() > 1 << 20);
+    let is_under_way = live.sender.wait_until("bytes", PATIENT, |_| setup.relay().all_bytes() > 1 << 19);
     assert!(is_under_way, "{}", live.sender.describe("ended"));
     for side in [Side::Sender, Side::Receiver] {
         let holder = live.side(side).id().to_string();
