@@ -5,7 +5,7 @@
 
 #[path = "cli/alpn.rs"]
 mod alpn;
-mod common;
+use fault_inject::rig as common;
 #[path = "cli/events.rs"]
 mod events;
 #[path = "cli/peers.rs"]

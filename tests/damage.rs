@@ -3,7 +3,7 @@
 //! the same final tree, or a refusal that names it. What changes below the page cache stands in `damage/platter.rs`.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use fault_inject::rig as common;
 #[path = "damage/harm.rs"]
 mod harm;
 #[path = "damage/platter.rs"]

@@ -2,7 +2,7 @@
 //! and harms, and kills are counted and classified as they should be. No process of the product is started here.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use fault_inject::rig as common;
 
 use std::fs;
 use std::net::UdpSocket;

@@ -2,7 +2,7 @@
 //! used with an optimised binary (`cargo test --release`, or `LANDFALL_TEST_BIN` naming one), smaller ones otherwise.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use fault_inject::rig as common;
 
 use std::path::Path;
 use std::time::Duration;

@@ -5,7 +5,7 @@
 
 #[path = "resume/again.rs"]
 mod again;
-mod common;
+use fault_inject::rig as common;
 #[path = "resume/whole.rs"]
 mod whole;
 

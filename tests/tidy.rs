@@ -210,6 +210,7 @@ fn nothing_unwraps_outside_tests() {
             ("src/a.rs", "/// x.unwrap()\nfn f() { \".unwrap()\"; }"),
             ("tests/a.rs", "fn f() { x.unwrap(); }"),
             ("fault-inject/tests/a.rs", "fn f() { x.unwrap(); }"),
+            ("fault-inject/src/rig/a.rs", "fn f() { x.unwrap(); }"),
         ],
     );
 }

@@ -3,7 +3,7 @@
 //! `transfer/existing.rs`, links that lose and change in `transfer/links.rs`.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use fault_inject::rig as common;
 #[path = "transfer/existing.rs"]
 mod existing;
 #[path = "transfer/links.rs"]

@@ -1,15 +1,18 @@
 //! Fault injection for landfall: other implementations of its seams, all driven by one seed.
 //!
 //! [`sim_disk::SimDisk`] is a file system in memory that forgets what was not synced; [`faulty_disk::FaultyDisk`]
-//! injects planned faults over any [`landfall::disk::Disk`], the real one included. Nothing here is part of the
+//! injects planned faults over any [`landfall::disk::Disk`], the real one included; [`rig`] runs real processes. Nothing here is part of the
 //! shipped program, and nothing here judges the program: verdicts belong to the harness above.
 
+pub mod cli;
 pub mod damage;
 pub mod errno;
 pub mod faulty_disk;
 pub mod operation;
 mod overlay;
 pub mod plan;
+pub mod rig;
 pub mod rng;
 pub mod sim_disk;
 pub mod simulator;
+pub mod verdict;

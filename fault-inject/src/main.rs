@@ -1,137 +1,14 @@
-//! The harness's command line: parses, runs, prints, and gives the exit code. What is run is in the library.
-#![allow(clippy::print_stdout, reason = "a command line program prints")]
+//! The harness's executable; its face is in `cli/`.
 
 use std::process::ExitCode;
-use std::time::Instant;
-
-use clap::{Parser, Subcommand};
-use fault_inject::simulator::campaign::{self, Campaign};
-use fault_inject::simulator::{Class, Options, run_seed};
-
-/// Turns faults on landfall and shows what it does about them.
-#[derive(Debug, Parser)]
-#[command(name = "fault-inject", version)]
-struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Message-level simulation of both sides. Exit: 0 good, 1 something wrong was acknowledged, 2 no convergence,
-    /// 3 vacuous, 4 the harness failed.
-    Simulate(Simulate),
-}
-
-#[derive(Debug, clap::Args)]
-struct Simulate {
-    /// Seeds to run.
-    #[arg(long, default_value_t = 10_000)]
-    seeds: u64,
-    /// Run only this seed (0x... or decimal), with every step shown.
-    #[arg(long, value_parser = seed)]
-    seed: Option<u64>,
-    /// First of the seeds.
-    #[arg(long, value_parser = seed, default_value = "0")]
-    first: u64,
-    /// Classes of faults to leave out, with commas between them.
-    #[arg(long, value_delimiter = ',', value_parser = class)]
-    drop: Vec<Class>,
-    /// One JSON object instead of text.
-    #[arg(long)]
-    json: bool,
-}
-
-fn seed(text: &str) -> Result<u64, String> {
-    let parsed = match text.strip_prefix("0x") {
-        Some(digits) => u64::from_str_radix(digits, 16),
-        None => text.parse(),
-    };
-    parsed.map_err(|error| error.to_string())
-}
-
-fn class(text: &str) -> Result<Class, String> {
-    Class::of_word(text).ok_or_else(|| format!("there is no class `{text}`"))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
 
 fn main() -> ExitCode {
-    let Command::Simulate(simulate) = Arguments::parse().command;
-    let options = Options { dropped: simulate.drop.iter().copied().collect(), ..Options::default() };
-    match simulate.seed {
-        Some(seed) => show_one(seed, options),
-        None => show_many(&simulate, &options),
-    }
-}
-
-fn show_one(seed: u64, options: Options) -> ExitCode {
-    let report = match run_seed(seed, &Options { is_verbose: true, ..options }) {
-        Ok(report) => report,
-        Err(error) => {
-            println!("the harness failed: {error}");
-            return ExitCode::from(4);
-        }
-    };
-    println!("{}", report.plan);
-    report.log.iter().for_each(|line| println!("{line}"));
-    println!("trace {}", hex(&report.trace));
-    match report.result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(violation) => {
-            println!("{violation:?}");
-            let is_wrong = matches!(violation, fault_inject::simulator::Violation::Wrong(_));
-            ExitCode::from(if is_wrong { 1 } else { 2 })
-        }
-    }
-}
-
-fn show_many(simulate: &Simulate, options: &Options) -> ExitCode {
-    let version = env!("CARGO_PKG_VERSION");
-    if !simulate.json {
-        println!("seeds={:#x}+{} version={version}", simulate.first, simulate.seeds);
-    }
-    let began = Instant::now();
-    let campaign = campaign::run(simulate.first, simulate.seeds, options);
-    let rate = simulate.seeds as f64 / began.elapsed().as_secs_f64();
-    if simulate.json {
-        print_json(&campaign);
-    } else {
-        print_text(&campaign, options, rate);
-    }
-    ExitCode::from(campaign.exit_code())
-}
-
-fn print_json(campaign: &Campaign) {
-    let counts: Vec<String> = campaign.coverage.all().map(|(what, times)| format!("\"{what}\":{times}")).collect();
-    let failed: Vec<String> = campaign.failures.iter().map(|failure| format!("\"{:#x}\"", failure.seed)).collect();
-    println!(
-        "{{\"seeds\":{},\"steps\":{},\"exit\":{},\"trace\":\"{}\",\"failed\":[{}],\"counts\":{{{}}}}}",
-        campaign.seeds,
-        campaign.steps,
-        campaign.exit_code(),
-        hex(&campaign.trace),
-        failed.join(","),
-        counts.join(",")
-    );
-}
-
-fn print_text(campaign: &Campaign, options: &Options, rate: f64) {
-    for (what, times) in campaign.coverage.all() {
-        println!("{times:10}  {what}");
-    }
-    for (what, seen, needed) in campaign.coverage.missing(campaign.seeds) {
-        println!("too seldom: {what}: {seen} of {needed}");
-    }
-    for failure in &campaign.failures {
-        println!("{:#x}: {:?}\n    {}", failure.seed, failure.violation, failure.plan);
-    }
-    println!("{} seeds, {} steps, {rate:.0} seeds/s, trace {}", campaign.seeds, campaign.steps, hex(&campaign.trace));
-    if let Some(first) = campaign.failures.first() {
-        let words: Vec<&str> = campaign::shrink(first.seed, options).into_iter().map(Class::word).collect();
-        let drop = if words.is_empty() { String::new() } else { format!(" --drop {}", words.join(",")) };
-        println!("REPRO: cargo run --release -p fault-inject -- simulate --seed {:#x}{drop}", first.seed);
-    }
+    // A harness that cannot do its work must not look like a product that fails: 4, and never the code of a panic.
+    let show = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        show(info);
+        #[allow(clippy::exit, reason = "a panic of any thread ends the run as a failure of the harness")]
+        std::process::exit(4);
+    }));
+    fault_inject::cli::main()
 }

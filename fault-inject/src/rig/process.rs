@@ -17,9 +17,37 @@ use rustix::process::{Pid, Signal};
 /// How long an ordinary test waits for a process before it calls it hung.
 pub const PATIENT: Duration = Duration::from_secs(90);
 
-/// The binary under test: `LANDFALL_TEST_BIN`, else the one that cargo built for these tests.
+/// The binary under test: `LANDFALL_TEST_BIN`, else the one that cargo has built beside this program.
 pub fn binary() -> PathBuf {
-    std::env::var_os("LANDFALL_TEST_BIN").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_landfall")), PathBuf::from)
+    std::env::var_os("LANDFALL_TEST_BIN").map_or_else(|| built("landfall"), PathBuf::from)
+}
+
+/// A program that cargo has put beside this one, or above it if this is a test.
+pub fn built(name: &str) -> PathBuf {
+    let own = std::env::current_exe().expect("this program has a path");
+    let dir = own.parent().expect("a program lies in a directory");
+    let dir = if dir.ends_with("deps") { dir.parent().expect("`deps` lies in a directory") } else { dir };
+    dir.join(name)
+}
+
+/// Has cargo build the program beside this one, so that it is never an old one. Whoever names another in
+/// `LANDFALL_TEST_BIN`, or runs this without cargo, answers for what lies there.
+pub fn build_landfall() -> Result<(), String> {
+    let Some(cargo) = std::env::var_os("CARGO").filter(|_| std::env::var_os("LANDFALL_TEST_BIN").is_none()) else {
+        let is_there = binary().is_file();
+        return if is_there { Ok(()) } else { Err(format!("there is no program at {}", binary().display())) };
+    };
+    let profile: &[&str] = if cfg!(debug_assertions) { &[] } else { &["--release"] };
+    let built = Command::new(cargo)
+        .args(["build", "--quiet", "--package", "landfall", "--bin", "landfall"])
+        .args(profile)
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .status();
+    match built {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("cargo could not build landfall: {status}")),
+        Err(error) => Err(format!("cargo could not be run: {error}")),
+    }
 }
 
 /// Is the binary an optimised one? Sizes of the memory tests depend on it.

@@ -25,7 +25,12 @@ pub enum Content {
     /// Exactly these.
     Bytes(Vec<u8>),
     /// A hole of `size_bytes` with random data at each (offset, length).
-    Sparse { size_bytes: u64, data: Vec<(u64, u64)> },
+    Sparse {
+        /// Length of the file.
+        size_bytes: u64,
+        /// Offset and length of each part that holds data.
+        data: Vec<(u64, u64)>,
+    },
 }
 
 /// A tree under construction. Directory modes and times are set by [`Tree::finish`], deepest first, because

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{facility, held};
+use super::{facility, held, process};
 
 /// A scratch directory. `LANDFALL_TEST_KEEP=1` keeps it when the test fails.
 pub struct Scratch {
@@ -14,7 +14,8 @@ impl Scratch {
     /// In `LANDFALL_TEST_DIR`, else in the first of the usual places that is not tmpfs and may be written.
     pub fn new(test: &str) -> Scratch {
         let chosen = std::env::var_os("LANDFALL_TEST_DIR").map(PathBuf::from);
-        let usual = [std::env::temp_dir(), PathBuf::from("/var/tmp"), PathBuf::from(env!("CARGO_TARGET_TMPDIR"))];
+        let beside = process::built("").parent().map_or_else(PathBuf::new, PathBuf::from);
+        let usual = [std::env::temp_dir(), PathBuf::from("/var/tmp"), beside];
         let is_good =
             |dir: &PathBuf| !facility::is_tmpfs(dir) && rustix::fs::access(dir, rustix::fs::Access::WRITE_OK).is_ok();
         let below = chosen.or_else(|| usual.into_iter().find(is_good));

@@ -1,0 +1,108 @@
+//! The harness's face: one file for each command, which parses, runs what is in the library, prints, and gives the
+//! exit code. Every run begins with a line of seed, version and dials; a failure ends with a command that repeats it.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line program prints")]
+
+mod simulate;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::verdict::{Report, Verdict};
+
+/// Turns faults on landfall and shows what it does about them. Exit: 0 good, 1 something wrong was acknowledged, 2 no
+/// convergence, 3 vacuous (nothing was injected), 4 the harness failed, 5 skipped for lack of a facility.
+#[derive(Debug, Parser)]
+#[command(name = "fault-inject", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Simulate(simulate::Simulate),
+}
+
+/// What every command takes.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Common {
+    /// Seed of everything random (0x... or decimal) [default: drawn, and printed].
+    #[arg(long, value_parser = number)]
+    pub(crate) seed: Option<u64>,
+    /// One JSON object to a line instead of text.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Runs what the command line asks for.
+pub fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Simulate(simulate) => simulate.run(),
+    }
+}
+
+/// A number, decimal or hexadecimal.
+pub(crate) fn number(text: &str) -> Result<u64, String> {
+    let parsed = match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    parsed.map_err(|error| error.to_string())
+}
+
+#[allow(dead_code)]
+impl Common {
+    /// The seed that was given, or one of the moment.
+    pub(crate) fn seed(&self) -> u64 {
+        let moment = || {
+            let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+            since.as_secs().rotate_left(32) ^ u64::from(since.subsec_nanos()) ^ u64::from(std::process::id())
+        };
+        self.seed.unwrap_or_else(moment)
+    }
+
+    /// The first line of a run.
+    pub(crate) fn begin(&self, seed: u64, dials: &str) {
+        let version = env!("CARGO_PKG_VERSION");
+        if self.json {
+            println!("{}", serde_json::json!({ "event": "begin", "seed": seed, "version": version, "dials": dials }));
+        } else {
+            println!("seed={seed:#x} version={version} {dials}");
+        }
+    }
+
+    /// Shows one report.
+    pub(crate) fn show(&self, report: &Report) {
+        if self.json {
+            println!("{}", json_of(report));
+            return;
+        }
+        let counts = format!("injected {} detected {} repaired {}", report.injected, report.detected, report.repaired);
+        println!("{:<44} {:<9} {counts}  {}", report.fault, report.how.word(), report.verdict);
+    }
+
+    /// The last lines of a run, and its exit code: the worst verdict, with the command that repeats what failed.
+    pub(crate) fn end(&self, reports: &[Report]) -> ExitCode {
+        let worst = reports.iter().fold(Verdict::Good, |worst, report| worst.and(report.verdict.clone()));
+        if self.json {
+            println!("{}", serde_json::json!({ "event": "end", "exit": worst.exit_code() }));
+        }
+        for report in reports.iter().filter(|report| !matches!(report.verdict, Verdict::Good | Verdict::Skipped(_))) {
+            eprintln!("{}: {}\n  {}", report.fault, report.verdict, report.plan);
+            report.log.iter().rev().take(20).rev().for_each(|line| eprintln!("  {line}"));
+            eprintln!("REPRO: {}", report.reproduce);
+        }
+        ExitCode::from(worst.exit_code())
+    }
+}
+
+/// A report as one JSON object.
+#[allow(dead_code)]
+fn json_of(report: &Report) -> serde_json::Value {
+    serde_json::json!({
+        "event": "report", "fault": report.fault, "how": report.how.word(), "injected": report.injected,
+        "detected": report.detected, "repaired": report.repaired, "verdict": report.verdict.to_string(),
+        "exit": report.verdict.exit_code(), "plan": report.plan, "reproduce": report.reproduce,
+    })
+}

@@ -1,0 +1,116 @@
+//! `simulate`: many seeds of the message-level simulation, or one with every step shown.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use super::number;
+use crate::simulator::campaign::{self, Campaign};
+use crate::simulator::{Class, Options, run_seed};
+
+/// Message-level simulation of both sides, with the real store on a simulated disk.
+#[derive(Debug, clap::Args)]
+pub(super) struct Simulate {
+    /// Seeds to run.
+    #[arg(long, default_value_t = 10_000)]
+    seeds: u64,
+    /// Run only this seed (0x... or decimal), with every step shown.
+    #[arg(long, value_parser = number)]
+    seed: Option<u64>,
+    /// First of the seeds.
+    #[arg(long, value_parser = number, default_value = "0")]
+    first: u64,
+    /// Classes of faults to leave out, with commas between them.
+    #[arg(long, value_delimiter = ',', value_parser = class)]
+    drop: Vec<Class>,
+    /// One JSON object instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+fn class(text: &str) -> Result<Class, String> {
+    Class::of_word(text).ok_or_else(|| format!("there is no class `{text}`"))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Simulate {
+    /// Runs one seed or a campaign.
+    pub(super) fn run(&self) -> ExitCode {
+        let options = Options { dropped: self.drop.iter().copied().collect(), ..Options::default() };
+        match self.seed {
+            Some(seed) => show_one(seed, options),
+            None => show_many(self, &options),
+        }
+    }
+}
+
+fn show_one(seed: u64, options: Options) -> ExitCode {
+    let report = match run_seed(seed, &Options { is_verbose: true, ..options }) {
+        Ok(report) => report,
+        Err(error) => {
+            println!("the harness failed: {error}");
+            return ExitCode::from(4);
+        }
+    };
+    println!("{}", report.plan);
+    report.log.iter().for_each(|line| println!("{line}"));
+    println!("trace {}", hex(&report.trace));
+    match report.result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(violation) => {
+            println!("{violation:?}");
+            let is_wrong = matches!(violation, crate::simulator::Violation::Wrong(_));
+            ExitCode::from(if is_wrong { 1 } else { 2 })
+        }
+    }
+}
+
+fn show_many(simulate: &Simulate, options: &Options) -> ExitCode {
+    let version = env!("CARGO_PKG_VERSION");
+    if !simulate.json {
+        println!("seeds={:#x}+{} version={version}", simulate.first, simulate.seeds);
+    }
+    let began = Instant::now();
+    let campaign = campaign::run(simulate.first, simulate.seeds, options);
+    let rate = simulate.seeds as f64 / began.elapsed().as_secs_f64();
+    if simulate.json {
+        print_json(&campaign);
+    } else {
+        print_text(&campaign, options, rate);
+    }
+    ExitCode::from(campaign.exit_code())
+}
+
+fn print_json(campaign: &Campaign) {
+    let counts: Vec<String> = campaign.coverage.all().map(|(what, times)| format!("\"{what}\":{times}")).collect();
+    let failed: Vec<String> = campaign.failures.iter().map(|failure| format!("\"{:#x}\"", failure.seed)).collect();
+    println!(
+        "{{\"seeds\":{},\"steps\":{},\"exit\":{},\"trace\":\"{}\",\"failed\":[{}],\"counts\":{{{}}}}}",
+        campaign.seeds,
+        campaign.steps,
+        campaign.exit_code(),
+        hex(&campaign.trace),
+        failed.join(","),
+        counts.join(",")
+    );
+}
+
+fn print_text(campaign: &Campaign, options: &Options, rate: f64) {
+    for (what, times) in campaign.coverage.all() {
+        println!("{times:10}  {what}");
+    }
+    for (what, seen, needed) in campaign.coverage.missing(campaign.seeds) {
+        println!("too seldom: {what}: {seen} of {needed}");
+    }
+    for failure in &campaign.failures {
+        println!("{:#x}: {:?}\n    {}", failure.seed, failure.violation, failure.plan);
+    }
+    println!("{} seeds, {} steps, {rate:.0} seeds/s, trace {}", campaign.seeds, campaign.steps, hex(&campaign.trace));
+    if let Some(first) = campaign.failures.first() {
+        let words: Vec<&str> = campaign::shrink(first.seed, options).into_iter().map(Class::word).collect();
+        let drop = if words.is_empty() { String::new() } else { format!(" --drop {}", words.join(",")) };
+        println!("REPRO: cargo run --release -p fault-inject -- simulate --seed {:#x}{drop}", first.seed);
+    }
+}
