@@ -19,7 +19,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 
-use crate::disk::RealDisk;
+use crate::disk::Rooted;
 use crate::error::Error;
 use crate::event::{Event, Events, Notice};
 use crate::identity::Role;
@@ -43,13 +43,14 @@ use setup::{Setup, Start};
 /// Pages of records that wait for the intake. Costs a frame's bytes each.
 const PAGES_WAITING_MAX: usize = 64;
 
-/// Receives one transfer. `shutdown` ends with the number of a signal.
-pub async fn run(
+/// Receives one transfer, onto `disk`. `shutdown` ends with the number of a signal.
+pub async fn run<D: Rooted>(
+    disk: D,
     options: RecvOptions,
     events: Events,
     shutdown: impl Future<Output = i32>,
 ) -> Result<Concluded, Error> {
-    let setup = match setup::open(options, events).await? {
+    let setup = match setup::open(disk, options, events).await? {
         Start::Finished(concluded) => return Ok(*concluded),
         Start::Work(setup) => *setup,
     };
@@ -96,11 +97,11 @@ struct Channel {
     readers: JoinSet<()>,
 }
 
-struct Driver {
-    setup: Setup,
+struct Driver<D: Rooted> {
+    setup: Setup<D>,
     meet: Option<Box<Meet>>,
-    parts: Parts<RealDisk>,
-    engine: Engine<RealDisk>,
+    parts: Parts<D>,
+    engine: Engine<D>,
     brain: Receiver,
     heard: UnboundedReceiver<Heard>,
     channel: Option<Channel>,
@@ -119,12 +120,12 @@ struct Driver {
     signal: Option<i32>,
 }
 
-impl Driver {
+impl<D: Rooted> Driver<D> {
     fn start(
-        mut setup: Setup,
+        mut setup: Setup<D>,
         heard_in: UnboundedSender<Heard>,
         heard: UnboundedReceiver<Heard>,
-    ) -> Result<Driver, Error> {
+    ) -> Result<Driver<D>, Error> {
         let meet = setup.meet.take();
         let parts = setup.parts(heard_in);
         let now = Instant::now();

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::task::{JoinError, JoinSet};
 
-use crate::disk::RealDisk;
+use crate::disk::Rooted;
 use crate::error::Error;
 use crate::event::{Event, Events, Snapshot};
 use crate::identity::Role;
@@ -39,9 +39,10 @@ use line::Line;
 use receipt::{Agreed, Arrived, Parties};
 use workers::{Job, Report, Workers};
 
-/// Sends what the options name until the receiver's receipt is held, or fails with the reason. `shutdown` gives the
-/// number of a signal that asks to stop. Needs a tokio runtime of the current-thread kind, with time and net.
-pub async fn run(
+/// Sends what the options name until the receiver's receipt is held, or fails with the reason. Source and log lie on
+/// `disk`. `shutdown` gives the number of a signal that asks to stop. Needs a tokio runtime of the current-thread kind, with time and net.
+pub async fn run<D: Rooted>(
+    disk: D,
     options: SendOptions,
     events: Events,
     shutdown: impl Future<Output = i32>,
@@ -53,23 +54,24 @@ pub async fn run(
         false => roots::canonical(&options.paths)?,
     };
     // What is wrong with a source is said before anybody gets a ticket for it.
-    let _looked_at = roots::open_roots(&paths)?;
+    let _looked_at = roots::open_roots(&disk, &paths)?;
     let home = Home::open(&options.common.home)?;
     let identity = Arc::new(home.identity()?);
     let settings =
         Settings { patience: options.common.patience, receipt: options.common.receipt.clone(), receiver: None };
     let wish = Wish { role: Role::Sender, paths, settings };
     let meet = match Meet::open(&options.common, wish, home.clone(), identity, events.clone()).await? {
-        Opened::Finished(record) => return end::answer_from_receipt(&home, &record, &events, started),
+        Opened::Finished(record) => return end::answer_from_receipt(&disk, &home, &record, &events, started),
         Opened::Meet(meet) => meet,
     };
     let answers_at = match end::holds_receipt(&home, meet.record())? {
         true => Some(started + Duration::from_millis(ANSWER_ALONE_MS)),
         false => None,
     };
-    let (log, workers) = work::start(&meet, &events)?;
+    let (log, workers) = work::start(&disk, &meet, &events)?;
     meet.invite()?;
     let driver = Driver {
+        disk,
         brain: Sender::new(Instant::now(), log.position()),
         meet,
         log,
@@ -105,10 +107,11 @@ enum Ended {
     Misbehaved(&'static str),
 }
 
-struct Driver {
+struct Driver<D: Rooted> {
+    disk: D,
     brain: Sender,
     meet: Box<Meet>,
-    log: SharedLog<RealDisk>,
+    log: SharedLog<D>,
     workers: Workers,
     line: Option<Line>,
     line_count: u64,
@@ -141,7 +144,7 @@ enum Heard {
     Nothing,
 }
 
-impl Driver {
+impl<D: Rooted> Driver<D> {
     async fn run(mut self, shutdown: impl Future<Output = i32>) -> Result<Concluded, Error> {
         let mut shutdown = std::pin::pin!(shutdown);
         let mut is_asked_to_stop = false;
@@ -241,7 +244,7 @@ impl Driver {
         self.drop_line();
         self.workers.stop();
         self.jobs = JoinSet::new();
-        (self.log, self.workers) = work::start(&self.meet, &self.events)?;
+        (self.log, self.workers) = work::start(&self.disk, &self.meet, &self.events)?;
         self.brain = Sender::new(Instant::now(), self.log.position());
         Ok(())
     }

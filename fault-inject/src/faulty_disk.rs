@@ -2,10 +2,11 @@
 //! what is decided, counted and remembered is in the plan, which outlives reopened files and recreated wrappers.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use landfall::attributes::{Level, Timestamp};
-use landfall::disk::{Access, AlignedBuffer, Disk, DiskFile, Extent, Listed, Space, Stat};
+use landfall::disk::{Access, AlignedBuffer, Disk, DiskFile, Extent, Listed, Rooted, Space, Stat};
 
 use crate::errno::{EIO, error};
 use crate::operation::Operation;
@@ -129,6 +130,13 @@ impl<D: Disk> FaultyDisk<D> {
 
     fn ask(&self, operation: Operation, dir: &FaultyDir<D::Dir>, name: &[u8]) -> io::Result<()> {
         fail_by_plan(&self.plan, operation, &[&dir.child(name)])
+    }
+}
+
+impl<D: Rooted> Rooted for FaultyDisk<D> {
+    /// Paths in rules are relative to each directory that is opened so.
+    fn open_root(&self, path: &Path) -> io::Result<FaultyDir<D::Dir>> {
+        Ok(self.wrap_dir(self.inner.open_root(path)?))
     }
 }
 

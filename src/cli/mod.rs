@@ -34,6 +34,7 @@ use run::Job;
 use screen::Output;
 use transfers::Labelled;
 
+use crate::disk::{RealDisk, Rooted};
 use crate::error::Exit;
 use crate::meet::read_task;
 
@@ -55,12 +56,17 @@ Either side may listen. `landfall --help` shows all commands, `landfall send --h
 
 /// Runs a command line to its end. Returns the exit code.
 pub fn run(arguments: impl Iterator<Item = OsString>) -> u8 {
+    run_on(&RealDisk::new(), arguments)
+}
+
+/// The same with transfers on another disk than the machine's own: how the harness reaches under the whole program.
+pub fn run_on<D: Rooted>(disk: &D, arguments: impl Iterator<Item = OsString>) -> u8 {
     let arguments: Vec<OsString> = arguments.collect();
     // Whoever asked for JSON gets it even where the command line is wrong.
     let wants_json = arguments.iter().skip(1).take_while(|word| *word != "--").any(|word| word == "--json");
     let outcome =
         invitation::refuse_in_arguments(&arguments).and_then(|()| parse(&arguments)).and_then(|parsed| match parsed {
-            Some(Arguments { command: Some(command) }) => perform(command),
+            Some(Arguments { command: Some(command) }) => perform(disk, command),
             Some(Arguments { command: None }) => {
                 Console::new(Verbosity::Quiet).error(OVERVIEW);
                 Ok(Exit::Usage)
@@ -95,26 +101,26 @@ fn parse(arguments: &[OsString]) -> Result<Option<Arguments>, Failure> {
     }
 }
 
-fn perform(command: Command) -> Result<Exit, Failure> {
+fn perform<D: Rooted>(disk: &D, command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Send(arguments) => {
             let (console, output) = prepare(arguments.both.shown);
             let job = Job::Send(settings::send(arguments, &console)?);
-            transfers::run(vec![Labelled { label: None, job }], &console, output)
+            transfers::run(disk, vec![Labelled { label: None, job }], &console, output)
         }
         Command::Recv(arguments) => {
             let (console, output) = prepare(arguments.both.shown);
             let job = Job::Receive(settings::recv(arguments, &console)?);
-            transfers::run(vec![Labelled { label: None, job }], &console, output)
+            transfers::run(disk, vec![Labelled { label: None, job }], &console, output)
         }
         Command::Resume(arguments) => {
             let (console, output) = prepare(arguments.shown);
-            resume::run(&arguments, &console, output)
+            resume::run(disk, &arguments, &console, output)
         }
         Command::Status(arguments) => status::run(&arguments, &Console::new(Verbosity::Quiet)).map(|()| Exit::Done),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Id(arguments) => id::run(&arguments, &Console::new(Verbosity::Quiet)).map(|()| Exit::Done),
-        Command::Child => as_child(),
+        Command::Child => as_child(disk),
     }
 }
 
@@ -138,12 +144,12 @@ fn start_log(filter: &str) {
 }
 
 /// The other side of `--to` and `--from`: its options stand on standard input, and standard output is its parent's.
-fn as_child() -> Result<Exit, Failure> {
+fn as_child<D: Rooted>(disk: &D) -> Result<Exit, Failure> {
     let task = read_task(&mut std::io::stdin().lock()).map_err(|error| Failure::from(&error))?;
     let job = match child::parse(task)? {
         child::Asked::Send(options) => Job::Send(options),
         child::Asked::Receive(options) => Job::Receive(options),
     };
     let console = Arc::new(Console::new(Verbosity::Quiet));
-    transfers::run(vec![Labelled { label: None, job }], &console, Output::Nothing)
+    transfers::run(disk, vec![Labelled { label: None, job }], &console, Output::Nothing)
 }

@@ -11,6 +11,7 @@ use super::run::Job;
 use super::screen::{Output, can_ask, short};
 use super::settings::{home, patience};
 use super::transfers::{self, Labelled};
+use crate::disk::Rooted;
 use crate::error::Exit;
 use crate::identity::Role;
 use crate::options::{Consent, RecvOptions, SendOptions};
@@ -18,7 +19,12 @@ use crate::state::home::Home;
 use crate::state::transfer::{Side, TransferRecord};
 
 /// Continues one transfer, or all.
-pub(super) fn run(arguments: &ResumeArguments, console: &Arc<Console>, output: Output) -> Result<Exit, Failure> {
+pub(super) fn run<D: Rooted>(
+    disk: &D,
+    arguments: &ResumeArguments,
+    console: &Arc<Console>,
+    output: Output,
+) -> Result<Exit, Failure> {
     let home = Home::open(&home()?).map_err(|error| Failure::from(&error))?;
     let listing = home.list().map_err(|error| Failure::from(&error))?;
     let mut is_damaged = false;
@@ -45,7 +51,7 @@ pub(super) fn run(arguments: &ResumeArguments, console: &Arc<Console>, output: O
             }
         }
     }
-    let exit = transfers::run(jobs, console, output)?;
+    let exit = transfers::run(disk, jobs, console, output)?;
     Ok(if is_damaged && exit == Exit::Done { Exit::Failed } else { exit })
 }
 

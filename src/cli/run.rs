@@ -3,6 +3,7 @@
 
 use super::failure::Failure;
 use super::signals::Shutdown;
+use crate::disk::Rooted;
 use crate::event::Events;
 use crate::identity::Role;
 use crate::options::{RecvOptions, SendOptions};
@@ -28,11 +29,16 @@ impl Job {
 }
 
 /// Runs a transfer to its end. What it returns is to be closed once the summary was shown.
-pub(super) async fn drive(job: Job, events: Events, shutdown: Shutdown) -> Result<Concluded, Failure> {
+pub(super) async fn drive<D: Rooted>(
+    disk: D,
+    job: Job,
+    events: Events,
+    shutdown: Shutdown,
+) -> Result<Concluded, Failure> {
     let asked = async { i32::from(shutdown.asked().await.number) };
     let outcome = match job {
-        Job::Send(options) => Box::pin(crate::send::run(options, events, asked)).await,
-        Job::Receive(options) => Box::pin(crate::recv::run(options, events, asked)).await,
+        Job::Send(options) => Box::pin(crate::send::run(disk, options, events, asked)).await,
+        Job::Receive(options) => Box::pin(crate::recv::run(disk, options, events, asked)).await,
     };
     outcome.map_err(|error| Failure::from(&error))
 }

@@ -11,6 +11,7 @@ use super::failure::Failure;
 use super::run::{Job, drive};
 use super::screen::{Output, Screen};
 use super::signals::{self, Shutdown, Signal};
+use crate::disk::Rooted;
 use crate::error::Exit;
 use crate::event::Events;
 use crate::identity::TransferId;
@@ -29,18 +30,23 @@ pub(super) struct Labelled {
 }
 
 /// Runs them all. Returns the exit code that matters most, or that of a second signal at once.
-pub(super) fn run(jobs: Vec<Labelled>, console: &Arc<Console>, output: Output) -> Result<Exit, Failure> {
+pub(super) fn run<D: Rooted>(
+    disk: &D,
+    jobs: Vec<Labelled>,
+    console: &Arc<Console>,
+    output: Output,
+) -> Result<Exit, Failure> {
     let (asker, shutdown) = Shutdown::new();
     let (second, seconds) = sync_channel(1);
     signals::watch(asker, second)?;
     let (ended, ends) = sync_channel(jobs.len());
     let mut open = jobs.len();
     for labelled in jobs {
-        let (console, shutdown, ended) = (Arc::clone(console), shutdown.clone(), ended.clone());
+        let (disk, console, shutdown, ended) = (disk.clone(), Arc::clone(console), shutdown.clone(), ended.clone());
         let work = move || {
             // Dropped before it is used, it says that the thread has panicked.
             let report = Report { ended, exit: Exit::Failed };
-            report.say(one(labelled, console, output, shutdown));
+            report.say(one(disk, labelled, console, output, shutdown));
         };
         let spawned = thread::Builder::new().name("transfer".into()).spawn(work);
         spawned.map_err(|error| Failure::new("could not start a thread", &error))?;
@@ -82,7 +88,7 @@ impl Drop for Report {
 }
 
 /// One transfer from its options to its exit code, shown.
-fn one(labelled: Labelled, console: Arc<Console>, output: Output, shutdown: Shutdown) -> Exit {
+fn one<D: Rooted>(disk: D, labelled: Labelled, console: Arc<Console>, output: Output, shutdown: Shutdown) -> Exit {
     let Labelled { label, job } = labelled;
     let mut screen = Screen::new(console, output, label, job.role());
     let (sender, receiver) = mpsc::sync_channel(EVENTS_MAX);
@@ -94,7 +100,7 @@ fn one(labelled: Labelled, console: Arc<Console>, output: Output, shutdown: Shut
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Failure::new("could not start the network", &error))?;
         // The screen ends when the driver has dropped its events, so all of them are shown before the end is.
-        runtime.block_on(drive(job, Events::new(sender), shutdown))
+        runtime.block_on(drive(disk, job, Events::new(sender), shutdown))
     });
     match outcome.and_then(|concluded| concluded.close().map_err(|error| Failure::from(&error))) {
         Ok(exit) => exit,

@@ -16,6 +16,7 @@ mod real_file;
 mod tests;
 
 use std::io;
+use std::path::Path;
 
 use crate::attributes::{FileKind, Level, Stamps, Timestamp};
 
@@ -149,6 +150,12 @@ pub trait Disk: Clone + Send + Sync + 'static {
     /// system's own `security.*` labels and made-up `system.*` views): what a copy would not preserve. `false` where
     /// that cannot be told.
     fn has_extended_attributes(&self, dir: &Self::Dir, name: &[u8]) -> bool;
+}
+
+/// A disk on which directories are found by an ordinary path. Everything else starts from what this gives.
+pub trait Rooted: Disk {
+    /// Opens an existing directory by a path that the user or the home has named, following links.
+    fn open_root(&self, path: &Path) -> io::Result<Self::Dir>;
 }
 
 /// An open regular file. Positioned; any number of threads at once.

@@ -13,7 +13,7 @@ use super::kernel::{
     PERMISSION_BITS, component, open_beneath, procfs_path, set_permission_bits, stat_component, stat_descriptor,
     through_procfs, times_from,
 };
-use super::{Access, Disk, Listed, RealDir, RealFile, Space, Stat};
+use super::{Access, Disk, Listed, RealDir, RealFile, Rooted, Space, Stat};
 use crate::attributes::{FileKind, Timestamp};
 
 /// Magic numbers by which `statfs` names file systems (linux/magic.h).
@@ -41,6 +41,12 @@ impl RealDisk {
     /// starts from what this returns. Says so if the kernel or a sandbox refuses `openat2`.
     pub fn open_root(path: &Path) -> io::Result<RealDir> {
         RealDir::open_root(path)
+    }
+}
+
+impl Rooted for RealDisk {
+    fn open_root(&self, path: &Path) -> io::Result<RealDir> {
+        RealDisk::open_root(path)
     }
 }
 

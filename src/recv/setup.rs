@@ -11,7 +11,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::engine::{Heard, Parts};
 use super::news::{Watch, missing_bytes};
 use super::receipt::{self, Held, Issuer, Parties};
-use crate::disk::{Disk, RealDir, RealDisk, descriptors_max};
+use crate::disk::{RealDisk, Rooted, descriptors_max};
 use crate::error::{Error, Exit};
 use crate::event::{Event, Events, Notice, Summary};
 use crate::identity::{Role, TransferId};
@@ -35,15 +35,16 @@ use crate::task::receiver::Tally;
 use crate::wire::StopReason;
 
 /// How the run begins.
-pub(super) enum Start {
+pub(super) enum Start<D: Rooted> {
     /// The transfer is finished: its receipt answers.
     Finished(Box<Concluded>),
     /// There is work.
-    Work(Box<Setup>),
+    Work(Box<Setup<D>>),
 }
 
 /// What a run works with.
-pub(super) struct Setup {
+pub(super) struct Setup<D: Rooted> {
+    disk: D,
     pub(super) events: Events,
     pub(super) meet: Option<Box<Meet>>,
     pub(super) settings: ReceiverSettings,
@@ -53,7 +54,7 @@ pub(super) struct Setup {
     question: Asked,
     pub(super) dir: PathBuf,
     home: Home<RealDisk>,
-    root: RealDir,
+    root: D::Dir,
     transfer: TransferId,
     issuer: Arc<Issuer>,
     copy: Option<PathBuf>,
@@ -66,7 +67,7 @@ pub(super) struct Setup {
 }
 
 /// Finds or begins the transfer, takes the locks.
-pub(super) async fn open(options: RecvOptions, events: Events) -> Result<Start, Error> {
+pub(super) async fn open<D: Rooted>(disk: D, options: RecvOptions, events: Events) -> Result<Start<D>, Error> {
     let home = Home::<RealDisk>::open(&options.common.home)?;
     let identity = Arc::new(home.identity()?);
     let wish = wish(&options)?;
@@ -86,7 +87,7 @@ pub(super) async fn open(options: RecvOptions, events: Events) -> Result<Start, 
     let dir = record.paths.first().cloned().ok_or_else(|| Error::Usage("this transfer has no directory".to_owned()))?;
     // A directory that went away since is made again: whatever was in it is missing, and comes again.
     make_dir(&dir)?;
-    let root = RealDisk::open_root(&dir).map_err(|source| local(&dir, "could not be opened", source))?;
+    let root = disk.open_root(&dir).map_err(|source| local(&dir, "could not be opened", source))?;
     let lock = lock(&dir).await?;
     let settings = record.settings.receiver.unwrap_or_else(|| settings(&options));
     let issuer = Issuer {
@@ -105,6 +106,7 @@ pub(super) async fn open(options: RecvOptions, events: Events) -> Result<Start, 
     }
     let has_receipt = held.is_some();
     Ok(Start::Work(Box::new(Setup {
+        disk,
         events,
         settings,
         patience: record.settings.patience,
@@ -190,7 +192,7 @@ enum Asked {
     Waiting,
 }
 
-impl Setup {
+impl<D: Rooted> Setup<D> {
     /// A brain at its beginning.
     pub(super) fn brain(&self, now: Instant) -> Receiver {
         let linger = Duration::from_millis(LINGER_MS);
@@ -237,10 +239,10 @@ impl Setup {
     }
 
     /// What the engine is started with.
-    pub(super) fn parts(&self, heard: UnboundedSender<Heard>) -> Parts<RealDisk> {
+    pub(super) fn parts(&self, heard: UnboundedSender<Heard>) -> Parts<D> {
         let issuer = Arc::clone(&self.issuer);
         Parts {
-            disk: RealDisk::new(),
+            disk: self.disk.clone(),
             root: self.root.clone(),
             header: Header { chunk_bytes: CHUNK_BYTES, transfer: self.transfer },
             policy: Policy { existing: self.settings.existing, reserve_bytes: self.settings.reserve_bytes },
@@ -250,7 +252,7 @@ impl Setup {
     }
 
     /// Refuses a file system that cannot be read back as well as is asked for, before the first byte.
-    pub(super) fn look_at_level<D: Disk>(&self, shared: &Shared<D>) -> Result<(), Error> {
+    pub(super) fn look_at_level(&self, shared: &Shared<D>) -> Result<(), Error> {
         if self.has_receipt {
             return Ok(());
         }
@@ -288,7 +290,7 @@ impl Setup {
     }
 
     /// The receipt as it is to be sent. `None` if it was damaged and cannot be written again: a new one is made.
-    pub(super) fn receipt<D: Disk>(&mut self, shared: &Shared<D>) -> Result<Option<Held>, Error> {
+    pub(super) fn receipt(&mut self, shared: &Shared<D>) -> Result<Option<Held>, Error> {
         let held = self.issuer.held(shared)?;
         if held.is_none() {
             tell_receipt_damage(&self.events);
@@ -303,7 +305,7 @@ impl Setup {
     }
 
     /// Why this side has stopped.
-    pub(super) fn stopped<D: Disk>(&self, reason: StopReason, tally: Tally, shared: &Shared<D>) -> Error {
+    pub(super) fn stopped(&self, reason: StopReason, tally: Tally, shared: &Shared<D>) -> Error {
         match reason {
             StopReason::Declined => Error::Declined,
             StopReason::TooLarge => Error::TooLarge,
@@ -316,7 +318,7 @@ impl Setup {
     }
 
     /// Sums up a run that has a receipt, and stores the further copy that was asked for.
-    pub(super) fn summary<D: Disk>(
+    pub(super) fn summary(
         &self,
         watch: &Watch,
         tally: Tally,

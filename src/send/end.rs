@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::work::{open_producer, state_error};
 use super::{Driver, Ended};
-use crate::disk::RealDisk;
+use crate::disk::{RealDisk, Rooted};
 use crate::error::{Error, Exit};
 use crate::event::{Event, Events, Summary};
 use crate::identity::Role;
@@ -19,7 +19,7 @@ use crate::state::transfer::{End as Closing, TransferRecord};
 use crate::task::sender::End;
 use crate::wire::{Retry, Stop, StopReason};
 
-impl Driver {
+impl<D: Rooted> Driver<D> {
     /// Says goodbye, closes what is to be closed, and gives the result.
     pub(super) async fn conclude(mut self, ended: Ended) -> Result<Concluded, Error> {
         let code = match &ended {
@@ -44,10 +44,10 @@ impl Driver {
 
     /// The receiver is not there any more, and what it signed is held: that is the answer.
     pub(super) async fn answer_alone(self) -> Result<Concluded, Error> {
-        let Driver { meet, workers, events, started, .. } = self;
+        let Driver { disk, meet, workers, events, started, .. } = self;
         drop(workers);
         let (home, record) = (meet.home().clone(), meet.record().clone());
-        let answer = answer_from_receipt(&home, &record, &events, started);
+        let answer = answer_from_receipt(&disk, &home, &record, &events, started);
         meet.finish(CloseCode::Finished).await;
         let Concluded { exit, summary, .. } = answer?;
         Ok(Concluded::new(exit, summary, home, record, Closing::Finished))
@@ -118,7 +118,8 @@ fn told(summary: Summary, events: &Events) -> (Exit, Box<Summary>) {
 }
 
 /// A finished transfer is asked for again: if the source still is what was sent, its receipt is the answer.
-pub(super) fn answer_from_receipt(
+pub(super) fn answer_from_receipt<D: Rooted>(
+    disk: &D,
     home: &Home<RealDisk>,
     record: &TransferRecord,
     events: &Events,
@@ -132,8 +133,8 @@ pub(super) fn answer_from_receipt(
         source: None,
     };
     let (core, _signature) = head(home, record)?.ok_or_else(damaged)?;
-    let (roots, _notices) = open_roots(&record.paths)?;
-    let (mut producer, _found) = open_producer(home, record, roots, Purpose::Compare)?;
+    let (roots, _notices) = open_roots(disk, &record.paths)?;
+    let (mut producer, _found) = open_producer(disk, home, record, roots, Purpose::Compare)?;
     while !matches!(producer.step()?.work, Work::Settled(_)) {}
     if producer.differs() {
         return Err(Error::Finished { id: record.id, date: date_of(core.finished.seconds) });

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use crate::digest::{PathHash, path_hash};
-use crate::disk::RealDisk;
+use crate::disk::{Disk, RealDisk};
 use crate::error::Error;
 use crate::event::{Event, Events};
 use crate::geometry::EntryIndex;
@@ -60,8 +60,8 @@ pub(super) struct Parties {
 }
 
 /// Compares a receipt with the log. An error is one of this side's own state.
-pub(super) fn check(
-    log: &SharedLog<RealDisk>,
+pub(super) fn check<D: Disk>(
+    log: &SharedLog<D>,
     arrived: &Arrived,
     parties: &Parties,
 ) -> std::io::Result<(ReceiptVerdict, Option<Agreed>)> {
@@ -87,7 +87,7 @@ pub(super) fn check(
 
 impl Agreed {
     /// Tells which entries the receiver left out, in the order of the log: what this side left out was told before.
-    pub(super) fn tell_left_out(&self, log: &SharedLog<RealDisk>, events: &Events) -> std::io::Result<()> {
+    pub(super) fn tell_left_out<D: Disk>(&self, log: &SharedLog<D>, events: &Events) -> std::io::Result<()> {
         let mut left_out: Vec<(EntryIndex, Reason)> = vec![];
         for (entry, outcome) in &self.exceptions {
             if let Outcome::LeftOut(reason) = outcome {
@@ -106,8 +106,8 @@ impl Agreed {
 }
 
 /// Makes the receipt durable, and a copy where the user wants one.
-pub(super) fn store(
-    log: &SharedLog<RealDisk>,
+pub(super) fn store<D: Disk>(
+    log: &SharedLog<D>,
     agreed: &Agreed,
     home: &Home<RealDisk>,
     copy: Option<&PathBuf>,

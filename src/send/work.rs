@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::workers::Workers;
-use crate::disk::{Disk, RealDir, RealDisk};
+use crate::disk::{Disk, RealDisk, Rooted};
 use crate::error::Error;
 use crate::event::{Event, Events, Notice, Start};
 use crate::identity::{Role, TransferId};
@@ -25,46 +25,49 @@ const LOG_NAME: &[u8] = b"manifest";
 const STAMPS_NAME: &[u8] = b"stamps";
 
 /// Starts the threads on a transfer.
-pub(super) fn start(meet: &Meet, events: &Events) -> Result<(SharedLog<RealDisk>, Workers), Error> {
-    let (roots, notices) = open_roots(&meet.record().paths)?;
+pub(super) fn start<D: Rooted>(disk: &D, meet: &Meet, events: &Events) -> Result<(SharedLog<D>, Workers), Error> {
+    let (roots, notices) = open_roots(disk, &meet.record().paths)?;
     notices.into_iter().for_each(|notice| events.emit(Event::Notice(notice)));
-    let (producer, found) = open_producer(meet.home(), meet.record(), roots.clone(), Purpose::Produce)?;
+    let (producer, found) = open_producer(disk, meet.home(), meet.record(), roots.clone(), Purpose::Produce)?;
     let was_there = meet.start() == Start::Resumed && meet.record().peer.is_some();
     if found == Found::Cut || (found == Found::Nothing && was_there) {
         let (what, instead) = ("manifest log", "the source is read again as far as it was lost");
         events.emit(Event::Notice(Notice::StateRebuilt { what, instead }));
     }
     let log = producer.log();
-    let (dir, id) = (meet.home().transfer_dir(meet.record().id, Role::Sender)?, meet.record().id);
-    let stamps = open_stamps(&dir, id).map_err(|source| state_error(meet, source))?;
+    let stamps = disk.open_root(&state_path(meet)).and_then(|dir| open_stamps(disk, &dir, meet.record().id));
+    let stamps = stamps.map_err(|source| state_error(meet, source))?;
     let server = Server::new(roots, log.clone(), producer.ahead(), stamps);
     Ok((log, Workers::start(producer, server, events)))
 }
 
 /// A producer on the log and the stamps of a transfer, and how the log was found.
-pub(super) fn open_producer(
+pub(super) fn open_producer<D: Rooted>(
+    disk: &D,
     home: &Home<RealDisk>,
     record: &TransferRecord,
-    roots: Roots<RealDisk>,
+    roots: Roots<D>,
     purpose: Purpose,
-) -> Result<(Producer<RealDisk>, Found), Error> {
-    let (disk, transfer) = (RealDisk::new(), record.id);
-    let dir = home.transfer_dir(transfer, Role::Sender)?;
+) -> Result<(Producer<D>, Found), Error> {
+    let transfer = record.id;
+    // Makes it, and refuses what is not ours.
+    home.transfer_dir(transfer, Role::Sender)?;
     let state_path = state_path_in(home, transfer);
     let failed = |source| Error::State { path: state_path.clone(), source };
+    let dir = disk.open_root(&state_path).map_err(failed)?;
     let own = disk.stat_dir(&dir).map_err(failed)?;
     let above = state_path.parent().unwrap_or(&state_path);
-    let above = RealDisk::open_root(above).and_then(|dir| disk.stat_dir(&dir)).map_err(failed)?;
+    let above = disk.open_root(above).and_then(|dir| disk.stat_dir(&dir)).map_err(failed)?;
     let mut replay = Replay::default();
     let header = Header { chunk_bytes: CHUNK_BYTES, transfer };
     let (log, found) =
-        ManifestLog::open(&disk, &dir, LOG_NAME, header, |record, step| replay.note(record, step)).map_err(failed)?;
+        ManifestLog::open(disk, &dir, LOG_NAME, header, |record, step| replay.note(record, step)).map_err(failed)?;
     let setup = Setup {
         roots,
         exclusions: Exclusions { transfer, held: vec![(above.device, above.inode), (own.device, own.inode)] },
         log,
         replay,
-        stamps: open_stamps(&dir, transfer).map_err(failed)?,
+        stamps: open_stamps(disk, &dir, transfer).map_err(failed)?,
         state_path: state_path.clone(),
         user: own.owner,
         purpose,
@@ -72,8 +75,8 @@ pub(super) fn open_producer(
     Ok((Producer::new(setup)?, found))
 }
 
-fn open_stamps(dir: &RealDir, transfer: TransferId) -> io::Result<StampFile<RealDisk>> {
-    StampFile::open(&RealDisk::new(), dir, STAMPS_NAME, transfer)
+fn open_stamps<D: Disk>(disk: &D, dir: &D::Dir, transfer: TransferId) -> io::Result<StampFile<D>> {
+    StampFile::open(disk, dir, STAMPS_NAME, transfer)
 }
 
 /// Where the state is, for messages.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc as tokio_mpsc, watch};
 
-use crate::disk::RealDisk;
+use crate::disk::Disk;
 use crate::error::Error;
 use crate::event::Events;
 use crate::geometry::EntryIndex;
@@ -81,7 +81,7 @@ pub(super) struct Workers {
 
 impl Workers {
     /// Starts both threads. Must be called inside a tokio runtime.
-    pub(super) fn start(producer: Producer<RealDisk>, server: Server<RealDisk>, events: &Events) -> Workers {
+    pub(super) fn start<D: Disk>(producer: Producer<D>, server: Server<D>, events: &Events) -> Workers {
         let ahead = producer.ahead();
         let permits = Arc::new(Semaphore::new(SERVE_AHEAD_CHUNKS_MAX * CHUNK_BYTES as usize));
         let (report, reports) = tokio_mpsc::channel(REPORTS_MAX);
@@ -164,15 +164,15 @@ impl Drop for Workers {
     }
 }
 
-struct Producing {
-    producer: Producer<RealDisk>,
+struct Producing<D: Disk> {
+    producer: Producer<D>,
     renewals: mpsc::Receiver<(EntryIndex, Reason)>,
     told: watch::Sender<Produced>,
     events: Events,
     report: tokio_mpsc::Sender<Report>,
 }
 
-impl Producing {
+impl<D: Disk> Producing<D> {
     fn run(mut self) {
         let ahead = self.producer.ahead();
         while ahead.gate() == Gate::Open {
@@ -206,8 +206,8 @@ impl Producing {
     }
 }
 
-struct Serving {
-    server: Server<RealDisk>,
+struct Serving<D: Disk> {
+    server: Server<D>,
     jobs: mpsc::Receiver<Job>,
     permits: Arc<Semaphore>,
     runtime: Handle,
@@ -215,7 +215,7 @@ struct Serving {
     report: tokio_mpsc::Sender<Report>,
 }
 
-impl Serving {
+impl<D: Disk> Serving<D> {
     fn run(mut self) {
         while let Ok(job) = self.jobs.recv() {
             if self.permits.is_closed() {

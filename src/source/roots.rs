@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use crate::disk::{Access, Disk, RealDisk};
+use crate::disk::{Access, Disk, Rooted};
 use crate::error::Error;
 use crate::event::Notice;
 use crate::path::RelPath;
@@ -104,8 +104,8 @@ impl<D: Disk> Roots<D> {
 
 /// The roots that the user named, and what is to be said about them. The same source named twice is one root; two
 /// sources that would arrive under one name are a usage error.
-pub fn open_roots(paths: &[PathBuf]) -> Result<(Roots<RealDisk>, Vec<Notice>), Error> {
-    let (disk, mut roots, mut notices) = (RealDisk::new(), vec![], vec![]);
+pub fn open_roots<D: Rooted>(disk: &D, paths: &[PathBuf]) -> Result<(Roots<D>, Vec<Notice>), Error> {
+    let (mut roots, mut notices) = (vec![], vec![]);
     let mut seen: HashMap<Option<Vec<u8>>, Vec<(u64, u64)>> = HashMap::new();
     for path in paths {
         let (root, id) = open_root(disk, path)?;
@@ -124,8 +124,8 @@ pub fn open_roots(paths: &[PathBuf]) -> Result<(Roots<RealDisk>, Vec<Notice>), E
         same_name.push(id);
         roots.push(root);
     }
-    refuse_shared_names(&disk, &roots)?;
-    Ok((Roots::new(disk, roots), notices))
+    refuse_shared_names(disk, &roots)?;
+    Ok((Roots::new(disk.clone(), roots), notices))
 }
 
 /// Sources as they are remembered: absolute, and still saying whether a directory or its content was meant.
@@ -179,7 +179,7 @@ fn one_name(name: &[u8]) -> Error {
 }
 
 /// What arrives at the top from inside a directory may not have the name of something else that arrives there.
-fn refuse_shared_names(disk: &RealDisk, roots: &[Root<RealDisk>]) -> Result<(), Error> {
+fn refuse_shared_names<D: Disk>(disk: &D, roots: &[Root<D>]) -> Result<(), Error> {
     if roots.len() < 2 {
         return Ok(());
     }
@@ -203,7 +203,7 @@ fn refuse_shared_names(disk: &RealDisk, roots: &[Root<RealDisk>]) -> Result<(), 
 }
 
 /// Opens one root, and says by which (device, inode) it is known.
-fn open_root(disk: RealDisk, path: &Path) -> Result<(Root<RealDisk>, (u64, u64)), Error> {
+fn open_root<D: Rooted>(disk: &D, path: &Path) -> Result<(Root<D>, (u64, u64)), Error> {
     let refuse = |problem, source| Error::Local { what: "source", object: path.to_path_buf(), problem, source };
     let unreadable = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => refuse("is not there", None),
@@ -212,7 +212,7 @@ fn open_root(disk: RealDisk, path: &Path) -> Result<(Root<RealDisk>, (u64, u64))
     let typed = Typed::new(path);
     let root = match typed.last {
         b"." => {
-            let dir = RealDisk::open_root(path).map_err(unreadable)?;
+            let dir = disk.open_root(path).map_err(unreadable)?;
             let stat = disk.stat_dir(&dir).map_err(unreadable)?;
             let shown = path.to_path_buf();
             return Ok((Root::Contents { dir, shown }, (stat.device, stat.inode)));
@@ -226,11 +226,11 @@ fn open_root(disk: RealDisk, path: &Path) -> Result<(Root<RealDisk>, (u64, u64))
             let real = path.canonicalize().map_err(unreadable)?;
             let parent = real.parent().unwrap_or(Path::new("/"));
             let leaf = real.file_name().unwrap_or(OsStr::new("/")).as_bytes().to_vec();
-            let parent = RealDisk::open_root(parent).map_err(unreadable)?;
+            let parent = disk.open_root(parent).map_err(unreadable)?;
             Root::Named { name: last.to_vec(), parent, leaf }
         }
         last => {
-            let parent = RealDisk::open_root(typed.parent()).map_err(unreadable)?;
+            let parent = disk.open_root(typed.parent()).map_err(unreadable)?;
             Root::Named { name: last.to_vec(), parent, leaf: last.to_vec() }
         }
     };
@@ -250,6 +250,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+    use crate::disk::RealDisk;
 
     fn names(roots: &Roots<RealDisk>) -> Vec<Option<String>> {
         let name = |root: &Root<RealDisk>| match root {
@@ -266,7 +267,8 @@ mod tests {
         fs::write(home.path().join("x/f"), "1").unwrap();
         symlink("x", home.path().join("l")).unwrap();
         let at = |text: &str| home.path().join(text);
-        let open = |texts: &[&str]| open_roots(&texts.iter().map(|text| at(text)).collect::<Vec<_>>());
+        let open =
+            |texts: &[&str]| open_roots(&RealDisk::new(), &texts.iter().map(|text| at(text)).collect::<Vec<_>>());
         assert_eq!(names(&open(&["x", "l"]).unwrap().0), [Some("x".into()), Some("l".into())]);
         assert_eq!(names(&open(&["x//", "x/.", "x/./"]).unwrap().0), [Some("x".into()), None]);
         let (roots, _) = open(&["l/"]).unwrap();
@@ -284,7 +286,7 @@ mod tests {
             let error = open(texts).err().unwrap();
             assert!(error.to_string().contains(shown), "{texts:?}: {error}");
         }
-        assert!(open_roots(&[PathBuf::from("/")]).err().unwrap().to_string().contains("write `/.`"));
+        assert!(open_roots(&RealDisk::new(), &[PathBuf::from("/")]).err().unwrap().to_string().contains("write `/.`"));
     }
 
     #[test]
@@ -295,7 +297,7 @@ mod tests {
             fs::write(home.path().join(dir).join(format!("{dir}.txt")), dir).unwrap();
         }
         let paths: Vec<PathBuf> = ["a", "b/.", "c/."].iter().map(|text| home.path().join(text)).collect();
-        let (roots, _) = open_roots(&paths).unwrap();
+        let (roots, _) = open_roots(&RealDisk::new(), &paths).unwrap();
         for path in ["a/a.txt", "b.txt", "c.txt"] {
             assert!(roots.open_file(&RelPath::parse(path.as_bytes()).unwrap()).is_ok(), "{path}");
         }

@@ -65,7 +65,7 @@ impl Bench {
         let opened = ManifestLog::open(&disk, &dir, b"manifest", header, |record, step| replay.note(record, step));
         let own = disk.stat_dir(&dir).unwrap();
         Producer::new(Setup {
-            roots: open_roots(sources).unwrap().0,
+            roots: open_roots(&RealDisk::new(), sources).unwrap().0,
             exclusions: Exclusions { transfer: TRANSFER, held: vec![(own.device, own.inode)] },
             log: opened.unwrap().0,
             replay,
@@ -84,7 +84,7 @@ impl Bench {
     fn server(&self, producer: &Producer<RealDisk>) -> Server<RealDisk> {
         let (disk, dir) = (RealDisk::new(), RealDisk::open_root(&self.state()).unwrap());
         let stamps = StampFile::open(&disk, &dir, b"stamps", TRANSFER).unwrap();
-        Server::new(open_roots(&self.sources()).unwrap().0, producer.log(), producer.ahead(), stamps)
+        Server::new(open_roots(&RealDisk::new(), &self.sources()).unwrap().0, producer.log(), producer.ahead(), stamps)
     }
 
     /// Runs until the source is settled, as a receiver that wants nothing would have it.

@@ -10,7 +10,7 @@ use crate::path::RelPath;
 
 fn walked(sources: &[PathBuf]) -> Vec<String> {
     let exclusions = Exclusions { transfer: TRANSFER, held: vec![] };
-    let mut walk = Walk::new(open_roots(sources).unwrap().0, exclusions);
+    let mut walk = Walk::new(open_roots(&RealDisk::new(), sources).unwrap().0, exclusions);
     let mut seen = vec![];
     while let Some(walked) = walk.step() {
         seen.push(match walked {
