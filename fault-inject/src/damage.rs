@@ -1,4 +1,4 @@
-//! What a fault does to bytes: the three sizes in which storage really corrupts. Knows nothing of files.
+//! What a fault does to bytes: the four sizes in which storage really corrupts. Knows nothing of files.
 
 use rand::{Rng, RngCore};
 use rand_chacha::ChaCha8Rng;
@@ -7,6 +7,8 @@ use rand_chacha::ChaCha8Rng;
 pub const SECTOR_BYTES: usize = 512;
 /// The unit of the page cache.
 pub const PAGE_BYTES: usize = 4096;
+/// The unit in which CERN's study found most of what storage corrupts (Panzer-Steindel, "Data integrity", 2007).
+pub const RUN_BYTES: usize = 64 << 10;
 
 /// Size of one piece of damage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,9 +19,29 @@ pub enum Damage {
     Sector,
     /// One aligned run of 4 KiB becomes noise.
     Page,
+    /// One aligned run of 64 KiB becomes noise.
+    Run,
 }
 
 impl Damage {
+    /// All of them, the smallest first.
+    pub const ALL: [Damage; 4] = [Damage::Bit, Damage::Sector, Damage::Page, Damage::Run];
+
+    /// Its name on the command line and in a plan.
+    pub fn word(self) -> &'static str {
+        match self {
+            Damage::Bit => "bit",
+            Damage::Sector => "512",
+            Damage::Page => "4k",
+            Damage::Run => "64k",
+        }
+    }
+
+    /// The size of that name.
+    pub fn of_word(word: &str) -> Option<Damage> {
+        Damage::ALL.into_iter().find(|damage| damage.word() == word)
+    }
+
     /// Draws a size in the proportion 1:1:8 in which field studies find them.
     pub fn drawn(stream: &mut ChaCha8Rng) -> Damage {
         match stream.random_range(0..10) {
@@ -47,6 +69,7 @@ impl Damage {
             }
             Damage::Sector => SECTOR_BYTES,
             Damage::Page => PAGE_BYTES,
+            Damage::Run => RUN_BYTES,
         };
         let start = at - at % unit;
         let end = bytes.len().min(start + unit);
@@ -66,8 +89,9 @@ mod tests {
     #[test]
     fn damage_changes_exactly_its_unit() {
         for seed in 0..100 {
-            for (damage, unit) in [(Damage::Bit, 1), (Damage::Sector, SECTOR_BYTES), (Damage::Page, PAGE_BYTES)] {
-                let mut bytes = vec![0; 10_000];
+            let units = [1, SECTOR_BYTES, PAGE_BYTES, RUN_BYTES];
+            for (damage, unit) in Damage::ALL.into_iter().zip(units) {
+                let mut bytes = vec![0; 200_000];
                 damage.apply(&mut bytes, &mut stream(seed, "damage"));
                 let first = bytes.iter().position(|&byte| byte != 0);
                 let last = bytes.iter().rposition(|&byte| byte != 0);

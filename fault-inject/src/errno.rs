@@ -39,3 +39,33 @@ pub const EDQUOT: i32 = 122;
 pub fn error(number: i32) -> io::Error {
     io::Error::from_raw_os_error(number)
 }
+
+/// The number of that name.
+pub fn of_word(word: &str) -> Option<i32> {
+    NAMES.iter().find(|(name, _)| *name == word).map(|(_, number)| *number)
+}
+
+/// The name of a number, or the number itself.
+pub fn word(number: i32) -> String {
+    let known = NAMES.iter().find(|(_, known)| *known == number);
+    known.map_or_else(|| number.to_string(), |(name, _)| (*name).to_owned())
+}
+
+const NAMES: &[(&str, i32)] = &[
+    ("ENOENT", ENOENT),
+    ("EIO", EIO),
+    ("EBADF", EBADF),
+    ("EACCES", EACCES),
+    ("EEXIST", EEXIST),
+    ("EXDEV", EXDEV),
+    ("ENOTDIR", ENOTDIR),
+    ("EISDIR", EISDIR),
+    ("EINVAL", EINVAL),
+    ("EFBIG", EFBIG),
+    ("ENOSPC", ENOSPC),
+    ("EROFS", EROFS),
+    ("ENAMETOOLONG", ENAMETOOLONG),
+    ("ENOTEMPTY", ENOTEMPTY),
+    ("ELOOP", ELOOP),
+    ("EDQUOT", EDQUOT),
+];

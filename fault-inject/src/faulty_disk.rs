@@ -63,7 +63,7 @@ fn run_plainly(
     match plan.consult(operation, paths) {
         None => run(),
         Some(strike) => {
-            plan.note(strike.rule);
+            plan.note(&strike);
             match strike.effect {
                 Effect::Errno(number) => Err(error(number)),
                 Effect::Lie => Ok(()),
@@ -78,7 +78,7 @@ fn fail_by_plan(plan: &Plan, operation: Operation, paths: &[&[u8]]) -> io::Resul
     match plan.consult(operation, paths) {
         None => Ok(()),
         Some(strike) => {
-            plan.note(strike.rule);
+            plan.note(&strike);
             match strike.effect {
                 Effect::Errno(number) => Err(error(number)),
                 other => unreachable!("the plan refused {other:?} for {operation:?} when it was made"),
@@ -279,7 +279,7 @@ impl<F: DiskFile> FaultyFile<F> {
             }
             return Ok(());
         };
-        self.plan.note(strike.rule);
+        self.plan.note(&strike);
         match strike.effect {
             Effect::Errno(number) => Err(error(number)),
             Effect::Lie => Ok(()),
@@ -302,10 +302,10 @@ impl<F: DiskFile> DiskFile for FaultyFile<F> {
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let strike = self.plan.consult(Operation::ReadCached, &[&self.path]);
-        if let Some(strike) = strike
+        if let Some(strike) = &strike
             && let Effect::Errno(number) = strike.effect
         {
-            self.plan.note(strike.rule);
+            self.plan.note(strike);
             return Err(error(number));
         }
         let filled = self.inner.read_at(buffer, offset)?;
@@ -313,7 +313,7 @@ impl<F: DiskFile> DiskFile for FaultyFile<F> {
             && let Effect::CorruptCachedRead(damage) = strike.effect
             && filled > 0
         {
-            self.plan.note(strike.rule);
+            self.plan.note(&strike);
             self.plan.damage(damage, &mut buffer[..filled]);
         }
         Ok(filled)
@@ -321,10 +321,10 @@ impl<F: DiskFile> DiskFile for FaultyFile<F> {
 
     fn read_uncached_at(&self, buffer: &mut AlignedBuffer, offset: u64, len: usize) -> io::Result<Level> {
         let strike = self.plan.consult(Operation::ReadUncached, &[&self.path]);
-        if let Some(strike) = strike
+        if let Some(strike) = &strike
             && let Effect::Errno(number) = strike.effect
         {
-            self.plan.note(strike.rule);
+            self.plan.note(strike);
             return Err(error(number));
         }
         let level = self.inner.read_uncached_at(buffer, offset, len)?;
@@ -333,7 +333,7 @@ impl<F: DiskFile> DiskFile for FaultyFile<F> {
             && let Effect::CorruptUncachedRead(damage, lasting) = strike.effect
             && !bytes.is_empty()
         {
-            self.plan.note(strike.rule);
+            self.plan.note(&strike);
             match (lasting, self.identity) {
                 (Lasting::UntilRewritten | Lasting::Always, Some(identity)) => {
                     let read = offset..offset + bytes.len() as u64;
@@ -352,7 +352,7 @@ impl<F: DiskFile> DiskFile for FaultyFile<F> {
         let Some(strike) = self.plan.consult(Operation::Write, &[&self.path]) else {
             return self.write(bytes, offset);
         };
-        self.plan.note(strike.rule);
+        self.plan.note(&strike);
         match strike.effect {
             Effect::Errno(number) => Err(error(number)),
             Effect::Lie => Ok(()),

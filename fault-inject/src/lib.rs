@@ -4,7 +4,10 @@
 //! injects planned faults over any [`landfall::disk::Disk`], the real one included; [`rig`] runs real processes. Nothing here is part of the
 //! shipped program, and nothing here judges the program: verdicts belong to the harness above.
 
+pub mod above;
+pub mod child;
 pub mod cli;
+pub mod corrupt;
 pub mod damage;
 pub mod errno;
 pub mod faulty_disk;

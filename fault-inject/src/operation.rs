@@ -107,6 +107,49 @@ impl Operation {
         Operation::ExtentAt,
     ];
 
+    /// Its name in a plan.
+    pub fn word(self) -> &'static str {
+        match self {
+            Operation::OpenDir => "open-dir",
+            Operation::MakeDir => "make-dir",
+            Operation::List => "list",
+            Operation::Stat => "stat",
+            Operation::StatDir => "stat-dir",
+            Operation::Open => "open",
+            Operation::Create => "create",
+            Operation::RenameNoReplace => "rename-no-replace",
+            Operation::Replace => "replace",
+            Operation::MakeSymlink => "make-symlink",
+            Operation::ReadLink => "read-link",
+            Operation::Remove => "remove",
+            Operation::RemoveDir => "remove-dir",
+            Operation::SyncDir => "sync-dir",
+            Operation::SyncFileSystem => "sync-file-system",
+            Operation::SetDirMetadata => "set-dir-metadata",
+            Operation::SetMode => "set-mode",
+            Operation::SetMtime => "set-mtime",
+            Operation::Space => "space",
+            Operation::ExtendedAttributes => "extended-attributes",
+            Operation::FileStat => "file-stat",
+            Operation::ReadCached => "read-cached",
+            Operation::ReadUncached => "read-uncached",
+            Operation::Write => "write",
+            Operation::Punch => "punch",
+            Operation::Reserve => "reserve",
+            Operation::SetLen => "set-len",
+            Operation::StartWriteback => "start-writeback",
+            Operation::Sync => "sync",
+            Operation::SyncData => "sync-data",
+            Operation::SetMetadata => "set-metadata",
+            Operation::ExtentAt => "extent-at",
+        }
+    }
+
+    /// The operation of that name.
+    pub fn of_word(word: &str) -> Option<Operation> {
+        Operation::ALL.into_iter().find(|operation| operation.word() == word)
+    }
+
     /// Whether it changes nothing that a later operation could see. Plans that fail every change, as a read-only
     /// file system does, ask this.
     pub fn is_reading(self) -> bool {

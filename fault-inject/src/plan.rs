@@ -13,6 +13,8 @@ use crate::operation::Operation;
 use crate::overlay::Overlay;
 use crate::rng::{Dice, Odds};
 
+mod text;
+
 /// Which operations a rule is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum On {
@@ -126,6 +128,7 @@ pub struct Rule {
 pub struct Plan {
     rules: Vec<Rule>,
     kill_switch: Box<dyn Fn() + Send + Sync>,
+    witness: Box<dyn Fn(&Injected) + Send + Sync>,
     state: Mutex<PlanState>,
 }
 
@@ -140,10 +143,25 @@ struct PlanState {
 }
 
 /// What a rule wants done by the wrapper.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Strike {
     pub(crate) rule: usize,
     pub(crate) effect: Effect,
+    operation: Operation,
+    path: Vec<u8>,
+}
+
+/// One fault that was really injected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Injected {
+    /// Place of the rule in the plan.
+    pub rule: usize,
+    /// What was done to it.
+    pub effect: Effect,
+    /// The operation that it was done to.
+    pub operation: Operation,
+    /// Its object; of a rename the old name.
+    pub path: Vec<u8>,
 }
 
 impl fmt::Debug for Plan {
@@ -238,12 +256,18 @@ impl Plan {
             seen: BTreeMap::new(),
             overlay: Overlay::default(),
         };
-        Plan { rules, kill_switch: Box::new(|| std::process::abort()), state: Mutex::new(state) }
+        let (kill_switch, witness) = (Box::new(|| std::process::abort()), Box::new(|_: &Injected| ()));
+        Plan { rules, kill_switch, witness, state: Mutex::new(state) }
     }
 
     /// What [`Effect::Kill`] calls: may end the process, or tell somebody and return. Without one the process aborts.
     pub fn with_kill_switch(self, switch: impl Fn() + Send + Sync + 'static) -> Plan {
         Plan { kill_switch: Box::new(switch), ..self }
+    }
+
+    /// Whom to tell of each fault, before a kill and after everything else.
+    pub fn with_witness(self, witness: impl Fn(&Injected) + Send + Sync + 'static) -> Plan {
+        Plan { witness: Box::new(witness), ..self }
     }
 
     /// Ends all injection; counts go on. What is altered below the cache stays so until it is rewritten.
@@ -281,16 +305,18 @@ impl Plan {
     pub(crate) fn consult(&self, operation: Operation, paths: &[&[u8]]) -> Option<Strike> {
         let struck = self.struck(operation, paths);
         for rule in struck {
-            match self.rules[rule].effect {
+            let path = paths.first().map(|path| path.to_vec()).unwrap_or_default();
+            let strike = Strike { rule, effect: self.rules[rule].effect, operation, path };
+            match strike.effect {
                 Effect::Delay { ms } => {
-                    self.note(rule);
+                    self.note(&strike);
                     std::thread::sleep(Duration::from_millis(ms));
                 }
                 Effect::Kill => {
-                    self.note(rule);
+                    self.note(&strike);
                     (self.kill_switch)();
                 }
-                effect => return Some(Strike { rule, effect }),
+                _ => return Some(strike),
             }
         }
         None
@@ -323,8 +349,10 @@ impl Plan {
     }
 
     /// Counts a strike that was really done.
-    pub(crate) fn note(&self, rule: usize) {
+    pub(crate) fn note(&self, strike: &Strike) {
+        let Strike { rule, effect, operation, path } = strike.clone();
         self.lock().injected[rule] += 1;
+        (self.witness)(&Injected { rule, effect, operation, path });
     }
 
     /// Damages a buffer somewhere.
@@ -351,6 +379,7 @@ impl Plan {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::errno::EIO;
 
@@ -382,11 +411,12 @@ mod tests {
         assert!(plan.consult(Operation::Write, &[b"x/journal.old"]).is_none());
         assert!(plan.consult(Operation::ReadCached, &[b"x/journal"]).is_none());
         assert_eq!(plan.idle_rules(), [rule], "a strike that nobody carried out is not injected");
-        plan.note(0);
+        let strike = plan.consult(Operation::Write, &[b"journal"]).unwrap();
+        plan.note(&strike);
         assert!(plan.idle_rules().is_empty());
         plan.disarm();
         assert!(plan.consult(Operation::Write, &[b"x/journal"]).is_none());
-        assert_eq!((plan.seen(Operation::Write), plan.seen_in_all()), (3, 5));
+        assert_eq!((plan.seen(Operation::Write), plan.seen_in_all()), (4, 6));
         assert!(NameMatch::contains("our").covers(b"journal") && !NameMatch::contains("ours").covers(b"journal"));
     }
 

@@ -2,6 +2,8 @@
 //! exit code. Every run begins with a line of seed, version and dials; a failure ends with a command that repeats it.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line program prints")]
 
+mod child;
+mod corrupt;
 mod simulate;
 
 use std::process::ExitCode;
@@ -21,6 +23,9 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[command(hide = true)]
+    Child(child::Child),
+    Corrupt(corrupt::Corrupt),
     Simulate(simulate::Simulate),
 }
 
@@ -38,6 +43,8 @@ pub(crate) struct Common {
 /// Runs what the command line asks for.
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
+        Command::Child(child) => child.run(),
+        Command::Corrupt(corrupt) => corrupt.run(),
         Command::Simulate(simulate) => simulate.run(),
     }
 }
@@ -51,7 +58,6 @@ pub(crate) fn number(text: &str) -> Result<u64, String> {
     parsed.map_err(|error| error.to_string())
 }
 
-#[allow(dead_code)]
 impl Common {
     /// The seed that was given, or one of the moment.
     pub(crate) fn seed(&self) -> u64 {
@@ -98,7 +104,6 @@ impl Common {
 }
 
 /// A report as one JSON object.
-#[allow(dead_code)]
 fn json_of(report: &Report) -> serde_json::Value {
     serde_json::json!({
         "event": "report", "fault": report.fault, "how": report.how.word(), "injected": report.injected,

@@ -64,7 +64,12 @@ pub struct Setup {
     pub speaks: Speaks,
     /// A program that both run below, as `setpriv`.
     pub below: Vec<String>,
+    /// A program that only the sender runs below.
+    pub sender_below: Vec<String>,
+    /// A program that only the receiver runs below.
+    pub receiver_below: Vec<String>,
     relay: Option<Relay>,
+    is_astray: bool,
     listen_address: SocketAddr,
 }
 
@@ -89,7 +94,10 @@ impl Setup {
             directory: None,
             speaks: Speaks::Json,
             below: Vec::new(),
+            sender_below: Vec::new(),
+            receiver_below: Vec::new(),
             relay: None,
+            is_astray: false,
             listen_address: "127.0.0.1:0".parse().unwrap(),
             base,
         }
@@ -98,12 +106,20 @@ impl Setup {
     /// Puts a relay between the sides. The ticket is made by a listener at the relay's future address that is stopped
     /// before anybody takes it; the same command then listens elsewhere, and the first ticket leads to the relay.
     pub fn through_relay(&mut self, seed: u64) -> &Relay {
+        let (front, back) = self.led_astray();
+        self.relay.insert(Relay::new(front, back, seed).unwrap())
+    }
+
+    /// Leads the dialling side to an address at which somebody else may stand, and the listener to another. Gives
+    /// both.
+    pub fn led_astray(&mut self) -> (SocketAddr, SocketAddr) {
         let (front, back) = (free_address(), free_address());
         self.listen_address = front;
         self.listener().wait_for_ticket(&self.ticket()).kill();
         std::fs::rename(self.ticket(), self.base.join("relayed-ticket")).unwrap();
         self.listen_address = back;
-        self.relay.insert(Relay::new(front, back, seed).unwrap())
+        self.is_astray = true;
+        (front, back)
     }
 
     /// The relay, if there is one.
@@ -118,7 +134,7 @@ impl Setup {
 
     /// The ticket that the dialling side is given.
     pub fn dialled_ticket(&self) -> PathBuf {
-        if self.relay.is_some() { self.base.join("relayed-ticket") } else { self.ticket() }
+        if self.is_astray { self.base.join("relayed-ticket") } else { self.ticket() }
     }
 
     /// Where the state of this transfer is found.
@@ -133,7 +149,8 @@ impl Setup {
             Side::Sender => ("sender", &self.sender_home, &self.sender_options),
             Side::Receiver => ("receiver", &self.receiver_home, &self.receiver_options),
         };
-        let below: Vec<&str> = self.below.iter().map(String::as_str).collect();
+        let own = if side == Side::Sender { &self.sender_below } else { &self.receiver_below };
+        let below: Vec<&str> = self.below.iter().chain(own).map(String::as_str).collect();
         let mut command = Landfall::new(label, home).below(&below);
         command = match side {
             Side::Sender => match &self.directory {
