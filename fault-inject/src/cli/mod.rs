@@ -4,6 +4,7 @@
 
 mod child;
 mod corrupt;
+mod matrix;
 mod simulate;
 
 use std::process::ExitCode;
@@ -26,6 +27,7 @@ enum Command {
     #[command(hide = true)]
     Child(child::Child),
     Corrupt(corrupt::Corrupt),
+    Matrix(matrix::Matrix),
     Simulate(simulate::Simulate),
 }
 
@@ -45,6 +47,7 @@ pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Child(child) => child.run(),
         Command::Corrupt(corrupt) => corrupt.run(),
+        Command::Matrix(matrix) => matrix.run(),
         Command::Simulate(simulate) => simulate.run(),
     }
 }

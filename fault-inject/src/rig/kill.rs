@@ -158,6 +158,13 @@ impl Pair {
         }
     }
 
+    /// Ends both, whatever they are at.
+    pub fn kill(&mut self) {
+        for running in [self.sender.take(), self.receiver.take()].into_iter().flatten() {
+            running.kill();
+        }
+    }
+
     /// Waits until both have ended by themselves.
     pub fn wait(&mut self, patience: Duration) {
         let deadline = Instant::now() + patience;

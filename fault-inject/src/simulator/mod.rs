@@ -11,6 +11,7 @@ mod plan;
 mod receipts;
 mod receiving;
 mod resent;
+pub mod rows;
 mod sending;
 mod sights;
 mod tree;

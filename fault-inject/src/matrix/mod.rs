@@ -1,0 +1,82 @@
+//! The fault matrix: each row by whichever part of the harness can inject it here, and what came of it.
+
+pub mod page;
+pub mod rows;
+
+use std::time::{Duration, Instant};
+
+use crate::verdict::{Report, Verdict};
+use rows::{ROWS, Row};
+
+/// A part of the harness that may know a row.
+type Provider = fn(u8, u64) -> Option<Report>;
+
+/// The parts, in the order in which they are asked: what runs the shipped program comes first.
+const PROVIDERS: &[Provider] = &[crate::corrupt::row, crate::scripted::row, crate::simulator::rows::row];
+
+/// What a row came to.
+#[derive(Clone, Debug)]
+pub struct Cell {
+    /// The row.
+    pub row: Row,
+    /// Each part that injected it, or could not.
+    pub reports: Vec<Report>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl Cell {
+    /// The worst of its verdicts. A part that lacks a facility counts only if no other part ran.
+    pub fn verdict(&self) -> Verdict {
+        let ran = self.reports.iter().filter(|report| !matches!(report.verdict, Verdict::Skipped(_)));
+        let worst = ran.map(|report| report.verdict.clone()).reduce(Verdict::and);
+        let skipped = || self.reports.first().map(|report| report.verdict.clone());
+        worst.or_else(skipped).unwrap_or_else(|| Verdict::Failed("no part of the harness injects this row".to_owned()))
+    }
+
+    /// Faults of all its parts: injected, detected, repaired.
+    pub fn counts(&self) -> [u64; 3] {
+        let sum = |count: fn(&Report) -> u64| self.reports.iter().map(count).sum();
+        [sum(|report| report.injected), sum(|report| report.detected), sum(|report| report.repaired)]
+    }
+
+    /// From where it was injected.
+    pub fn how(&self) -> String {
+        let ran = self.reports.iter().filter(|report| report.injected > 0);
+        let words: Vec<&str> = ran.map(|report| report.how.word()).collect();
+        words.join(", ")
+    }
+}
+
+/// Runs one row with each part that knows it.
+pub fn run(row: Row, seed: u64) -> Cell {
+    let began = Instant::now();
+    let known = PROVIDERS.iter().filter_map(|provider| provider(row.number, seed));
+    let reports: Vec<Report> = known.map(Report::unless_vacuous).collect();
+    Cell { row, reports, took: began.elapsed() }
+}
+
+/// The rows of these numbers; all without one.
+pub fn chosen(numbers: &[u8]) -> Vec<Row> {
+    ROWS.iter().filter(|row| numbers.is_empty() || numbers.contains(&row.number)).copied().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verdict::How;
+
+    fn cell(verdicts: &[Verdict]) -> Cell {
+        let report = |verdict: &Verdict| Report { verdict: verdict.clone(), ..Report::skipped("", How::Child, "") };
+        Cell { row: ROWS[0], reports: verdicts.iter().map(report).collect(), took: Duration::ZERO }
+    }
+
+    #[test]
+    fn a_part_that_cannot_run_excuses_nobody() {
+        let skipped = Verdict::Skipped("FUSE".into());
+        assert_eq!(cell(&[skipped.clone(), Verdict::Good]).verdict(), Verdict::Good);
+        assert_eq!(cell(&[skipped.clone(), Verdict::Vacuous]).verdict(), Verdict::Vacuous);
+        assert_eq!(cell(std::slice::from_ref(&skipped)).verdict(), skipped);
+        assert_eq!(cell(&[]).verdict().exit_code(), 4, "a row that nothing injects is a hole in the harness");
+    }
+}
