@@ -47,6 +47,8 @@ impl How {
 pub enum Verdict {
     /// Nothing wrong was acknowledged, and the run ended as the promise says.
     Good,
+    /// Nothing was broken that is promised: what came out wrong is a limit that is stated, by this name.
+    Limit(&'static str),
     /// A wrong file was acknowledged, or stands under a final name: what is wrong.
     Wrong(String),
     /// The run did not end, or not as it had to: what is missing.
@@ -64,7 +66,7 @@ impl Verdict {
     /// harness failed, 5 skipped.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Verdict::Good => 0,
+            Verdict::Good | Verdict::Limit(_) => 0,
             Verdict::Wrong(_) => 1,
             Verdict::Stuck(_) => 2,
             Verdict::Vacuous => 3,
@@ -76,7 +78,7 @@ impl Verdict {
     /// How bad it is among others: something wrong acknowledged is worst, skipped is the least that is not good.
     fn badness(&self) -> u8 {
         match self {
-            Verdict::Good => 0,
+            Verdict::Good | Verdict::Limit(_) => 0,
             Verdict::Skipped(_) => 1,
             Verdict::Vacuous => 2,
             Verdict::Failed(_) => 3,
@@ -96,6 +98,7 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Verdict::Good => f.write_str("good"),
+            Verdict::Limit(which) => write!(f, "a stated limit: {which}"),
             Verdict::Wrong(what) => write!(f, "WRONG: {what}"),
             Verdict::Stuck(what) => write!(f, "no convergence: {what}"),
             Verdict::Vacuous => f.write_str("vacuous: nothing was injected"),

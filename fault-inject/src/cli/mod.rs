@@ -97,7 +97,7 @@ impl Common {
         if self.json {
             println!("{}", serde_json::json!({ "event": "end", "exit": worst.exit_code() }));
         }
-        for report in reports.iter().filter(|report| !matches!(report.verdict, Verdict::Good | Verdict::Skipped(_))) {
+        for report in reports.iter().filter(|report| !matches!(report.verdict.exit_code(), 0 | 5)) {
             eprintln!("{}: {}\n  {}", report.fault, report.verdict, report.plan);
             report.log.iter().rev().take(20).rev().for_each(|line| eprintln!("  {line}"));
             eprintln!("REPRO: {}", report.reproduce);

@@ -64,8 +64,10 @@ pub(crate) struct Found {
     cured: u64,
     /// Differences between the source and what was acknowledged.
     differences: Vec<String>,
-    /// The transfer ended with success on both sides.
+    /// Both sides ended with everything delivered that they did not name.
     is_done: bool,
+    /// Files that could not be cured and were named.
+    left_out: Vec<String>,
     /// How it ended otherwise.
     ending: String,
     /// Where the run's files were, if they are kept.
@@ -94,8 +96,7 @@ impl Found {
 /// The same for a row of the fault matrix, with no one to tell.
 pub fn row(number: u8, seed: u64) -> Option<Report> {
     let (layer, size, rate) = match number {
-        2 => (Layer::Source, Some(Damage::Bit), 60_000),
-        9 => (Layer::Source, Some(Damage::Sector), 60_000),
+        1 => (Layer::Source, Some(Damage::Bit), 100_000),
         10 => (Layer::SenderMemory, Some(Damage::Bit), 100_000),
         24 | 28 => (Layer::SenderMemory, None, 100_000),
         29 => (Layer::ReceiverMemory, Some(Damage::Bit), 150_000),

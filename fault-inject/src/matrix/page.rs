@@ -14,7 +14,7 @@ pub fn render(cells: &[Cell], seed: u64) -> String {
     let mut page = String::new();
     let version = env!("CARGO_PKG_VERSION");
     let sums = cells.iter().map(Cell::counts).fold([0; 3], |sum, counts| [0, 1, 2].map(|at| sum[at] + counts[at]));
-    let is_good = |cell: &&Cell| cell.verdict() == Verdict::Good;
+    let is_good = |cell: &&Cell| cell.verdict().exit_code() == 0;
     let wrong = cells.iter().filter(|cell| matches!(cell.verdict(), Verdict::Wrong(_))).count();
     let headline = match wrong {
         0 => "No wrong file was acknowledged.".to_owned(),
@@ -113,7 +113,7 @@ fn show_report(page: &mut String, report: &Report) {
 
 fn class(verdict: &Verdict) -> &'static str {
     match verdict {
-        Verdict::Good => "good",
+        Verdict::Good | Verdict::Limit(_) => "good",
         Verdict::Wrong(_) => "wrong",
         Verdict::Stuck(_) => "stuck",
         Verdict::Vacuous | Verdict::Failed(_) => "vacuous",
