@@ -276,23 +276,6 @@ impl<D: Disk> Shared<D> {
         journal.sync()
     }
 
-    /// Changes the stamps of a target that reads back otherwise than its claim says, and nothing else of it: a journal
-    /// that loses the doubt, and nothing but the doubt, would let the claim stand. Where the file may not be touched,
-    /// the doubt stands alone.
-    pub(super) fn void_stamps(&self, hash: PathHash, target: &D::File) {
-        let void = || {
-            let stat = target.stat()?;
-            if self.has_claim_with(hash, &stat) {
-                target.set_metadata(stat.mode & 0o777, stat.mtime)?;
-                target.sync()?;
-            }
-            io::Result::Ok(())
-        };
-        if let Err(error) = void() {
-            tracing::debug!(%error, "the stamps of a doubted target could not be changed");
-        }
-    }
-
     /// Stat of what stands under a path. An earlier run may have given its directory a mode that locks us out.
     fn stat_target(&self, parent: &D::Dir, path: &RelPath) -> io::Result<Stat> {
         match self.disk.stat(parent, path.name()) {

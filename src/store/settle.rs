@@ -78,11 +78,8 @@ impl<D: Disk> Settler<D> {
             Err(error) if is_full(&error) => files.iter_mut().for_each(|file| file.fail(SettleResult::Full)),
             other => other?,
         }
-        let mut doubted = vec![];
-        for held in files.iter().filter(|settling| settling.is_target_bad()).map(|settling| &settling.file.held) {
-            self.shared.void_stamps(held.path, &held.file);
-            doubted.push((held.path, held.inode));
-        }
+        let bad = files.iter().filter(|settling| settling.is_target_bad()).map(|settling| &settling.file.held);
+        let doubted: Vec<_> = bad.map(|held| (held.path, held.inode)).collect();
         self.shared.doubt(&doubted)?;
         Ok(files.into_iter().map(Settling::into_result).collect())
     }
