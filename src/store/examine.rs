@@ -202,6 +202,13 @@ impl<D: Disk> Intake<D> {
                 runs.push(claim.run);
             }
         }
+        // What a killed process had written since lies in the cache. Were it given to the device page by page while the
+        // claims are read back, a write that goes astray could hit what was read just before.
+        if !runs.is_empty() && held.file.sync().is_err() {
+            self.staged.remove(&name);
+            shared.disk.remove(&shared.layout.staging, &name)?;
+            return Ok(None);
+        }
         Ok(Some((Arc::new(held), merged(runs))))
     }
 
