@@ -217,7 +217,9 @@ impl Receiver {
 
     /// When a [`Input::Tick`] is due if nothing else happens.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let times = [self.batch.due(), self.space_due, self.progress_due, self.ending.due(), self.full_deadline()];
+        // With a receipt nothing is settled any more.
+        let batch_due = if self.ending.has_receipt() { None } else { self.batch.due() };
+        let times = [batch_due, self.space_due, self.progress_due, self.ending.due(), self.full_deadline()];
         times.into_iter().flatten().min()
     }
 

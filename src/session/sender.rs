@@ -188,7 +188,7 @@ impl Sender {
                 let is_settled = self.production == Production::Settled;
                 let known = if is_settled { self.produced.record_count } else { u64::from(ENTRIES_MAX) };
                 if link.exceptions > known {
-                    self.misbehaved("it names more exceptions than there are entries");
+                    self.take_too_many_exceptions();
                 }
             }
             Input::ReceiptArrived if link.receipt == Receipt::None => {
@@ -273,6 +273,15 @@ impl Sender {
             }
             (ReceiptVerdict::Differs, PeerReceipt::None) => self.stop(StopReason::OutcomeDiffers, Retry::Never),
             (ReceiptVerdict::Forged, _) => self.misbehaved("its receipt is not its own"),
+        }
+    }
+
+    /// No receipt with these exceptions can agree with this log. One from before this link may speak of a log that this
+    /// side has lost, of a source that had more in it.
+    fn take_too_many_exceptions(&mut self) {
+        match self.link.as_ref().map(|link| link.peer_receipt) {
+            Some(PeerReceipt::Held) => self.stop(StopReason::Finished, Retry::Never),
+            _ => self.misbehaved("it names more exceptions than there are entries"),
         }
     }
 

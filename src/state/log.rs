@@ -1,6 +1,7 @@
 //! The manifest log on disk, the same on both sides: append, replay, cut, and find things again by offset.
 //! Resident are one offset per entry and a checkpoint every [`CHECKPOINT_RECORDS`] records, never names or digests.
-//! What it does not do: sync. Losing the log costs work only; what was sent of it is at the other side too.
+//! What is appended is not synced: losing it costs work only, and what was sent of it is at the other side too. What
+//! was there when it was opened is, lest a power cut bring back an end that was lost or cut and then written otherwise.
 
 use std::io;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use crate::wire::push_record;
 /// Records between two remembered offsets: what has to be read again to find a position.
 const CHECKPOINT_RECORDS: u64 = 1024;
 /// Bytes read at once when replaying.
-const REPLAY_BYTES: usize = 1 << 20;
+const REPLAY_BYTES: usize = 64 << 10;
 
 /// Why a record could not be appended.
 #[derive(Debug, thiserror::Error)]
@@ -137,6 +138,9 @@ impl<D: Disk> ManifestLog<D> {
         if !is_ours {
             log.file.set_len(0)?;
             log.file.write_all_at(&header.encode(), 0)?;
+            if length > 0 {
+                log.file.sync_data()?;
+            }
             return Ok((log, if length == 0 { Found::Nothing } else { Found::Cut }));
         }
         log.replay(each)?;
@@ -144,6 +148,8 @@ impl<D: Disk> ManifestLog<D> {
         if found == Found::Cut {
             log.file.set_len(log.end.offset)?;
         }
+        // The sender's stamps, which are in a file of their own, would vouch for records of an older end.
+        log.file.sync_data()?;
         Ok((log, found))
     }
 

@@ -24,8 +24,8 @@ pub(crate) struct Candidate<D: Disk> {
     pub(super) stamps: Option<Stamps>,
     /// The target may turn out to be equal as a whole: nothing is copied until it is known not to be.
     pub(super) is_comparing: bool,
-    /// A claim with the target's stamps says that it is as it was sealed. Where it reads back otherwise, that claim
-    /// must not stand at the next start.
+    /// A claim with the target's stamps says that it is as it was sealed. It is voided before the first byte is read:
+    /// if that turns out to differ, the next start must not go by the claim, however soon it comes.
     pub(super) is_claimed: bool,
     /// Why a target that differs may not be replaced.
     pub(super) replace: Result<(), Reason>,
@@ -43,10 +43,10 @@ impl<D: Disk> Candidate<D> {
 
 /// Where a chunk was found.
 enum Match {
-    /// In the staging file, in its place.
-    InPlace,
-    /// In the target, with the level of the read and, if it is to be copied, its bytes.
-    InTarget(Level, Option<VerifiedChunk>),
+    /// In a target that may be taken as it is, with the level of the read.
+    Equal(Level),
+    /// In the staging file or in a target: to be written, in the staging file to where it is already.
+    ToWrite(VerifiedChunk),
     /// Nowhere.
     Nowhere,
 }
@@ -65,7 +65,12 @@ struct Probe<D: Disk> {
 impl<D: Disk> Intake<D> {
     /// Compares files with their candidates and takes what matches.
     pub fn adopt(&mut self, items: Vec<AdoptItem>) -> Vec<AdoptedItem> {
-        let mut doubted = self.sync_candidates(&items);
+        let mut doubted = self.void_claims(&items);
+        doubted.extend(self.sync_candidates(&items));
+        // Before anything is read: who finds it different may not live to say so.
+        if let Err(error) = self.shared.doubt(&doubted) {
+            tracing::warn!(%error, "what is known of bad targets could not be written down");
+        }
         let mut probes = vec![];
         for (index, item) in items.iter().enumerate() {
             probes.extend(self.probes(index, item).unwrap_or_default());
@@ -79,21 +84,28 @@ impl<D: Disk> Intake<D> {
         for (item, chunk, found) in found {
             by_item[item].push((chunk, found));
         }
-        for (item, found) in items.iter().zip(&by_item) {
-            let Some(candidate) = self.candidates.get(&item.entry.0).filter(|candidate| candidate.is_claimed) else {
-                continue;
-            };
-            if found.iter().any(|(_, found)| matches!(found, Match::Nowhere))
-                && let (Some((path, inode)), Some(target)) = (self.target_of(item.entry), &candidate.target)
-            {
-                shared.void_stamps(path, target);
-                doubted.push((path, inode));
+        items.iter().zip(by_item).map(|(item, found)| self.take_found(item, found)).collect()
+    }
+
+    /// Voids the claims of targets that are about to be read, by changing their stamps; nothing else of them is
+    /// touched. Gives those of which that cannot be done: they are doubted instead. The stamps and not the doubt alone,
+    /// since a journal may lose the doubt and keep the claim.
+    fn void_claims(&mut self, items: &[AdoptItem]) -> Vec<(PathHash, u64)> {
+        let mut failed = vec![];
+        for item in items.iter().filter(|item| item.run.first == 0) {
+            let Some(candidate) = self.candidates.get_mut(&item.entry.0) else { continue };
+            let (Some(target), true) = (&candidate.target, std::mem::take(&mut candidate.is_claimed)) else { continue };
+            match change_stamps::<D>(target) {
+                Ok((before, now)) if candidate.stamps == Some(before) => candidate.stamps = Some(now),
+                // Somebody else has changed it: its stamps are no longer those of the claim, and it is read again.
+                Ok(_) => (),
+                Err(error) => {
+                    tracing::debug!(%error, "the stamps of a target that is read could not be changed");
+                    failed.extend(self.target_of(item.entry));
+                }
             }
         }
-        if let Err(error) = shared.doubt(&doubted) {
-            tracing::warn!(%error, "what is known of bad targets could not be written down");
-        }
-        items.iter().zip(by_item).map(|(item, found)| self.take_found(item, found)).collect()
+        failed
     }
 
     /// What is read must be what a power cut would leave: candidates are synced before they are read. A target of
@@ -108,7 +120,7 @@ impl<D: Disk> Intake<D> {
             let Some(candidate) = self.candidates.get_mut(&item.entry.0) else { continue };
             if let Some(target) = &candidate.target
                 && (!is_synced || self.shared.is_elsewhere(target.stat()))
-                && target.sync_data().is_err()
+                && target.sync().is_err()
             {
                 candidate.is_comparing = false;
                 failed.extend(self.target_of(item.entry));
@@ -154,8 +166,8 @@ impl<D: Disk> Intake<D> {
         }
         if is_comparing {
             // Where the log could not be read, nothing was compared at all.
-            let is_equal = found.len() == run.count as usize
-                && found.iter().all(|(_, found)| matches!(found, Match::InTarget(..)));
+            let is_equal =
+                found.len() == run.count as usize && found.iter().all(|(_, found)| matches!(found, Match::Equal(_)));
             // A target that cannot be taken as it is, for whatever reason, is like one that differs.
             if !is_equal || self.take_compared(item, found).is_err() {
                 self.leave_comparing(item, &mut result);
@@ -200,7 +212,7 @@ impl<D: Disk> Intake<D> {
             }
         };
         for (chunk, found) in found {
-            if let Match::InTarget(level, _) = found {
+            if let Match::Equal(level) = found {
                 held.mark_held(chunk);
                 held.mark_verified(chunk, level);
             }
@@ -231,7 +243,9 @@ impl<D: Disk> Intake<D> {
         }
     }
 
-    /// Copies what was found in a target, and takes what was found in staging into the open batch as if written.
+    /// Writes what was found to the staging file, into the open batch. What is in its place there already is written
+    /// once more: no claim says that a sync has covered it, and the sync of an earlier process may have failed and left
+    /// it clean, given to the device and not durable. Then only a page that is written anew is covered by the next.
     fn take_copied(
         &mut self,
         item: &AdoptItem,
@@ -239,28 +253,17 @@ impl<D: Disk> Intake<D> {
         result: &mut AdoptedItem,
     ) -> io::Result<()> {
         let mut held = self.held.get(&item.entry.0).cloned();
-        for (chunk, found) in found {
-            match found {
-                Match::Nowhere | Match::InTarget(_, None) => (),
-                Match::InPlace => {
-                    if let Some(held) = &held {
-                        held.mark_held(chunk);
-                        self.batch.add_chunk(held, chunk.get());
-                        result.copied_bytes += u64::from(held.geometry.chunk_len(chunk));
-                    }
+        for (_, found) in found {
+            let Match::ToWrite(verified) = found else { continue };
+            let into = match &held {
+                Some(held) => Arc::clone(held),
+                None => {
+                    let made = self.make_held(item.entry)?;
+                    held = Some(Arc::clone(&made));
+                    made
                 }
-                Match::InTarget(_, Some(verified)) => {
-                    let into = match &held {
-                        Some(held) => Arc::clone(held),
-                        None => {
-                            let made = self.make_held(item.entry)?;
-                            held = Some(Arc::clone(&made));
-                            made
-                        }
-                    };
-                    result.copied_bytes += u64::from(self.write(&into, &verified)?);
-                }
-            }
+            };
+            result.copied_bytes += u64::from(self.write(&into, &verified)?);
         }
         let geometry = self.shared.file_entry(item.entry)?.geometry;
         if item.run.first + item.run.count >= whole(geometry).count {
@@ -285,28 +288,38 @@ fn look<D: Disk>(probe: &Probe<D>) -> io::Result<Match> {
     let expected = probe.digests.get(probe.chunk.get())?;
     let (offset, length) = (probe.geometry.offset(probe.chunk), probe.geometry.chunk_len(probe.chunk) as usize);
     let mut buffer = AlignedBuffer::default();
-    let mut read = |file: &D::File| -> io::Result<(Level, bool)> {
+    let mut read = |file: &D::File| -> io::Result<Option<Level>> {
         let level = file.read_uncached_at(&mut buffer, offset, length)?;
-        let is_whole = buffer.bytes().len() == length;
-        Ok((level, is_whole && chunk_digest(probe.geometry, probe.chunk, buffer.bytes()) == expected))
+        let is_equal =
+            buffer.bytes().len() == length && chunk_digest(probe.geometry, probe.chunk, buffer.bytes()) == expected;
+        Ok(is_equal.then_some(level))
     };
-    if let Some(held) = probe.held.as_ref().filter(|held| held.place == Place::Staging)
-        && matches!(read(&held.file), Ok((_, true)))
-    {
-        return Ok(Match::InPlace);
-    }
-    let Some(target) = &probe.target else { return Ok(Match::Nowhere) };
-    match read(target)? {
-        (_, false) => Ok(Match::Nowhere),
-        (level, true) if !probe.is_copying => Ok(Match::InTarget(level, None)),
-        (level, true) => {
-            let id = ChunkId { entry: probe.entry, chunk: probe.chunk };
-            let bytes = (!is_zero(buffer.bytes())).then(|| bytes::Bytes::copy_from_slice(buffer.bytes()));
-            match verify(probe.geometry, ReceivedChunk { id, bytes }, expected) {
-                Verdict::Match(verified) => Ok(Match::InTarget(level, Some(verified))),
-                Verdict::Mismatch { .. } => Ok(Match::Nowhere),
-            }
+    let staged = probe.held.as_ref().filter(|held| held.place == Place::Staging);
+    let is_staged = staged.is_some_and(|held| matches!(read(&held.file), Ok(Some(_))));
+    if !is_staged {
+        let Some(target) = &probe.target else { return Ok(Match::Nowhere) };
+        match read(target)? {
+            None => return Ok(Match::Nowhere),
+            Some(level) if !probe.is_copying => return Ok(Match::Equal(level)),
+            Some(_) => (),
         }
+    }
+    let id = ChunkId { entry: probe.entry, chunk: probe.chunk };
+    let bytes = (!is_zero(buffer.bytes())).then(|| bytes::Bytes::copy_from_slice(buffer.bytes()));
+    match verify(probe.geometry, ReceivedChunk { id, bytes }, expected) {
+        Verdict::Match(verified) => Ok(Match::ToWrite(verified)),
+        Verdict::Mismatch { .. } => Ok(Match::Nowhere),
+    }
+}
+
+/// Sets a target's mode and time to what they are, for the sake of its stamps: those before and those after.
+fn change_stamps<D: Disk>(target: &D::File) -> io::Result<(Stamps, Stamps)> {
+    let before = target.stat()?;
+    target.set_metadata(before.mode & 0o777, before.mtime)?;
+    let (before, now) = (before.stamps(), target.stat()?.stamps());
+    match before == now {
+        true => Err(io::Error::other("they are the same as before")),
+        false => Ok((before, now)),
     }
 }
 

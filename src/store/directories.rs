@@ -97,11 +97,13 @@ impl<D: Disk> Directories<D> {
             }
             // It may have been made by an earlier run that ended before its name was synced.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.note_unsynced(path),
-            // A directory that is there already may lie in one that we may only read.
+            // A directory that is there already may lie in one that we may only read, or making it fails for another
+            // reason before it is looked for. It is no more durable for that.
             Err(error) => {
                 if self.disk.stat(parent, name).is_err() {
                     return Err(reason_of(&error));
                 }
+                self.note_unsynced(path);
             }
         }
         let dir = match self.disk.open_dir(parent, name) {

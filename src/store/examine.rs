@@ -202,6 +202,13 @@ impl<D: Disk> Intake<D> {
                 runs.push(claim.run);
             }
         }
+        // What a killed process had written since lies in the cache. Were it given to the device page by page while the
+        // claims are read back, a write that goes astray could hit what was read just before.
+        if !runs.is_empty() && held.file.sync().is_err() {
+            self.staged.remove(&name);
+            shared.disk.remove(&shared.layout.staging, &name)?;
+            return Ok(None);
+        }
         Ok(Some((Arc::new(held), merged(runs))))
     }
 
@@ -274,23 +281,6 @@ impl<D: Disk> Shared<D> {
         let mut journal = locked(&self.journal);
         journal.append(&claims)?;
         journal.sync()
-    }
-
-    /// Changes the stamps of a target that reads back otherwise than its claim says, and nothing else of it: a journal
-    /// that loses the doubt, and nothing but the doubt, would let the claim stand. Where the file may not be touched,
-    /// the doubt stands alone.
-    pub(super) fn void_stamps(&self, hash: PathHash, target: &D::File) {
-        let void = || {
-            let stat = target.stat()?;
-            if self.has_claim_with(hash, &stat) {
-                target.set_metadata(stat.mode & 0o777, stat.mtime)?;
-                target.sync()?;
-            }
-            io::Result::Ok(())
-        };
-        if let Err(error) = void() {
-            tracing::debug!(%error, "the stamps of a doubted target could not be changed");
-        }
     }
 
     /// Stat of what stands under a path. An earlier run may have given its directory a mode that locks us out.

@@ -116,10 +116,18 @@ impl<D: Disk> Settler<D> {
             Work::FinishTree if !shared.with_log(|log| log.is_undamaged().unwrap_or(false)) => {
                 Ok(Input::LogChecked(false))
             }
-            Work::FinishTree => self.finish_tree().map(|()| Input::TreeFinished),
+            Work::FinishTree => {
+                let position = shared.with_log(|log| log.position());
+                self.finish_tree().map(|()| {
+                    self.tree_finished_at = Some(position);
+                    Input::TreeFinished
+                })
+            }
             Work::IssueReceipt => {
                 let _closed = locked(&shared.gate);
-                match shared.is_all_settled() {
+                // What came since may be a symlink or a directory, which nothing else accounts for.
+                let is_finished = self.tree_finished_at == Some(shared.with_log(|log| log.position()));
+                match is_finished && shared.is_all_settled() {
                     true => shared.sync_journal().and_then(|()| issue(&shared)).map(|()| Input::ReceiptIssued),
                     false => Ok(Input::ReceiptRefused),
                 }

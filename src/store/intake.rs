@@ -286,9 +286,11 @@ impl<D: Disk> Intake<D> {
         batch
     }
 
-    /// Forgets the handles of files that were sealed.
+    /// Forgets the handles of files that were sealed. One that is to be sealed once more, since a chunk of it came back
+    /// bad and was written again meanwhile, is not touched again.
     pub fn release(&mut self, sealed: impl IntoIterator<Item = EntryIndex>) {
         for entry in sealed {
+            self.batch.remove(entry.0);
             if let Some(held) = self.held.remove(&entry.0) {
                 self.staged.remove(&held.name());
             }

@@ -11,7 +11,7 @@ use crate::identity::TransferId;
 use crate::journal::{Claim, HEADER_BYTES, frame, header, next_claim};
 
 /// Bytes read at once when replaying.
-const REPLAY_BYTES: usize = 1 << 20;
+const REPLAY_BYTES: usize = 64 << 10;
 /// No claim at all.
 const NO_OFFSET: u64 = 0;
 

@@ -16,6 +16,7 @@ use crate::event::Found;
 use crate::geometry::{ChunkIndex, ChunkRun, EntryIndex};
 use crate::journal::{Claim, run_tag};
 use crate::limits::SYNCFS_FILES_MIN;
+use crate::manifest::Position;
 use crate::outcome::{Outcome, Reason};
 use crate::task::receiver::{SettleResult, SettledFile};
 
@@ -40,6 +41,8 @@ pub struct Observed {
 /// See the module.
 pub struct Settler<D: Disk> {
     pub(super) shared: Arc<Shared<D>>,
+    /// Where the log was when symlinks and directories were made last.
+    pub(super) tree_finished_at: Option<Position>,
     observed: Vec<Observed>,
     is_syncfs_slow: bool,
 }
@@ -55,7 +58,7 @@ pub(super) struct Settling<D: Disk> {
 
 impl<D: Disk> Settler<D> {
     pub(super) fn new(shared: Arc<Shared<D>>) -> Settler<D> {
-        Settler { shared, observed: vec![], is_syncfs_slow: false }
+        Settler { shared, tree_finished_at: None, observed: vec![], is_syncfs_slow: false }
     }
 
     /// Wrong bytes met since the last call.
@@ -78,11 +81,8 @@ impl<D: Disk> Settler<D> {
             Err(error) if is_full(&error) => files.iter_mut().for_each(|file| file.fail(SettleResult::Full)),
             other => other?,
         }
-        let mut doubted = vec![];
-        for held in files.iter().filter(|settling| settling.is_target_bad()).map(|settling| &settling.file.held) {
-            self.shared.void_stamps(held.path, &held.file);
-            doubted.push((held.path, held.inode));
-        }
+        let bad = files.iter().filter(|settling| settling.is_target_bad()).map(|settling| &settling.file.held);
+        let doubted: Vec<_> = bad.map(|held| (held.path, held.inode)).collect();
         self.shared.doubt(&doubted)?;
         Ok(files.into_iter().map(Settling::into_result).collect())
     }

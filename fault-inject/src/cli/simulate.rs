@@ -7,12 +7,18 @@ use super::number;
 use crate::simulator::campaign::{self, Campaign};
 use crate::simulator::{Class, Options, run_seed};
 
+/// Seeds of a long run.
+const LONG_SEEDS: u64 = 10_000_000;
+
 /// Message-level simulation of both sides, with the real store on a simulated disk.
 #[derive(Debug, clap::Args)]
 pub(super) struct Simulate {
     /// Seeds to run.
-    #[arg(long, default_value_t = 10_000)]
+    #[arg(long, default_value_t = 100_000)]
     seeds: u64,
+    /// Ten million seeds instead.
+    #[arg(long, conflicts_with_all = ["seeds", "seed"])]
+    long: bool,
     /// Run only this seed (0x... or decimal), with every step shown.
     #[arg(long, value_parser = number)]
     seed: Option<u64>,
@@ -36,6 +42,11 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 impl Simulate {
+    /// Seeds of the campaign.
+    fn count(&self) -> u64 {
+        if self.long { LONG_SEEDS } else { self.seeds }
+    }
+
     /// Runs one seed or a campaign.
     pub(super) fn run(&self) -> ExitCode {
         let options = Options { dropped: self.drop.iter().copied().collect(), ..Options::default() };
@@ -70,11 +81,11 @@ fn show_one(seed: u64, options: Options) -> ExitCode {
 fn show_many(simulate: &Simulate, options: &Options) -> ExitCode {
     let version = env!("CARGO_PKG_VERSION");
     if !simulate.json {
-        println!("seeds={:#x}+{} version={version}", simulate.first, simulate.seeds);
+        println!("seeds={:#x}+{} version={version}", simulate.first, simulate.count());
     }
     let began = Instant::now();
-    let campaign = campaign::run(simulate.first, simulate.seeds, options);
-    let rate = simulate.seeds as f64 / began.elapsed().as_secs_f64();
+    let campaign = campaign::run(simulate.first, simulate.count(), options);
+    let rate = simulate.count() as f64 / began.elapsed().as_secs_f64();
     if simulate.json {
         print_json(&campaign);
     } else {

@@ -81,7 +81,8 @@ impl World {
     fn edit(&mut self) {
         let step = self.step;
         // What cannot be edited just now is left as it is.
-        drop(edit_source(&self.sender_setting.source, step, &mut self.faults));
+        let is_touched = edit_source(&self.sender_setting.source, step, &mut self.faults).is_ok();
+        self.oracle.excuses.touches += u64::from(is_touched);
         let tree = source_tree(&self.sender_setting.source, self.sender_setting.naming);
         let changed = self.oracle.history.observe(step, &tree);
         if !changed.is_empty() {

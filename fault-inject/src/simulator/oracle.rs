@@ -16,6 +16,9 @@ use crate::sim_disk::{Seen, SimDisk, SimFault, View};
 pub(super) struct Excuses {
     /// The source was edited.
     pub edits: u64,
+    /// The source was touched, perhaps in nothing but the time of its last change: a mode that was set to what it was.
+    /// Whoever reads the file just then cannot know that its content is the same, and may say that it changed.
+    pub touches: u64,
     /// Chunks were damaged on their way.
     pub damaged_chunks: u64,
     /// State or staging of the receiver was damaged, or its machine lost power.
@@ -187,7 +190,8 @@ impl Oracle {
         let is_justified = match reason {
             "special" => is_special,
             "unreadable" => is_closed || excuses.edits > 0,
-            "changed" | "vanished" => excuses.edits > 0,
+            "changed" => excuses.edits + excuses.touches > 0,
+            "vanished" => excuses.edits > 0,
             "source-error" | "source-unsteady" => self.has_source_errors,
             "arrival-differs" => excuses.damaged_chunks > 0,
             "exists-different" | "kept" => {

@@ -315,6 +315,7 @@ impl Receiving {
         if self.run_dry() {
             (self.has_receipt, rung) = (true, None);
         }
+        self.sights.push(Sight::Anew);
         self.brain = new_brain(self.has_receipt, now);
         let store = open_store(&self.setting, &self.root, rung, &mut self.brain, &mut self.sights)?;
         (self.intake, self.settler, self.shared) = (store.intake, store.settler, store.shared);

@@ -70,7 +70,7 @@ impl Resent {
         self.closed.clear();
     }
 
-    /// The receiver's process has ended.
+    /// The receiver's process has ended, or has begun anew: what no settled batch covers may be sent again.
     pub(super) fn ended(&mut self) {
         self.open.clear();
         self.closed.clear();

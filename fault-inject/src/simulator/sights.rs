@@ -15,6 +15,8 @@ pub(super) enum Sight {
     Duplicate,
     /// The log was cut to an earlier position.
     Rewound,
+    /// Store and brain begin anew in the same process; an open batch is forgotten.
+    Anew,
     /// Chunks of a candidate were adopted.
     Adopted,
     /// An inode was left for a new one.

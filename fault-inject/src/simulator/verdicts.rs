@@ -43,6 +43,7 @@ impl World {
                 Sight::Closed => self.resent.closed(),
                 Sight::Written(place) => self.resent.written(place).map_err(Violation::Wrong)?,
                 Sight::Duplicate => self.coverage.mark("duplicate delivered"),
+                Sight::Anew => self.resent.ended(),
                 Sight::Rewound => self.coverage.mark("log rewound"),
                 Sight::Adopted => self.coverage.mark("candidate adopted"),
                 Sight::Renewed => self.coverage.mark("new inode"),

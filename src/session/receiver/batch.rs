@@ -201,8 +201,8 @@ impl Receiver {
 
     pub(super) fn on_finish_failed(&mut self, now: Instant, entry: EntryIndex, error: WriteError) {
         let Some(active) = self.active.get_mut(&entry.0) else { return };
+        // It stays counted: which batch it was counted for is not known here, and an empty one costs nothing to settle.
         active.is_finishing = false;
-        self.batch.files = self.batch.files.saturating_sub(1);
         if error == WriteError::Full {
             return self.wait_for_space(now, entry.0);
         }

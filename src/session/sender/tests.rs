@@ -120,6 +120,14 @@ fn what_a_receiver_does_not_say_ends_the_link() {
 }
 
 #[test]
+fn an_older_receipt_with_more_exceptions_than_the_log_has_entries_ends_the_run_as_finished() {
+    let mut brain = Brain::settled(PeerReceipt::Held);
+    let finished = [stop(StopReason::Finished, Retry::Never), Task::End(End::Stopped(StopReason::Finished))];
+    assert_eq!(brain.hear(Input::Exceptions(10)), []);
+    assert_eq!(brain.hear(Input::Exceptions(1)), finished);
+}
+
+#[test]
 fn an_entry_is_renewed_once_until_the_source_is_settled_again() {
     let mut brain = Brain::settled(PeerReceipt::None);
     let (entry, reason) = (EntryIndex(7), Reason::Changed);

@@ -157,6 +157,20 @@ fn an_empty_file_is_sealed_without_a_want() {
 }
 
 #[test]
+fn a_file_that_could_not_be_put_into_the_batch_leaves_nothing_due_behind_the_receipt() {
+    let mut bench = Bench::begun(&[file(0), Noted::Ended]);
+    assert_eq!(bench.examined(Disposition::Fresh), ["finish 0"]);
+    let failed = bench.hear(Input::FinishFailed(FIRST, WriteError::Failed));
+    assert_eq!(failed, ["abandon 0 Some(WriteFailed)"]);
+    assert_eq!(bench.hear(Input::Noted(vec![Noted::Complete])), ["settle"]);
+    assert_eq!(bench.hear(Input::BatchSettled(vec![])), ["finishtree"]);
+    bench.hear(Input::TreeFinished);
+    bench.hear(Input::ReceiptIssued);
+    bench.after(Duration::from_secs(10));
+    assert!(bench.brain.poll_timeout().unwrap() > bench.now, "what is over does not spin");
+}
+
+#[test]
 fn nothing_is_finished_before_the_sender_has_settled_at_a_position_that_came() {
     let mut bench = Bench::begun(&[]);
     bench.hear(Input::Settled(3));
