@@ -185,7 +185,7 @@ impl<D: Disk> Intake<D> {
             self.staged.remove(&name);
             return Ok(None);
         };
-        let held = Held::new(entry, hash, Place::Staging, opened, file.geometry, file.digests.clone())?;
+        let held: Held<D> = Held::new(entry, hash, Place::Staging, opened, file.geometry, file.digests.clone())?;
         let known = shared.with_log(|log| match log.sequence().open() {
             Some(open) if open.entry == entry => open.folder.count(),
             _ => file.geometry.chunk_count(),
