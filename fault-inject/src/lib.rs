@@ -7,6 +7,7 @@
 pub mod cli;
 pub mod damage;
 pub mod errno;
+pub mod explore;
 pub mod faulty_disk;
 pub mod operation;
 mod overlay;
