@@ -5,6 +5,7 @@
 //! shipped program, and nothing here judges the program: verdicts belong to the harness above.
 
 pub mod cli;
+pub mod crash;
 pub mod damage;
 pub mod errno;
 pub mod explore;

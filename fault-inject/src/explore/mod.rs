@@ -16,6 +16,7 @@
 
 mod disk;
 mod fingerprint;
+mod intake;
 mod moves;
 mod receiving;
 mod report;
@@ -113,8 +114,6 @@ pub enum Mark {
     Adopted,
     /// A claim that the file is sealed stood.
     ClaimStood,
-    /// Such a claim did not stand.
-    ClaimFell,
     /// The receiver's log was cut to what the sender still knew.
     Rewound,
     /// The file was sealed.
@@ -133,7 +132,7 @@ pub enum Mark {
 
 impl Mark {
     /// All of them.
-    pub const ALL: [Mark; 29] = [
+    pub const ALL: [Mark; 28] = [
         Mark::ReceiverKilled,
         Mark::ReceiverCut,
         Mark::SenderKilled,
@@ -155,7 +154,6 @@ impl Mark {
         Mark::Resumed,
         Mark::Adopted,
         Mark::ClaimStood,
-        Mark::ClaimFell,
         Mark::Rewound,
         Mark::Sealed,
         Mark::Issued,

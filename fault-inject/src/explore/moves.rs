@@ -6,7 +6,8 @@ use std::sync::Arc;
 use landfall::wire::Message;
 
 use super::disk::Kept;
-use super::receiving::{DiskFault, Receiving, Scene};
+use super::intake::DiskFault;
+use super::receiving::{Receiving, Scene};
 use super::sending::Sending;
 use super::state::{Course, Fate, Link, State};
 use super::{Mark, Violation};
@@ -85,9 +86,8 @@ impl State {
                 true if is_lost => late.push(Move::NoticeReceiver),
                 _ => offer(is_lost, Move::NoticeReceiver),
             }
-            let is_reported = link.is_some_and(|link| {
-                link.to_sender.iter().any(|message| matches!(message, Message::Progress(_)))
-            });
+            let is_reported =
+                link.is_some_and(|link| link.to_sender.iter().any(|message| matches!(message, Message::Progress(_))));
             if receiving.due().is_some() && !is_reported {
                 late.push(Move::Time);
             }
@@ -217,8 +217,7 @@ impl State {
             // What a start finds under its name it makes durable before it speaks of it.
             self.disk.receipt = Kept::Durable;
         }
-        let mut scene =
-            Scene { disk: &mut self.disk, now: self.now, broken: course.broken, marks: &mut *course.marks };
+        let mut scene = Scene { disk: &mut self.disk, now: self.now, broken: course.broken, marks: &mut *course.marks };
         let receiving = Receiving::start(&mut scene);
         self.receiving = Some(Arc::new(receiving));
         self.with_receiver(course, |_, _| Ok(()))
@@ -283,7 +282,9 @@ impl State {
         let began = course.began;
         if what == Move::FrameToReceiver {
             let line = self.receiver_line();
-            let Some(message) = self.link_mut(line).and_then(|link| link.to_receiver.pop_front()) else { return Ok(()) };
+            let Some(message) = self.link_mut(line).and_then(|link| link.to_receiver.pop_front()) else {
+                return Ok(());
+            };
             return self.with_receiver(course, |receiving, scene| receiving.control(scene, message));
         }
         let line = self.sender_line();

@@ -53,7 +53,8 @@ impl Found {
 /// Searches and judges. What is injected is counted in moves that something went wrong in; it is detected and
 /// repaired where every such kind was noticed and every course from every state ended well.
 pub fn report(options: Options) -> Report {
-    let reproduce = format!("fault-inject explore --states {} --departures {}", options.states_max, options.departures_max);
+    let reproduce =
+        format!("fault-inject explore --states {} --departures {}", options.states_max, options.departures_max);
     let plan = options.to_string();
     let (fault, how) = ("all states of both session machines".to_owned(), How::Search);
     let found = match search(options) {
@@ -65,7 +66,8 @@ pub fn report(options: Options) -> Report {
     };
     let verdict = found.verdict();
     let injected = found.struck.iter().sum();
-    let detected = KINDS.iter().zip(found.struck).filter(|((_, seen), _)| found.has(*seen)).map(|(_, count)| count).sum();
+    let detected =
+        KINDS.iter().zip(found.struck).filter(|((_, seen), _)| found.has(*seen)).map(|(_, count)| count).sum();
     let repaired = if verdict == Verdict::Good { detected } else { 0 };
     Report { fault, how, injected, detected, repaired, verdict, plan, log: found.lines(), reproduce }.unless_vacuous()
 }

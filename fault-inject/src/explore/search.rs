@@ -1,14 +1,14 @@
 //! The search: states in the order of how many departures from the ordinary course lead to them. From each new state
-//! the ordinary course is followed to its end, which must come; on the way every state is checked and kept, and each
-//! of them is a place to depart from.
+//! the ordinary course is followed to its end, which must come, or to a state that is known; on the way every state is
+//! checked, and each is a place to depart from. Of a course only its first state is kept: the others are walked again.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::time::Instant;
 
 use super::fingerprint::is_sound;
+use super::intake::DiskFault;
 use super::moves::Move;
-use super::receiving::DiskFault;
 use super::state::{Budget, Course, State};
 use super::{Broken, Mark, Violation};
 
@@ -39,6 +39,9 @@ fn kind_of(what: Move) -> Option<usize> {
         _ => return None,
     })
 }
+
+/// Courses that are kept to depart from, at most: bounds the memory, at a kibibyte or two each.
+const STARTS_MAX: usize = 3_000_000;
 
 /// How a search is run.
 #[derive(Clone, Copy, Debug)]
@@ -122,9 +125,10 @@ struct Search {
     struck: [u64; KINDS.len()],
     /// Ordinary courses that were followed.
     courses: u32,
-    /// States to depart from, and those that one more departure leads to.
-    here: Vec<(u32, State)>,
-    next: Vec<(u32, State)>,
+    /// Where the courses begin from which the next departures are made.
+    starts: Vec<(u32, State)>,
+    /// More courses began than are kept: what follows is a sample.
+    is_sample: bool,
 }
 
 /// Searches. An error is one of the harness.
@@ -142,8 +146,8 @@ pub fn search(options: Options) -> Result<Found, String> {
         moves: 0,
         struck: [0; KINDS.len()],
         courses: 0,
-        here: vec![],
-        next: vec![],
+        starts: vec![],
+        is_sample: false,
     };
     let first = State::new(began, options.budget());
     search.run(first)
@@ -152,35 +156,29 @@ pub fn search(options: Options) -> Result<Found, String> {
 impl Search {
     fn run(&mut self, first: State) -> Result<Found, String> {
         let (root, _) = self.enter(&first, NOWHERE, Move::Time)?;
-        self.next.push((root, first));
-        let mut complete_to = None;
-        for departures in 0..=self.options.departures_max {
-            let found = std::mem::take(&mut self.next);
-            if found.is_empty() {
-                return Ok(self.found(complete_to, true, None));
+        if let Err(wrong) = self.follow(root, first.clone())? {
+            return Ok(self.found(None, false, Some(wrong)));
+        }
+        self.starts.push((root, first));
+        let mut complete_to = 0;
+        for departures in 1..=self.options.departures_max {
+            let starts = std::mem::take(&mut self.starts);
+            if starts.is_empty() {
+                return Ok(self.found(Some(complete_to), !self.is_sample, None));
             }
-            for (at, state) in found {
-                if let Err(wrong) = self.follow(at, state)? {
-                    return Ok(self.found(complete_to, false, Some(wrong)));
+            for (at, state) in starts {
+                if let Err(wrong) = self.depart_along(at, state)? {
+                    return Ok(self.found(Some(complete_to), false, Some(wrong)));
                 }
                 if self.is_full() {
-                    return Ok(self.found(complete_to, false, None));
+                    return Ok(self.found(Some(complete_to), false, None));
                 }
             }
-            complete_to = Some(departures);
-            if departures == self.options.departures_max {
-                break;
-            }
-            for (at, state) in std::mem::take(&mut self.here) {
-                if let Err(wrong) = self.depart(at, &state)? {
-                    return Ok(self.found(complete_to, false, Some(wrong)));
-                }
-                if self.is_full() {
-                    return Ok(self.found(complete_to, false, None));
-                }
+            if !self.is_sample {
+                complete_to = departures;
             }
         }
-        Ok(self.found(complete_to, false, None))
+        Ok(self.found(Some(complete_to), false, None))
     }
 
     fn is_full(&self) -> bool {
@@ -238,14 +236,13 @@ impl Search {
                 }
                 _ => return Ok(Ok(())),
             }
-            let ordinary = state.ordinary().filter(|_| !state.is_done());
-            let Some(what) = ordinary else {
-                let is_done = state.is_done();
-                self.here.push((at, state));
-                return Ok(if is_done { Ok(()) } else { Err((Violation::Stuck("nothing can move (P5)".into()), at)) });
+            if state.is_done() {
+                return Ok(Ok(()));
+            }
+            let Some(what) = state.ordinary() else {
+                return Ok(Err((Violation::Stuck("nothing can move (P5)".into()), at)));
             };
             let (next, made) = self.make(&state, what);
-            self.here.push((at, state));
             if let Err(violation) = made {
                 return Ok(Err(self.wrong(violation, at, what)));
             }
@@ -261,23 +258,41 @@ impl Search {
         (violation, at)
     }
 
-    /// Every departure from a state.
-    fn depart(&mut self, at: u32, state: &State) -> Result<Result<(), (Violation, u32)>, String> {
-        if state.is_done() {
-            return Ok(Ok(()));
-        }
-        let ordinary = state.ordinary();
-        for what in state.moves().into_iter().filter(|what| Some(*what) != ordinary) {
-            let (next, made) = self.make(state, what);
-            if let Err(violation) = made {
-                return Ok(Err(self.wrong(violation, at, what)));
+    /// Every departure from every state that was met first on the course that begins here.
+    fn depart_along(&mut self, at: u32, state: State) -> Result<Result<(), (Violation, u32)>, String> {
+        let course = self.steps[at as usize].course;
+        let (mut at, mut state) = (at, state);
+        while !state.is_done() && self.steps[at as usize].course == course && !self.is_full() {
+            let ordinary = state.ordinary();
+            for what in state.moves().into_iter().filter(|what| Some(*what) != ordinary) {
+                if let Err(wrong) = self.depart(at, &state, what)? {
+                    return Ok(Err(wrong));
+                }
             }
-            let (number, is_new) = self.enter(&next, at, what)?;
-            if is_new {
-                self.next.push((number, next));
-            }
+            let Some(what) = ordinary else { break };
+            let (next, _) = self.make(&state, what);
+            (at, state) = (self.enter(&next, at, what)?.0, next);
         }
         Ok(Ok(()))
+    }
+
+    /// One departure, and the ordinary course from where it leads.
+    fn depart(&mut self, at: u32, state: &State, what: Move) -> Result<Result<(), (Violation, u32)>, String> {
+        let (next, made) = self.make(state, what);
+        if let Err(violation) = made {
+            return Ok(Err(self.wrong(violation, at, what)));
+        }
+        let (number, is_new) = self.enter(&next, at, what)?;
+        if !is_new {
+            return Ok(Ok(()));
+        }
+        let followed = self.follow(number, next.clone())?;
+        if self.starts.len() < STARTS_MAX {
+            self.starts.push((number, next));
+        } else {
+            self.is_sample = true;
+        }
+        Ok(followed)
     }
 
     /// The moves that lead to a state, departures marked.

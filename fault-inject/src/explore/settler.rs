@@ -7,7 +7,8 @@ use landfall::limits::SIMULATED_CHUNK_BYTES;
 use landfall::task::receiver::{Input, SettleResult, SettledFile};
 
 use super::disk::{ALL, Disk, Kept, Page, RECORDS, bit, chunks_of};
-use super::receiving::{DiskFault, Receiving, Scene};
+use super::intake::DiskFault;
+use super::receiving::{Receiving, Scene};
 use super::{Broken, Mark, Violation};
 
 /// Steps of settling a batch, in their order.
@@ -148,21 +149,7 @@ impl Receiving {
                 }
                 settling.step = Step::ReadBack;
             }
-            Step::ReadBack => {
-                let is_mine = self.hands.slot == Some(slot);
-                let whole = if is_mine { self.hands.held & !self.hands.verified } else { 0 };
-                let chunks = if settling.is_finish { whole } else { settling.chunks };
-                settling.bad = self.read_back(scene, slot, chunks);
-                settling.verified = chunks & !settling.bad;
-                if !settling.is_finish {
-                    return Ok(Some(settling.durable()));
-                }
-                settling.bad = if is_mine { ALL & !self.hands.held } else { ALL };
-                if settling.bad != 0 || self.hands.verified != ALL {
-                    return Ok(Some(settling.durable()));
-                }
-                settling.step = if settling.is_target { Step::SyncNames } else { Step::ClaimSealing };
-            }
+            Step::ReadBack => return Ok(self.read_back_batch(scene, settling, slot)),
             Step::ClaimSealing => {
                 scene.disk.journal.is_sealing = true;
                 settling.step = Step::Rename;
@@ -187,6 +174,24 @@ impl Receiving {
             }
         }
         Ok(None)
+    }
+
+    /// Reads back what the batch wrote, or all that was not read yet of a file that is to be sealed.
+    fn read_back_batch(&mut self, scene: &mut Scene<'_>, settling: &mut Settling, slot: u8) -> Option<Input> {
+        let is_mine = self.hands.slot == Some(slot);
+        let whole = if is_mine { self.hands.held & !self.hands.verified } else { 0 };
+        let chunks = if settling.is_finish { whole } else { settling.chunks };
+        settling.bad = self.read_back(scene, slot, chunks);
+        settling.verified = chunks & !settling.bad;
+        if !settling.is_finish {
+            return Some(settling.durable());
+        }
+        settling.bad = if is_mine { ALL & !self.hands.held } else { ALL };
+        if settling.bad != 0 || self.hands.verified != ALL {
+            return Some(settling.durable());
+        }
+        settling.step = if settling.is_target { Step::SyncNames } else { Step::ClaimSealing };
+        None
     }
 
     /// What was dirty is clean and gone, and nobody may take the inode for good any more.
@@ -225,7 +230,10 @@ impl Receiving {
         if disk.staging.live != Some(slot) && disk.target.live != Some(slot) {
             return Ok(Some(settling.settled(SettleResult::InodeLost)));
         }
-        if disk.is_delivered() && disk.target.live != Some(slot) {
+        // Before the seal is on record the same bytes may be named again: a process that ended may have left both names.
+        let is_on_record =
+            disk.receipt != Kept::None || disk.journal.sealed.is_some_and(|at| disk.target.live == Some(at));
+        if is_on_record && disk.is_delivered() && disk.target.live != Some(slot) && self.hands.excused != ALL {
             return Err(Violation::Wrong("a file that was delivered is delivered again (P3)".into()));
         }
         disk.target.live = Some(slot);

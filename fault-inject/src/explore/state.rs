@@ -148,8 +148,7 @@ impl State {
     ) -> Result<(), Violation> {
         let Some(mut receiving) = self.receiving.take() else { return Ok(()) };
         let own = Arc::make_mut(&mut receiving);
-        let mut scene =
-            Scene { disk: &mut self.disk, now: self.now, broken: course.broken, marks: &mut *course.marks };
+        let mut scene = Scene { disk: &mut self.disk, now: self.now, broken: course.broken, marks: &mut *course.marks };
         act(own, &mut scene)?;
         self.disk.forget_unused(|slot| own.uses(slot));
         let said = std::mem::take(&mut own.said);

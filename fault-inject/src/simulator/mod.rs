@@ -11,6 +11,7 @@ mod plan;
 mod receipts;
 mod receiving;
 mod resent;
+mod rest;
 mod sending;
 mod sights;
 mod tree;
@@ -21,6 +22,7 @@ use std::collections::BTreeSet;
 
 pub use coverage::{Coverage, MINIMUMS};
 pub use plan::{Class, Plan};
+pub use rest::Machine;
 pub use world::{Violation, World};
 
 use crate::sim_disk::SkipSync;
