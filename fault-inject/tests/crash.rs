@@ -21,7 +21,7 @@ fn every_state_that_a_power_cut_leaves_is_recovered_from() {
 fn cuts_during_recovery_names_without_data_and_torn_pages_are_among_them() {
     let found = enumerate(&SMALL);
     assert!(found.states.iter().all(|states| *states > 0), "{found:?}");
-    assert!(found.without_data > 0 && found.crash.torn_pages > 0 && found.crash.renames_half_kept > 0, "{found:?}");
+    assert!(found.without_data > 0 && found.crash.torn_pages > 0 && found.crash.removed_names_back > 0, "{found:?}");
 }
 
 #[test]
