@@ -195,9 +195,6 @@ impl State {
             Move::KillReceiver | Move::CutReceiver(_) => self.end_receiver(course, what)?,
             Move::KillSender | Move::CutSender(_) => self.end_sender(course, what),
         }
-        if self.receiving.is_none() && self.sending.is_none() && (self.has_ended || self.budget.sender_ends == 0) {
-            course.mark(Mark::BothDown);
-        }
         self.check()
     }
 
@@ -350,6 +347,9 @@ impl State {
             course.mark(Mark::EndedAgain);
         }
         self.receiving = None;
+        if self.sending.is_none() && self.sender_fate == Fate::Open {
+            course.mark(Mark::BothDown);
+        }
         match what {
             Move::CutReceiver(outcome) => {
                 course.mark(Mark::ReceiverCut);
@@ -367,6 +367,9 @@ impl State {
     fn end_sender(&mut self, course: &mut Course<'_>, what: Move) {
         self.budget.sender_ends -= 1;
         self.sending = None;
+        if self.receiving.is_none() && self.receiver_fate == Fate::Open {
+            course.mark(Mark::BothDown);
+        }
         match what {
             Move::CutSender(outcome) => {
                 course.mark(Mark::SenderCut);
