@@ -39,7 +39,7 @@ pub struct ChunkRun {
 }
 
 /// How a file of a given size falls into chunks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Geometry {
     file_bytes: u64,
     chunk_bytes: u32,

@@ -197,7 +197,7 @@ impl Record {
 }
 
 /// A place in a log: how many records, and the chain's value after them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Position {
     /// Records before this place.
     pub record_count: u64,

@@ -35,7 +35,7 @@ const ADDRESSES_MAX: usize = 64;
 const RUNGS_MAX: usize = 140;
 
 /// One control message. Part of formats: append variants, never reorder.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Message {
     /// First in each direction.
     Hello(Hello),
@@ -65,7 +65,7 @@ pub enum Message {
 }
 
 /// First message in each direction.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Hello {
     /// Minor version.
     pub minor: u16,
@@ -92,7 +92,7 @@ pub struct Hello {
 }
 
 /// Chunks to be served, and how far the receiver has looked.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Want {
     /// Every chunk before this place was looked at: what is neither wanted here nor before may be dropped.
     pub considered_through: Place,
@@ -101,7 +101,7 @@ pub struct Want {
 }
 
 /// A place in the order of the manifest, as a bare pair of numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Place {
     /// Entry number.
     pub entry: u32,
@@ -110,7 +110,7 @@ pub struct Place {
 }
 
 /// A run of chunks of one file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct WantRun {
     /// The file.
     pub entry: EntryIndex,
@@ -121,7 +121,7 @@ pub struct WantRun {
 }
 
 /// What the receiver is doing, for the sender's screen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Progress {
     /// What it does.
     pub phase: Phase,
@@ -138,7 +138,7 @@ pub struct Progress {
 }
 
 /// Phases of a side, for screens.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Phase {
     /// No link.
     #[default]
@@ -164,7 +164,7 @@ pub enum Phase {
 }
 
 /// An entry whose outcome is not plain delivery.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Exception {
     /// The entry's path.
     pub path: RelPath,
@@ -173,7 +173,7 @@ pub struct Exception {
 }
 
 /// This side stops.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Stop {
     /// Why.
     pub reason: StopReason,
@@ -182,7 +182,7 @@ pub struct Stop {
 }
 
 /// Whether running the same command again may help.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Retry {
     /// It may.
     Later,
@@ -191,7 +191,7 @@ pub enum Retry {
 }
 
 /// Why a side stops. Part of formats: append, never reorder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum StopReason {
     /// A signal.
     Interrupted,

@@ -32,7 +32,7 @@ use files::{Active, Latest};
 pub use end::Ending;
 
 /// What is known of one entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Phases {
     /// A file nobody has looked at.
     Unexamined,
@@ -54,14 +54,14 @@ enum Phases {
     OtherLeftOut,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 struct Entry {
     size: u64,
     phase: Phases,
 }
 
 /// Settings of a run that the brain decides by.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 pub struct Settings {
     /// Chunk size of the manifest.
     pub chunk_bytes: u32,
@@ -76,7 +76,7 @@ pub struct Settings {
 }
 
 /// The machine.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Receiver {
     settings: Settings,
     entries: Vec<Entry>,

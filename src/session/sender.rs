@@ -11,7 +11,7 @@
 //! No clock, no I/O, no names and no bytes. Wants die with their link. What it does not do: find the rung that both
 //! logs share, or look up chunks; its hands do, since that needs the log.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::digest::OutcomeDigest;
@@ -24,7 +24,7 @@ use crate::task::sender::{End, Input, PeerReceipt, Production, ReceiptVerdict, T
 use crate::wire::{Message, Phase, Progress, Retry, Stop, StopReason, Want};
 
 /// How far a receipt has come on a link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Receipt {
     None,
     Arrived,
@@ -33,7 +33,7 @@ enum Receipt {
 }
 
 /// What is true of the present link only.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Link {
     sent_records: u64,
     is_page_under_way: bool,
@@ -66,7 +66,7 @@ pub struct View {
 }
 
 /// The sender's brain.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Sender {
     tasks: VecDeque<Task>,
     link: Option<Link>,
@@ -74,7 +74,7 @@ pub struct Sender {
     production: Production,
     /// Set when the stat pass of this process is done for the first time.
     settled: Option<Position>,
-    renewed: HashSet<EntryIndex>,
+    renewed: BTreeSet<EntryIndex>,
     last_progress: Progress,
     was_connected: bool,
     moved_at: Instant,
@@ -90,7 +90,7 @@ impl Sender {
             produced,
             production: Production::Busy,
             settled: None,
-            renewed: HashSet::new(),
+            renewed: BTreeSet::new(),
             last_progress: Progress::default(),
             was_connected: false,
             moved_at: now,

@@ -29,7 +29,7 @@ impl<D: Disk> Settler<D> {
                 continue;
             }
             match self.shared.with_log(|log| log.introduction(entry))? {
-                Record::Symlink { path, target, mtime } => match self.make_symlink(&path, &target, mtime) {
+                Record::Symlink { path, target, mtime } => match self.make_symlink(entry, &path, &target, mtime) {
                     Ok(dir) => {
                         has_links = true;
                         touched.insert(path.parent().map_or(vec![], |parent| parent.as_bytes().to_vec()), dir);
@@ -85,7 +85,13 @@ impl<D: Disk> Settler<D> {
     }
 
     /// Makes one symlink, or finds that it is there already. Gives the directory that holds it.
-    fn make_symlink(&self, path: &RelPath, target: &[u8], mtime: Timestamp) -> Result<D::Dir, Failed> {
+    fn make_symlink(
+        &self,
+        entry: EntryIndex,
+        path: &RelPath,
+        target: &[u8],
+        mtime: Timestamp,
+    ) -> Result<D::Dir, Failed> {
         let (shared, name) = (&self.shared, path.name());
         let dir = locked(&shared.directories).parent_of(path).map_err(Failed::Reason)?.dir;
         let made = shared.disk.make_symlink(target, &dir, name).or_else(|error| {
@@ -100,9 +106,10 @@ impl<D: Disk> Settler<D> {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.meet_existing(&dir, path, target)?,
             Err(error) => return Err(failed(error)),
         }
-        if shared.disk.stat(&dir, name).is_ok_and(|stat| stat.mtime != mtime) {
-            // A file system without times of links is no reason to leave the link out.
-            drop(shared.disk.set_mtime(&dir, name, mtime));
+        // A file system without times of links is no reason to leave the link out, but one to say so.
+        let is_right = shared.disk.stat(&dir, name).is_ok_and(|stat| stat.mtime == mtime);
+        if !is_right && shared.disk.set_mtime(&dir, name, mtime).is_err() {
+            shared.ledger().exceptions.insert(entry.0, Outcome::AttributesNotApplied);
         }
         Ok(dir)
     }

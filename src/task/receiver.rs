@@ -9,7 +9,7 @@ use crate::wire::{Message, Phase, Place, StopReason};
 pub type Chunk = Place;
 
 /// What the brain learns of one record that was appended to the receiver's log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Noted {
     /// A regular file begins.
     File {
@@ -34,7 +34,7 @@ pub enum Noted {
 }
 
 /// Kinds of entries that have no chunks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OtherKind {
     /// A directory.
     Directory,
@@ -45,7 +45,7 @@ pub enum OtherKind {
 }
 
 /// Whether an entry is claimed to be sealed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SealClaim {
     /// It is.
     Claimed,
@@ -54,7 +54,7 @@ pub enum SealClaim {
 }
 
 /// What was found where an entry goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Disposition {
     /// Nothing that could hold its bytes.
     Fresh,
@@ -71,7 +71,7 @@ pub enum Disposition {
 }
 
 /// One file to be compared with a candidate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct AdoptItem {
     /// The file.
     pub entry: EntryIndex,
@@ -80,7 +80,7 @@ pub struct AdoptItem {
 }
 
 /// Result of comparing.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AdoptedItem {
     /// The file.
     pub entry: EntryIndex,
@@ -98,7 +98,7 @@ pub struct AdoptedItem {
 }
 
 /// Result of settling one file of a batch.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SettledFile {
     /// The file.
     pub entry: EntryIndex,
@@ -107,7 +107,7 @@ pub struct SettledFile {
 }
 
 /// What settling did to a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum SettleResult {
     /// Its chunks of this batch are durable and were read back, except these, which differ.
     Durable {
@@ -133,7 +133,7 @@ pub enum SettleResult {
 }
 
 /// What the brain asks the hands to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Task {
     /// Look at what is where these entries go (`first`, `count`).
     Examine(EntryIndex, u32),
@@ -174,7 +174,7 @@ pub enum Task {
 }
 
 /// How far the receiver is, for screens.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Tally {
     /// What it does.
     pub phase: Phase,
@@ -205,7 +205,7 @@ pub struct Tally {
 }
 
 /// How a run ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum End {
     /// The receipt is acknowledged.
     Acknowledged,
@@ -218,7 +218,7 @@ pub enum End {
 }
 
 /// What the brain hears.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Input {
     /// A link is up; the log was replayed up to the rung that both share.
     Connected,
@@ -281,7 +281,7 @@ pub enum Input {
 }
 
 /// Why a chunk was not written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum WriteError {
     /// No space or quota: wait for it.
     Full,

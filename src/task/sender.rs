@@ -7,7 +7,7 @@ use crate::outcome::Reason;
 use crate::wire::{Message, Progress, Stop, StopReason, Want};
 
 /// What the brain asks the hands to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Task {
     /// Send a message on the control stream.
     Send(Message),
@@ -30,7 +30,7 @@ pub enum Task {
 }
 
 /// How a run ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum End {
     /// The receipt is stored and acknowledged.
     Acknowledged,
@@ -41,7 +41,7 @@ pub enum End {
 }
 
 /// Whether the receiver says in its hello that it holds a receipt already.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PeerReceipt {
     /// It does.
     Held,
@@ -50,7 +50,7 @@ pub enum PeerReceipt {
 }
 
 /// What comparing a receipt has shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ReceiptVerdict {
     /// It says what this side's log says, and the peer has signed it. With the digest that both have.
     Agrees(OutcomeDigest),
@@ -63,7 +63,7 @@ pub enum ReceiptVerdict {
 }
 
 /// What the producer is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Production {
     /// It reads the source.
     Busy,
@@ -74,7 +74,7 @@ pub enum Production {
 }
 
 /// What the brain hears.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Input {
     /// A link is up, and the logs agree up to this position.
     Connected(Position, PeerReceipt),

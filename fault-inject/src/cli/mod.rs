@@ -5,6 +5,8 @@
 mod child;
 mod corrupt;
 mod matrix;
+mod crash;
+mod explore;
 mod simulate;
 
 use std::process::ExitCode;
@@ -28,6 +30,8 @@ enum Command {
     Child(child::Child),
     Corrupt(corrupt::Corrupt),
     Matrix(matrix::Matrix),
+    Crash(crash::Crash),
+    Explore(explore::Explore),
     Simulate(simulate::Simulate),
 }
 
@@ -48,6 +52,8 @@ pub fn main() -> ExitCode {
         Command::Child(child) => child.run(),
         Command::Corrupt(corrupt) => corrupt.run(),
         Command::Matrix(matrix) => matrix.run(),
+        Command::Crash(crash) => crash.run(),
+        Command::Explore(explore) => explore.run(),
         Command::Simulate(simulate) => simulate.run(),
     }
 }

@@ -98,6 +98,26 @@ impl LoopImage {
         Some(LoopImage { image, mount })
     }
 
+    /// Mounts an image that is there already, its journal replayed as after a power cut.
+    pub fn of(image: PathBuf, mount: PathBuf) -> Result<LoopImage, String> {
+        let text = |path: &Path| path.to_str().map(str::to_owned).ok_or("scratch paths are ASCII");
+        run("mount", &["-o", "loop", &text(&image)?, &text(&mount)?])?;
+        Ok(LoopImage { image, mount })
+    }
+
+    /// The file that holds it.
+    pub fn image(&self) -> &Path {
+        &self.image
+    }
+
+    /// Writes that its device has completed so far; `None` where the system does not tell.
+    pub fn writes(&self) -> Option<u64> {
+        let device = run("losetup", &["-n", "-O", "NAME", "-j", self.image.to_str()?]).ok()?;
+        let device = String::from_utf8(device).ok()?;
+        let stat = Path::new("/sys/block").join(Path::new(device.trim()).file_name()?).join("stat");
+        std::fs::read_to_string(stat).ok()?.split_whitespace().nth(4)?.parse().ok()
+    }
+
     /// Where it is mounted.
     pub fn path(&self) -> &Path {
         &self.mount

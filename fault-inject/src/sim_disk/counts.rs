@@ -62,6 +62,8 @@ pub struct SimCounts {
     pub full: u64,
     /// Operations that [`super::FailAt`] failed.
     pub failed_at: u64,
+    /// The kind of the first of them.
+    pub first_failed: Option<Operation>,
     /// Syncs that [`super::SkipSync`] skipped.
     pub skipped_syncs: u64,
     /// Processes ended by [`super::Stop::Kill`].

@@ -108,6 +108,7 @@ impl State {
             && (at.operation == number || at.repeat == Repeat::FromThenOn && at.operation < number)
         {
             self.counts.failed_at += 1;
+            self.counts.first_failed.get_or_insert(operation);
             return Err(error(at.errno));
         }
         Ok(())

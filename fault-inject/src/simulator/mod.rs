@@ -12,6 +12,7 @@ mod receipts;
 mod receiving;
 mod resent;
 pub mod rows;
+mod rest;
 mod sending;
 mod sights;
 mod tree;
@@ -22,6 +23,7 @@ use std::collections::BTreeSet;
 
 pub use coverage::{Coverage, MINIMUMS};
 pub use plan::{Class, Plan};
+pub use rest::Machine;
 pub use world::{Violation, World};
 
 use crate::sim_disk::SkipSync;

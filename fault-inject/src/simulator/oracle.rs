@@ -35,7 +35,7 @@ pub(super) struct Said {
 }
 
 /// The oracle of one seed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Oracle {
     /// Every version of the source.
     pub history: History,
@@ -222,7 +222,7 @@ impl Oracle {
 
     fn has_disk_faults(&self, disk: &SimDisk) -> bool {
         let counts = disk.counts();
-        SimFault::ALL.into_iter().any(|fault| counts.struck(fault) > 0)
+        counts.failed_at > 0 || SimFault::ALL.into_iter().any(|fault| counts.struck(fault) > 0)
     }
 
     /// What nobody sent stays as it was.

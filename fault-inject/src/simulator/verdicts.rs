@@ -242,7 +242,9 @@ impl World {
         fork.reboot_with(self.plan.seed);
         self.oracle.check_promise(&fork, View::Cached).map_err(Violation::Wrong)?;
         self.oracle.check_names(&fork, View::Cached).map_err(Violation::Wrong)?;
-        let has_faults = crate::sim_disk::SimFault::ALL.into_iter().any(|fault| disk.counts().struck(fault) > 0);
+        let counts = disk.counts();
+        let has_faults =
+            counts.failed_at > 0 || crate::sim_disk::SimFault::ALL.into_iter().any(|fault| counts.struck(fault) > 0);
         let is_left = !has_faults && disk.look(b"target/.landfall", View::Cached).is_some();
         match is_left && self.receiver_fate == Fate::Closed && self.sender_fate == Fate::Closed {
             true => {

@@ -22,7 +22,7 @@ use crate::rng::stream;
 use crate::sim_disk::{SimDials, SimDisk, SkipSync, View};
 
 /// Steps in which both sides must end once nothing goes wrong any more.
-const LIVENESS_STEPS_MAX: u64 = 30_000;
+pub(super) const LIVENESS_STEPS_MAX: u64 = 30_000;
 
 /// What is wrong with a seed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,7 +88,7 @@ pub struct World {
     pub(super) receiver_fate: Fate,
     pub(super) sender_fate: Fate,
     pub(super) links: Vec<Link>,
-    next_link: LinkId,
+    pub(super) next_link: LinkId,
     pub(super) began: Instant,
     pub(super) elapsed: Duration,
     pub(super) step: u64,
@@ -108,7 +108,7 @@ pub struct World {
     /// Entries of which a read-back differed.
     pub(super) bad_entries: BTreeSet<u32>,
     pub(super) log: Option<Vec<String>>,
-    trace: blake3::Hasher,
+    pub(super) trace: blake3::Hasher,
 }
 
 fn no_fault(what: &str) -> String {
@@ -251,7 +251,7 @@ impl World {
         ))
     }
 
-    fn is_done(&self) -> bool {
+    pub(super) fn is_done(&self) -> bool {
         matches!(self.sender_fate, Fate::Closed | Fate::Refused) && self.receiver_fate != Fate::Open
     }
 
@@ -319,6 +319,12 @@ impl World {
     }
 
     fn advance(&mut self) -> Result<(), Violation> {
+        self.step_once()?;
+        self.look()
+    }
+
+    /// One move, before anybody looks what came of it.
+    pub(super) fn step_once(&mut self) -> Result<(), Violation> {
         let moves = self.moves();
         let total: u32 = moves.iter().map(|(_, weight)| weight).sum();
         let mut at = self.schedule.random_range(0..total);
@@ -335,8 +341,7 @@ impl World {
         if chosen != Move::Time {
             self.note(|| format!("{chosen:?}"));
         }
-        self.act(chosen, moves.len() == 1)?;
-        self.look()
+        self.act(chosen, moves.len() == 1)
     }
 
     fn act(&mut self, chosen: Move, is_alone: bool) -> Result<(), Violation> {

@@ -10,7 +10,7 @@ use crate::task::receiver::{SettleResult, SettledFile, Task, WriteError};
 use crate::wire::{Place, StopReason};
 
 /// The open batch, and whether one is being settled.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Batch {
     /// Files after which it is full.
     files_max: u32,

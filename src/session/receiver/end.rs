@@ -7,7 +7,7 @@ use crate::task::receiver::{End, Input, Task};
 use crate::wire::{Phase, Retry, StopReason};
 
 /// Where the end stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Stage {
     /// Files are still open.
     Open,
@@ -24,7 +24,7 @@ enum Stage {
 }
 
 /// How this side stands to the sender.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Standing {
     /// There is no link.
     Alone,
@@ -35,7 +35,7 @@ pub(super) enum Standing {
 }
 
 /// The end's own small machine.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 pub struct Ending {
     stage: Stage,
     linger: Duration,

@@ -15,14 +15,14 @@ use crate::wire::{Place, StopReason};
 const EXAMINE_MAX: u32 = 1024;
 
 /// How far the records of the last file have come, whether or not it was examined.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Hash)]
 pub(super) struct Latest {
     pub(super) known: u32,
     pub(super) is_ended: bool,
 }
 
 /// A file between its examination and its seal.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Active {
     pub(super) geometry: Geometry,
     /// Chunks whose digests are known are below this.
