@@ -11,6 +11,7 @@ pub mod faulty_disk;
 pub mod operation;
 mod overlay;
 pub mod plan;
+pub mod proxy;
 pub mod rig;
 pub mod rng;
 pub mod sim_disk;

@@ -1,0 +1,36 @@
+//! With the shipped program: a few quick scenarios, each judged as the matrix judges it.
+
+use fault_inject::proxy::rows::quick;
+use fault_inject::proxy::scenarios::Scenario;
+use fault_inject::rig::process;
+use fault_inject::verdict::{Report, Verdict};
+
+fn run(name: &str) -> Report {
+    process::build_landfall().unwrap();
+    let report = quick(Scenario::named(name).unwrap(), 0x1a4d).run();
+    assert_eq!(report.verdict, Verdict::Good, "{}\n{}", report.log.join("\n"), report.reproduce);
+    assert!(report.injected > 0);
+    report
+}
+
+#[test]
+fn losses_of_thirty_percent_and_a_lossy_transfer_are_cured() {
+    for name in ["handshake-loss", "transfer-loss"] {
+        let report = run(name);
+        assert!(report.detected > 0 && report.repaired == report.detected, "{report:?}");
+    }
+}
+
+#[test]
+fn copies_and_hostile_datagrams_have_no_effect() {
+    for name in ["duplicates", "hostile"] {
+        let report = run(name);
+        assert_eq!(report.detected, report.injected, "{report:?}");
+    }
+}
+
+#[test]
+fn an_answer_that_was_cut_off_is_asked_for_again_without_the_content() {
+    let report = run("last-answer");
+    assert!(report.detected > 0, "{report:?}");
+}
