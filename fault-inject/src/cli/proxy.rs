@@ -38,7 +38,9 @@ ticket, which names the proxy. In three terminals:
     fault-inject proxy --ticket true.ticket --write-ticket proxied.ticket --listen 127.0.0.1:4001 --drop 2% --burst 3
     landfall send FILES --ticket-file proxied.ticket
 
-Only the address differs; key and secret are those of the listener. Any other two processes: --to ADDRESS.
+Only the address differs; key and secret are those of the listener. Any other two processes: --to ADDRESS. Once they have \
+met, a listener tells the dialler all its addresses, and after a lost link both roads are tried: keep the true one out of \
+the dialler's reach (another machine, or a network namespace, as --run does) where links are to be lost.
 A value may be for one way: `--drop to-listener=5% --delay to-dialler=20ms`. Shares are of datagrams.
 
 Scenarios (--scenario takes their dials, --run runs them with landfall): ";
@@ -78,9 +80,9 @@ pub(super) struct ProxyCommand {
     #[arg(long, value_name = "SIDE", default_value = "receiver", value_parser = side)]
     listens: Listens,
     #[command(flatten)]
-    faults: Faults,
-    #[command(flatten)]
     common: Common,
+    #[command(flatten)]
+    faults: Faults,
 }
 
 /// The dials as options.

@@ -145,8 +145,8 @@ fn back(upstream: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
-/// A bound socket that never blocks.
-pub(super) fn socket(address: SocketAddr) -> io::Result<UdpSocket> {
+/// A bound socket as the proxy needs it: with large buffers, and it never blocks.
+pub fn socket(address: SocketAddr) -> io::Result<UdpSocket> {
     let domain = if address.is_ipv6() { socket2::Domain::IPV6 } else { socket2::Domain::IPV4 };
     let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, None)?;
     let _ = socket.set_recv_buffer_size(BUFFER_BYTES); // the kernel grants what it grants

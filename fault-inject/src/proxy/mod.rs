@@ -21,10 +21,11 @@ mod worker;
 
 pub use counts::{Counts, KINDS, Kind};
 pub use dials::{BOTH, Dials, Direction, Outage, Rebind, Way};
+pub use flows::socket;
 pub use rows::row;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -43,7 +44,11 @@ pub struct Proxy {
 impl Proxy {
     /// Listens on `listen` and passes everything on to `upstream` and back. The seed decides who is hit.
     pub fn start(listen: SocketAddr, upstream: SocketAddr, seed: u64, dials: Dials) -> io::Result<Proxy> {
-        let front = flows::socket(listen)?;
+        Proxy::start_on(flows::socket(listen)?, upstream, seed, dials)
+    }
+
+    /// The same with a socket from [`socket`] in front that is there already, perhaps in another network.
+    pub fn start_on(front: UdpSocket, upstream: SocketAddr, seed: u64, dials: Dials) -> io::Result<Proxy> {
         let address = front.local_addr()?;
         let shared = Arc::new(Shared::new(upstream, dials));
         let worker = Worker::new(Flows::new(front), Arc::clone(&shared), seed);

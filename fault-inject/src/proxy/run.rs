@@ -9,6 +9,7 @@ use super::counts::{Counts, Kind};
 use super::dials::Direction;
 use super::observe::{self, Seen};
 use super::scenarios::{Ask, Detection, Pace, Scenario, Terms};
+use crate::rig::isolated::Isolated;
 use crate::rig::process::Running;
 use crate::rig::scratch::Scratch;
 use crate::rig::state;
@@ -61,6 +62,11 @@ struct Outcome {
 impl Trial {
     /// Runs all transfers of the scenario, and judges them together.
     pub fn run(&self) -> Report {
+        if self.scenario.loses_links()
+            && let Err(needs) = Isolated::new()
+        {
+            return Report::skipped(&self.fault(), How::Proxy, &needs);
+        }
         let waiting = Mutex::new((0..self.scenario.count(self.pace)).rev().collect::<Vec<u32>>());
         let take = || waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop();
         let one_after_another = || std::iter::from_fn(|| take().map(|number| self.one(number))).collect::<Vec<_>>();
@@ -90,13 +96,17 @@ impl Trial {
         )
     }
 
+    fn fault(&self) -> String {
+        format!("{}: {}", self.scenario.name, self.scenario.about)
+    }
+
     fn report(&self, outcomes: &[Outcome]) -> Report {
         let is_good = |outcome: &&Outcome| outcome.verdict == Verdict::Good;
         let injected = |outcome: &Outcome| self.injected(&outcome.counts);
         let detected = |outcome: &Outcome| self.detected(outcome);
         let cures = self.scenario.ask != Ask::Unknown;
         Report {
-            fault: format!("{}: {}", self.scenario.name, self.scenario.about),
+            fault: self.fault(),
             how: How::Proxy,
             injected: outcomes.iter().map(injected).sum(),
             detected: outcomes.iter().map(detected).sum(),
@@ -117,7 +127,8 @@ impl Trial {
     }
 
     fn injected(&self, counts: &Counts) -> u64 {
-        self.scenario.kinds.iter().map(|kind| count(counts, *kind)).sum()
+        let counted = self.scenario.kinds.iter().map(|kind| count(counts, *kind)).sum();
+        if self.scenario.ask == Ask::LastAnswer { u64::min(counted, 1) } else { counted } // one cut, if it hit anything
     }
 
     fn detected(&self, outcome: &Outcome) -> u64 {
@@ -133,7 +144,7 @@ impl Trial {
             }
             Detection::RoundTrip => 0,
         };
-        if self.scenario.ask == Ask::LastAnswer { noticed.min(1) * injected } else { noticed.min(injected) }
+        noticed.min(injected)
     }
 
     /// One transfer in a scratch of its own.
@@ -147,7 +158,12 @@ impl Trial {
         let options = ["-v", "--patience", patience].map(str::to_owned).to_vec();
         (setup.sender_options, setup.receiver_options) = (options.clone(), options);
         let dials = self.scenario.dials(&self.terms(number));
-        setup.through_relay(seed).proxy().turn(|held| *held = dials);
+        let network = self.scenario.loses_links().then(|| Isolated::new().expect("there was one just before"));
+        let relay = match &network {
+            Some(network) => setup.through_the_only_relay(seed, network),
+            None => setup.through_relay(seed),
+        };
+        relay.proxy().turn(|held| *held = dials);
         let live = setup.start();
         let ended =
             if self.scenario.ask == Ask::LastAnswer { self.cut_before_the_answer(&setup, live) } else { Ok(live) };

@@ -91,6 +91,11 @@ impl Scenario {
         (self.dials)(terms)
     }
 
+    /// Whether a link is lost in it: then the dialler must not find its way round the proxy.
+    pub fn loses_links(&self) -> bool {
+        self.detection == Detection::LostLinks
+    }
+
     /// How many transfers there are.
     pub fn count(&self, pace: Pace) -> u32 {
         if pace == Pace::Full { self.transfers.0 } else { self.transfers.1 }
@@ -237,14 +242,15 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "reordering",
-        about: "jitter up to 100 ms, 10 % held back for 300 ms",
+        about: "jitter up to 100 ms, 10 % held back for 300 ms more",
         ask: Ask::Arrives,
         kinds: &[Kind::Reordered],
         detection: Detection::Ignored,
         transfers: (1, 1),
         is_small: false,
-        dials: |_| {
-            Dials::both(Way { jitter: ms(100), reorder: percent(10), reorder_hold: ms(300), ..plain(2_500_000) })
+        dials: |terms| {
+            let (jitter, reorder_hold) = terms.by_pace((ms(100), ms(300)), (ms(15), ms(60)));
+            Dials::both(Way { jitter, reorder: percent(10), reorder_hold, ..plain(2_500_000) })
         },
     },
     Scenario {

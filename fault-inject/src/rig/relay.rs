@@ -2,7 +2,7 @@
 //! delays, corrupts, throttles or silences it, the same both ways.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use crate::proxy::{BOTH, Dials, Kind, Proxy, Way};
@@ -17,6 +17,11 @@ impl Relay {
     /// Listens on `address` and passes everything on to `upstream` and back. The seed decides who is harmed.
     pub fn new(address: SocketAddr, upstream: SocketAddr, seed: u64) -> io::Result<Relay> {
         Ok(Relay(Proxy::start(address, upstream, seed, Dials::default())?))
+    }
+
+    /// The same with a socket in front that is there already, perhaps in another network.
+    pub fn on(front: UdpSocket, upstream: SocketAddr, seed: u64) -> io::Result<Relay> {
+        Ok(Relay(Proxy::start_on(front, upstream, seed, Dials::default())?))
     }
 
     /// All that it can do.

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::isolated::Isolated;
 use super::process::{Finished, Landfall, PATIENT, Running};
 use super::relay::Relay;
 use super::scratch::Scratch;
@@ -64,6 +65,8 @@ pub struct Setup {
     pub speaks: Speaks,
     /// A program that both run below, as `setpriv`.
     pub below: Vec<String>,
+    /// A program that the dialling side runs below instead, as `nsenter`.
+    pub dialler_below: Vec<String>,
     relay: Option<Relay>,
     listen_address: SocketAddr,
 }
@@ -89,6 +92,7 @@ impl Setup {
             directory: None,
             speaks: Speaks::Json,
             below: Vec::new(),
+            dialler_below: Vec::new(),
             relay: None,
             listen_address: "127.0.0.1:0".parse().unwrap(),
             base,
@@ -98,12 +102,26 @@ impl Setup {
     /// Puts a relay between the sides. The ticket is made by a listener at the relay's future address that is stopped
     /// before anybody takes it; the same command then listens elsewhere, and the first ticket leads to the relay.
     pub fn through_relay(&mut self, seed: u64) -> &Relay {
+        let (front, back) = self.ticket_for_a_relay();
+        self.relay.insert(Relay::new(front, back, seed).unwrap())
+    }
+
+    /// The same with the dialling side in a network from which nothing but the relay can be reached: sides tell each
+    /// other their addresses, and would go round it after a loss.
+    pub fn through_the_only_relay(&mut self, seed: u64, network: &Isolated) -> &Relay {
+        let (front, back) = self.ticket_for_a_relay();
+        self.dialler_below = network.below();
+        let front = network.bind(move || crate::proxy::socket(front)).unwrap();
+        self.relay.insert(Relay::on(front, back, seed).unwrap())
+    }
+
+    fn ticket_for_a_relay(&mut self) -> (SocketAddr, SocketAddr) {
         let (front, back) = (free_address(), free_address());
         self.listen_address = front;
         self.listener().wait_for_ticket(&self.ticket()).kill();
         std::fs::rename(self.ticket(), self.base.join("relayed-ticket")).unwrap();
         self.listen_address = back;
-        self.relay.insert(Relay::new(front, back, seed).unwrap())
+        (front, back)
     }
 
     /// The relay, if there is one.
@@ -133,7 +151,9 @@ impl Setup {
             Side::Sender => ("sender", &self.sender_home, &self.sender_options),
             Side::Receiver => ("receiver", &self.receiver_home, &self.receiver_options),
         };
-        let below: Vec<&str> = self.below.iter().map(String::as_str).collect();
+        let is_apart = side == self.dialling_side() && !self.dialler_below.is_empty();
+        let below = if is_apart { &self.dialler_below } else { &self.below };
+        let below: Vec<&str> = below.iter().map(String::as_str).collect();
         let mut command = Landfall::new(label, home).below(&below);
         command = match side {
             Side::Sender => match &self.directory {

@@ -117,7 +117,7 @@ impl Bench {
             self.wait_until(|counts| {
                 let seen = counts.arrived_bytes(Direction::ToListener) / len as u64;
                 let collected = self.collector.count() as u64;
-                seen + 50 >= number - first + before && collected + 50 >= counts.of(Kind::Passed)
+                seen + 20 >= number - first + before && collected + 20 >= counts.of(Kind::Passed)
             });
         }
         let all = before + numbers.count() as u64;
