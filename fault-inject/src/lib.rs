@@ -18,6 +18,7 @@ pub mod operation;
 mod overlay;
 pub mod plan;
 pub mod play;
+pub mod proxy;
 pub mod rig;
 pub mod rng;
 pub mod scripted;

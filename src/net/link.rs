@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use quinn::{Connection, Side, VarInt};
 use rustls::pki_types::CertificateDer;
+use tracing::debug;
 
 use super::config::window;
 use super::control::{ControlReceiver, ControlSender};
@@ -149,7 +150,13 @@ impl Link {
 
     /// What QUIC measures, now.
     pub fn stats(&self) -> LinkStats {
-        let stats = self.0.connection.stats();
+        self.0.stats()
+    }
+}
+
+impl Inner {
+    fn stats(&self) -> LinkStats {
+        let stats = self.connection.stats();
         let path = stats.path;
         LinkStats {
             round_trip: path.rtt,
@@ -159,5 +166,20 @@ impl Link {
             sent_packets: path.sent_packets,
             lost_packets: path.lost_packets,
         }
+    }
+}
+
+/// The log gets what was measured: a slow or lossy network is told apart from a slow peer afterwards.
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let stats = self.stats();
+        debug!(
+            round_trip = ?stats.round_trip,
+            mtu_bytes = stats.mtu_bytes,
+            sent_bytes = stats.sent_bytes,
+            sent_packets = stats.sent_packets,
+            lost_packets = stats.lost_packets,
+            "the link is over"
+        );
     }
 }

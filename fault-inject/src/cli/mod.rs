@@ -7,6 +7,7 @@ mod corrupt;
 mod matrix;
 mod crash;
 mod explore;
+mod proxy;
 mod simulate;
 
 use std::process::ExitCode;
@@ -32,6 +33,7 @@ enum Command {
     Matrix(matrix::Matrix),
     Crash(crash::Crash),
     Explore(explore::Explore),
+    Proxy(Box<proxy::ProxyCommand>),
     Simulate(simulate::Simulate),
 }
 
@@ -54,6 +56,7 @@ pub fn main() -> ExitCode {
         Command::Matrix(matrix) => matrix.run(),
         Command::Crash(crash) => crash.run(),
         Command::Explore(explore) => explore.run(),
+        Command::Proxy(proxy) => proxy.run(),
         Command::Simulate(simulate) => simulate.run(),
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod facility;
 pub mod held;
+pub mod isolated;
 pub mod kill;
 pub mod oracle;
 pub mod process;

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::isolated::Isolated;
 use super::process::{Finished, Landfall, PATIENT, Running};
 use super::relay::Relay;
 use super::scratch::Scratch;
@@ -68,6 +69,8 @@ pub struct Setup {
     pub sender_below: Vec<String>,
     /// A program that only the receiver runs below.
     pub receiver_below: Vec<String>,
+    /// A program that the dialling side runs below instead, as `nsenter`.
+    pub dialler_below: Vec<String>,
     relay: Option<Relay>,
     is_astray: bool,
     listen_address: SocketAddr,
@@ -96,6 +99,7 @@ impl Setup {
             below: Vec::new(),
             sender_below: Vec::new(),
             receiver_below: Vec::new(),
+            dialler_below: Vec::new(),
             relay: None,
             is_astray: false,
             listen_address: "127.0.0.1:0".parse().unwrap(),
@@ -108,6 +112,15 @@ impl Setup {
     pub fn through_relay(&mut self, seed: u64) -> &Relay {
         let (front, back) = self.led_astray();
         self.relay.insert(Relay::new(front, back, seed).unwrap())
+    }
+
+    /// The same with the dialling side in a network from which nothing but the relay can be reached: sides tell each
+    /// other their addresses, and would go round it after a loss.
+    pub fn through_the_only_relay(&mut self, seed: u64, network: &Isolated) -> &Relay {
+        let (front, back) = self.led_astray();
+        self.dialler_below = network.below();
+        let front = network.bind(move || crate::proxy::socket(front)).unwrap();
+        self.relay.insert(Relay::on(front, back, seed).unwrap())
     }
 
     /// Leads the dialling side to an address at which somebody else may stand, and the listener to another. Gives
@@ -149,8 +162,10 @@ impl Setup {
             Side::Sender => ("sender", &self.sender_home, &self.sender_options),
             Side::Receiver => ("receiver", &self.receiver_home, &self.receiver_options),
         };
+        let is_apart = side == self.dialling_side() && !self.dialler_below.is_empty();
+        let both = if is_apart { &self.dialler_below } else { &self.below };
         let own = if side == Side::Sender { &self.sender_below } else { &self.receiver_below };
-        let below: Vec<&str> = self.below.iter().chain(own).map(String::as_str).collect();
+        let below: Vec<&str> = both.iter().chain(own).map(String::as_str).collect();
         let mut command = Landfall::new(label, home).below(&below);
         command = match side {
             Side::Sender => match &self.directory {
