@@ -4,9 +4,9 @@
 
 mod child;
 mod corrupt;
-mod matrix;
 mod crash;
 mod explore;
+mod matrix;
 mod proxy;
 mod simulate;
 
