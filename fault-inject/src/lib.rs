@@ -9,6 +9,7 @@ pub mod damage;
 pub mod errno;
 pub mod faulty_disk;
 pub mod kills;
+pub mod mutants;
 pub mod operation;
 mod overlay;
 pub mod plan;

@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line program prints")]
 
 mod kill;
+mod mutants;
 mod simulate;
 
 use std::process::ExitCode;
@@ -23,6 +24,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Kill(kill::Kill),
+    Mutants(mutants::Mutants),
     Simulate(simulate::Simulate),
 }
 
@@ -41,6 +43,7 @@ pub(crate) struct Common {
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Kill(kill) => kill.run(),
+        Command::Mutants(mutants) => mutants.run(),
         Command::Simulate(simulate) => simulate.run(),
     }
 }
