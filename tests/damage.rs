@@ -300,7 +300,7 @@ fn with_receipt_in_one_hand(scratch: &Scratch, name: &str) -> (Setup, PathBuf) {
         let setup = Setup::new(scratch, &name, &[&source], Listens::Receiver);
         let places = setup.places(FILES);
         let mut pair = Pair::of(setup.start());
-        let struck = pair.strike(&places, Trigger::AtStep(Step::Receipt), Victim::Both);
+        let struck = pair.strike(&places, Trigger::AtStep(Step::Receipt), Victim::Both).unwrap();
         if matches!(struck, Struck::Killed(Step::Receipt)) && pair.ended.is_empty() {
             return (setup, source);
         }

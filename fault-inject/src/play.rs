@@ -156,7 +156,7 @@ impl Play {
             std::thread::sleep(PAUSE);
         }
         while ending.lives < LIVES_MAX && self.revive(&mut pair, &mut ending) {
-            pair.wait(LIFE);
+            pair.wait(LIFE)?;
         }
         pair.ended.iter().for_each(|(_, finished)| ending.take(finished));
         let code = |side| pair.ending(side).and_then(Finished::code);

@@ -6,7 +6,9 @@ mod child;
 mod corrupt;
 mod crash;
 mod explore;
+mod kill;
 mod matrix;
+mod mutants;
 mod proxy;
 mod simulate;
 
@@ -34,6 +36,8 @@ enum Command {
     Crash(crash::Crash),
     Explore(explore::Explore),
     Proxy(Box<proxy::ProxyCommand>),
+    Kill(kill::Kill),
+    Mutants(mutants::Mutants),
     Simulate(simulate::Simulate),
 }
 
@@ -57,6 +61,8 @@ pub fn main() -> ExitCode {
         Command::Crash(crash) => crash.run(),
         Command::Explore(explore) => explore.run(),
         Command::Proxy(proxy) => proxy.run(),
+        Command::Kill(kill) => kill.run(),
+        Command::Mutants(mutants) => mutants.run(),
         Command::Simulate(simulate) => simulate.run(),
     }
 }

@@ -12,7 +12,14 @@ use rows::{ROWS, Row};
 type Provider = fn(u8, u64) -> Option<Report>;
 
 /// The parts, in the order in which they are asked: what runs the shipped program comes first.
-const PROVIDERS: &[Provider] = &[crate::corrupt::row, crate::scripted::row, crate::simulator::rows::row];
+const PROVIDERS: &[Provider] = &[
+    crate::corrupt::row,
+    crate::proxy::row,
+    crate::kills::row,
+    crate::scripted::row,
+    crate::crash::row,
+    crate::simulator::rows::row,
+];
 
 /// What a row came to.
 #[derive(Clone, Debug)]

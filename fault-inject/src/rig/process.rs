@@ -228,6 +228,15 @@ impl Running {
         self.finish(status)
     }
 
+    /// Has it ended by then? It goes on if not.
+    pub fn ends_within(&mut self, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        while !self.has_ended() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        self.has_ended()
+    }
+
     /// Waits until a condition holds while the process lives. `false`: it ended first. Fails after `patience`.
     pub fn wait_until(&mut self, what: &str, patience: Duration, mut is_so: impl FnMut(&Running) -> bool) -> bool {
         let deadline = Instant::now() + patience;
@@ -467,4 +476,17 @@ impl Drop for Watch {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// Waits for any child, and kills it if it has not ended by then: `None`.
+pub fn ends_within(child: &mut Child, patience: Duration) -> std::io::Result<Option<ExitStatus>> {
+    let deadline = Instant::now() + patience;
+    while Instant::now() < deadline {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child.kill()?;
+    child.wait().map(|_| None)
 }

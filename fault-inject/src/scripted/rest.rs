@@ -79,7 +79,7 @@ pub(super) fn receipt_damaged(seed: u64) -> Result<Report, String> {
     let mut play = Play::new("receipt", seed, FILES, 64 << 10)?;
     let places = play.places();
     let mut pair = Pair::of(play.setup.start());
-    let struck = pair.strike(&places, Trigger::AtStep(Step::Receipt), Victim::Both);
+    let struck = pair.strike(&places, Trigger::AtStep(Step::Receipt), Victim::Both)?;
     let receipts = state::receipts(&play.setup.receiver_home);
     let Some(receipt) = receipts.first().filter(|_| matches!(struck, Struck::Killed(_))) else {
         return Err("both ended before they could be killed with a receipt".to_owned());

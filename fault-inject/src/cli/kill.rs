@@ -1,0 +1,134 @@
+//! `kill`: deaths and pauses of real processes.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::ValueEnum;
+
+use super::Common;
+use crate::kills::campaign::{Campaign, Ground, Outcome};
+use crate::kills::{self, jobs, signals};
+use crate::rig::kill::Victim;
+use crate::rig::state::KILLABLE;
+use crate::verdict::{Report, Verdict};
+
+/// Kills that must meet each step.
+const LEAST_EACH: u64 = 5;
+/// Transfers that are killed after a visible change of state.
+const BY_CHANGE: u64 = 80;
+/// Transfers that are killed several times.
+const CHAINS: usize = 40;
+/// Transfers that are killed in recovery.
+const RECOVERIES: usize = 24;
+/// Pauses of `--stop`: one that nobody has to notice, and one after which the peer has given the link up.
+const PAUSES: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(26)];
+
+/// SIGKILL of real processes at chosen steps and at random, then the same command again until both are done. With
+/// `--stop`, `--loop` or `--signals` only those; without, all but `--stop`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Kill {
+    #[command(flatten)]
+    common: Common,
+    /// Kills to reach.
+    #[arg(long, default_value_t = 500)]
+    rounds: u64,
+    /// Whom to kill.
+    #[arg(long, value_enum, default_value = "any")]
+    side: Who,
+    /// Only one kill as soon as each step shows, for each victim and direction.
+    #[arg(long)]
+    every_step: bool,
+    /// Only this transfer of the campaign.
+    #[arg(long)]
+    job: Option<usize>,
+    /// SIGSTOP with a second process meanwhile, then SIGCONT.
+    #[arg(long)]
+    stop: bool,
+    /// Killed every 50 to 500 ms until done.
+    #[arg(long = "loop")]
+    kill_loop: bool,
+    /// Signals other than SIGKILL, and limits of the system.
+    #[arg(long)]
+    signals: bool,
+}
+
+/// Whom to kill.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Who {
+    Sender,
+    Receiver,
+    /// Both at once.
+    Both,
+    /// Each of these.
+    Any,
+}
+
+impl Kill {
+    /// Runs what is asked for.
+    pub(super) fn run(&self) -> ExitCode {
+        let seed = self.common.seed();
+        self.common.begin(seed, &format!("rounds={} side={:?} every_step={}", self.rounds, self.side, self.every_step));
+        let is_only = self.stop || self.kill_loop || self.signals;
+        let mut reports = vec![];
+        let mut take = |report: Report| {
+            self.common.show(&report);
+            if !self.common.json {
+                report.log.iter().for_each(|line| println!("    {line}"));
+            }
+            reports.push(report);
+        };
+        if !is_only {
+            take(self.campaign(seed));
+        }
+        let is_whole = !is_only && !self.every_step && self.job.is_none();
+        if self.kill_loop || is_whole {
+            take(kills::kill_loop(seed));
+        }
+        if self.signals || is_whole {
+            take(signals::signals("signals and a closed stdout", &signals::POLITE, seed));
+            take(signals::signals("abort, segmentation fault, no memory", &signals::DEADLY, seed));
+        }
+        if self.stop {
+            take(kills::pauses(seed, &PAUSES));
+        }
+        self.common.end(&reports)
+    }
+
+    fn campaign(&self, seed: u64) -> Report {
+        let fault = "SIGKILL at steps, at changes, in recovery, at random";
+        let measured =
+            Ground::new(seed).and_then(|ground| Campaign::on(&ground).measure().map(|found| (ground, found)));
+        let (ground, measured) = match measured {
+            Ok(both) => both,
+            Err(why) => return kills::failed(fault, why),
+        };
+        let victims: &[Victim] = match self.side {
+            Who::Sender => &[Victim::Sender],
+            Who::Receiver => &[Victim::Receiver],
+            Who::Both => &[Victim::Both],
+            Who::Any => &[Victim::Sender, Victim::Receiver, Victim::Both],
+        };
+        let mut all = jobs::at_every_step(0, victims, if self.every_step { 1 } else { 2 });
+        if !self.every_step {
+            all.extend(jobs::after_changes(all.len(), victims, measured, BY_CHANGE));
+            all.extend(jobs::chains(all.len(), victims, measured, CHAINS, seed));
+            all.extend(jobs::in_recovery(all.len(), RECOVERIES, seed));
+        }
+        let count = all.len();
+        all.retain(|job| self.job.is_none_or(|only| job.number == only));
+        let campaign = Campaign::on(&ground);
+        let mut sum: Outcome = campaign.run(&all);
+        let (least, kills) = if self.every_step { (1, 0) } else { (LEAST_EACH, self.rounds) };
+        if self.job.is_none() && sum.failures.is_empty() {
+            campaign.make_up(&mut sum, count, victims, least, kills, measured.took);
+        }
+        ground.assert_canary();
+        let mut report = sum.report(fault, "kill", seed);
+        let missed = sum.tally.below(least, &KILLABLE);
+        if self.job.is_none() && report.verdict == Verdict::Good && !missed.is_empty() {
+            report.log.push(format!("too seldom: {missed:?}"));
+            report.verdict = Verdict::Vacuous;
+        }
+        report
+    }
+}

@@ -1,0 +1,91 @@
+//! What is killed when: lists of transfers, each with its strikes, drawn from one seed.
+
+use std::time::Duration;
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::rig::kill::{Trigger, Victim};
+use crate::rig::state::{KILLABLE, Step};
+use crate::rig::transfer::{BOTH_DIRECTIONS, Listens};
+
+/// One transfer that is struck one or several times.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// Its number: with the seed it gives everything random.
+    pub number: usize,
+    /// Who prints the ticket.
+    pub listens: Listens,
+    /// When to strike whom, one after the other; each counts from the last restart.
+    pub strikes: Vec<(Trigger, Victim)>,
+}
+
+/// A run without faults: what the moments of kills are taken from.
+#[derive(Clone, Copy, Debug)]
+pub struct Measured {
+    /// Visible changes of the state on the disks.
+    pub changes: u64,
+    /// From start to end.
+    pub took: Duration,
+}
+
+/// One strike as soon as a step shows.
+pub fn at_step(number: usize, step: Step, victim: Victim, listens: Listens) -> Job {
+    Job { number, listens, strikes: vec![(Trigger::AtStep(step), victim)] }
+}
+
+/// Every step × victim × direction, `times` each.
+pub fn at_every_step(first: usize, victims: &[Victim], times: usize) -> Vec<Job> {
+    let mut jobs = vec![];
+    for _ in 0..times {
+        for listens in BOTH_DIRECTIONS {
+            for victim in victims {
+                jobs.extend(KILLABLE.iter().map(|step| at_step(0, *step, *victim, listens)));
+            }
+        }
+    }
+    numbered(first, jobs)
+}
+
+/// After each k-th visible change of state, `count` transfers.
+pub fn after_changes(first: usize, victims: &[Victim], measured: Measured, count: u64) -> Vec<Job> {
+    let stride = (measured.changes / count).max(1);
+    let every = (1..=measured.changes).step_by(usize::try_from(stride).unwrap_or(1)).enumerate();
+    let jobs = every.map(|(number, change)| {
+        let victim = victims[number % victims.len()];
+        Job { number, listens: BOTH_DIRECTIONS[number % 2], strikes: vec![(Trigger::AfterChanges(change), victim)] }
+    });
+    numbered(first, jobs.collect())
+}
+
+/// Chains of two to four kills at random times.
+pub fn chains(first: usize, victims: &[Victim], measured: Measured, count: usize, seed: u64) -> Vec<Job> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let jobs = (0..count).map(|number| {
+        let strikes = (0..rng.random_range(2..=4)).map(|_| {
+            let time = measured.took.mul_f64(rng.random_range(0.0..0.5));
+            (Trigger::AfterTime(time), victims[rng.random_range(0..victims.len())])
+        });
+        Job { number, listens: BOTH_DIRECTIONS[number % 2], strikes: strikes.collect() }
+    });
+    numbered(first, jobs.collect())
+}
+
+/// A kill once there is something to recover, then two more, each within the first moments of the next life.
+pub fn in_recovery(first: usize, count: usize, seed: u64) -> Vec<Job> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x63);
+    let begin = [Step::Claimed, Step::Sealing, Step::Staged, Step::Sealed];
+    let jobs = (0..count).map(|number| {
+        let again = (0..2).map(|_| Trigger::AfterTime(Duration::from_millis(rng.random_range(2..60))));
+        let all = std::iter::once(Trigger::AtStep(begin[number % begin.len()])).chain(again);
+        let victim = [Victim::Receiver, Victim::Both, Victim::Sender][number % 3];
+        let strikes = all.map(|trigger| (trigger, victim)).collect();
+        Job { number, listens: BOTH_DIRECTIONS[number % 2], strikes }
+    });
+    numbered(first, jobs.collect())
+}
+
+fn numbered(first: usize, mut jobs: Vec<Job>) -> Vec<Job> {
+    jobs.iter_mut().zip(first..).for_each(|(job, number)| job.number = number);
+    jobs
+}
