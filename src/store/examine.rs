@@ -169,7 +169,7 @@ impl<D: Disk> Intake<D> {
             target: Some(Arc::new(target)),
             stamps: Some(stat.stamps()),
             is_comparing: is_same_size && !is_doubted,
-            is_claimed: self.shared.has_claim_with(hash, &stat),
+            is_claimed: self.shared.may_be_claimed(hash, &stat),
             replace: may_replace.then_some(()).ok_or(refusal),
         }))
     }
@@ -266,9 +266,10 @@ impl<D: Disk> Shared<D> {
         })
     }
 
-    /// Whether a target has the very stamps with which this transfer sealed it.
-    fn has_claim_with(&self, hash: PathHash, stat: &Stat) -> bool {
-        has_stamps(&locked(&self.journal).by_path(hash).unwrap_or_default(), stat)
+    /// Whether a target may have the very stamps with which this transfer sealed it: a journal that cannot be read now
+    /// may be readable at the next start.
+    fn may_be_claimed(&self, hash: PathHash, stat: &Stat) -> bool {
+        locked(&self.journal).by_path(hash).map_or(true, |claims| has_stamps(&claims, stat))
     }
 
     /// Takes note that these targets are never to be taken as they are. Durable when it returns.
