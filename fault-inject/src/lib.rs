@@ -8,6 +8,7 @@ pub mod cli;
 pub mod damage;
 pub mod errno;
 pub mod faulty_disk;
+pub mod hostile;
 pub mod operation;
 mod overlay;
 pub mod plan;
