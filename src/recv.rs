@@ -235,6 +235,7 @@ impl<D: Rooted> Driver<D> {
         match turn {
             Turn::Link(met) => self.connect((*met)?),
             Turn::Control(Ok(frame)) => self.control(&frame)?,
+            Turn::Control(Err(LinkError::Misbehaved(what))) => self.misbehaved(what)?,
             Turn::Control(Err(error)) => self.lose(&error),
             Turn::Data(DataNews::Bytes(bytes)) => self.watch.wire_bytes += bytes,
             Turn::Data(DataNews::Misbehaved(what)) => self.misbehaved(what)?,

@@ -13,6 +13,7 @@ pub mod damage;
 pub mod errno;
 pub mod explore;
 pub mod faulty_disk;
+pub mod hostile;
 pub mod kills;
 pub mod matrix;
 pub mod mutants;

@@ -6,6 +6,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
+
 use crate::error::Error;
 
 /// Digits of a process id, with room.
@@ -25,8 +27,8 @@ impl Lock {
         let failed = |source| Error::State { path: path.to_owned(), source };
         loop {
             let mut options = OpenOptions::new();
-            let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
-            let mut file = file.map_err(failed)?;
+            options.read(true).write(true).create(true).truncate(false).mode(0o600);
+            let mut file = options.custom_flags(careful()).open(path).map_err(failed)?;
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Err(Error::Locked { what: what(), holder: holder(&mut file) }),
@@ -34,6 +36,7 @@ impl Lock {
             }
             // Whoever held it may have removed the file after we opened it: then another process can lock a new one.
             if is_same(&file, path).map_err(failed)? {
+                look_for_foreign(&file).map_err(failed)?;
                 write_holder(&mut file).map_err(failed)?;
                 return Ok(Lock { _file: file });
             }
@@ -43,7 +46,7 @@ impl Lock {
     /// Who holds the lock file at `path`, if anybody does. For status: it may change at once.
     pub fn holder(path: &Path) -> Result<Option<String>, Error> {
         let failed = |source| Error::State { path: PathBuf::from(path), source };
-        let mut file = match File::open(path) {
+        let mut file = match OpenOptions::new().read(true).custom_flags(careful()).open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed(error)),
@@ -54,6 +57,20 @@ impl Lock {
             Err(TryLockError::Error(error)) => Err(failed(error)),
         }
     }
+}
+
+/// Flags with which nothing is opened through a link, and a pipe that somebody put there holds nobody up.
+fn careful() -> i32 {
+    (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed()
+}
+
+/// An error unless the file has this one name and is a regular one: what else stands in the place of a lock was put
+/// there by somebody else, and writing into it would change what it is elsewhere.
+fn look_for_foreign(file: &File) -> io::Result<()> {
+    let found = file.metadata()?;
+    let is_ours = found.is_file() && found.nlink() == 1 && found.uid() == rustix::process::geteuid().as_raw();
+    let foreign = || io::Error::new(io::ErrorKind::PermissionDenied, "the lock is not a plain file of this user");
+    if is_ours { Ok(()) } else { Err(foreign()) }
 }
 
 fn is_same(file: &File, path: &Path) -> io::Result<bool> {
@@ -110,6 +127,27 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         let _new = Lock::take(&path, || "x".to_owned()).unwrap();
         assert!(matches!(Lock::take(&path, || "x".to_owned()), Err(Error::Locked { .. })));
+    }
+
+    #[test]
+    fn what_somebody_put_in_the_place_of_a_lock_is_neither_followed_nor_written_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        std::fs::write(path("victim"), "unchanged").unwrap();
+        std::os::unix::fs::symlink(path("victim"), path("link")).unwrap();
+        std::os::unix::fs::symlink(path("new"), path("dangling")).unwrap();
+        std::fs::hard_link(path("victim"), path("hard-link")).unwrap();
+        let (fifo, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR);
+        rustix::fs::mknodat(rustix::fs::CWD, path("pipe"), fifo, mode, 0).unwrap();
+        std::fs::create_dir(path("directory")).unwrap();
+        for name in ["link", "dangling", "hard-link", "pipe", "directory"] {
+            let taken = Lock::take(&path(name), || "x".to_owned());
+            assert!(matches!(taken, Err(Error::State { .. })), "{name}: {taken:?}");
+            // Only looked at, it may answer what it likes, as long as it answers.
+            let _ = Lock::holder(&path(name));
+        }
+        assert_eq!(std::fs::read(path("victim")).unwrap(), b"unchanged");
+        assert!(!path("new").exists());
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod child;
 mod corrupt;
 mod crash;
 mod explore;
+mod hostile;
 mod kill;
 mod matrix;
 mod mutants;
@@ -38,6 +39,7 @@ enum Command {
     Proxy(Box<proxy::ProxyCommand>),
     Kill(kill::Kill),
     Mutants(mutants::Mutants),
+    Hostile(hostile::Hostile),
     Simulate(simulate::Simulate),
 }
 
@@ -63,6 +65,7 @@ pub fn main() -> ExitCode {
         Command::Proxy(proxy) => proxy.run(),
         Command::Kill(kill) => kill.run(),
         Command::Mutants(mutants) => mutants.run(),
+        Command::Hostile(hostile) => hostile.run(),
         Command::Simulate(simulate) => simulate.run(),
     }
 }

@@ -184,6 +184,11 @@ impl Running {
         self.child.try_wait().unwrap().is_some()
     }
 
+    /// Time since its start.
+    pub fn age(&self) -> Duration {
+        self.started.elapsed()
+    }
+
     /// Sends a signal. `false` if the process was already gone, which does not count as a kill.
     pub fn signal(&mut self, signal: Signal) -> bool {
         !self.has_ended() && rustix::process::kill_process(pid(self.child.id()), signal).is_ok()
