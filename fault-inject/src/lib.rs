@@ -8,6 +8,7 @@ pub mod cli;
 pub mod damage;
 pub mod errno;
 pub mod faulty_disk;
+pub mod fuse_disk;
 pub mod operation;
 mod overlay;
 pub mod plan;

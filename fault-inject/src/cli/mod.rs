@@ -2,6 +2,7 @@
 //! exit code. Every run begins with a line of seed, version and dials; a failure ends with a command that repeats it.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line program prints")]
 
+mod disk;
 mod simulate;
 
 use std::process::ExitCode;
@@ -21,6 +22,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Disk(disk::Disk),
     Simulate(simulate::Simulate),
 }
 
@@ -38,6 +40,7 @@ pub(crate) struct Common {
 /// Runs what the command line asks for.
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
+        Command::Disk(disk) => disk.run(),
         Command::Simulate(simulate) => simulate.run(),
     }
 }
