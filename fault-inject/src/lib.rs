@@ -6,6 +6,7 @@
 
 pub mod cli;
 pub mod damage;
+pub mod demo;
 pub mod errno;
 pub mod faulty_disk;
 pub mod fuse_disk;

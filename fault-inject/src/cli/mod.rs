@@ -2,6 +2,7 @@
 //! exit code. Every run begins with a line of seed, version and dials; a failure ends with a command that repeats it.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line program prints")]
 
+mod demo;
 mod disk;
 mod simulate;
 
@@ -22,6 +23,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(demo::Demo),
     Disk(disk::Disk),
     Simulate(simulate::Simulate),
 }
@@ -40,6 +42,7 @@ pub(crate) struct Common {
 /// Runs what the command line asks for.
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
+        Command::Demo(demo) => demo.run(),
         Command::Disk(disk) => disk.run(),
         Command::Simulate(simulate) => simulate.run(),
     }
