@@ -136,7 +136,11 @@ impl Server {
 
     fn open_flags(&self, flags: i32) -> FopenFlags {
         let is_direct = flags.cast_unsigned() & OFlags::DIRECT.bits() != 0;
-        if is_direct || self.cache == Cache::Never { FopenFlags::FOPEN_DIRECT_IO } else { FopenFlags::FOPEN_KEEP_CACHE }
+        // The cache is kept also here: on a real disk a direct read does not drop what others have cached.
+        match is_direct || self.cache == Cache::Never {
+            true => FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_KEEP_CACHE,
+            false => FopenFlags::FOPEN_KEEP_CACHE,
+        }
     }
 
     /// Does it and answers, after a while if there is one to wait.
