@@ -37,6 +37,8 @@ pub(super) struct Node {
     valid: u64,
     mode: Option<u32>,
     mtime: Option<Timespec>,
+    /// When somebody last changed it by the mount. A sync moves bytes to BACKING later, which is no change of the file.
+    ctime: Option<Timespec>,
     pages: BTreeMap<u64, Box<[u8]>>,
 }
 
@@ -56,6 +58,7 @@ impl Node {
             valid: size,
             mode: None,
             mtime: None,
+            ctime: None,
             pages: BTreeMap::new(),
         }
     }
@@ -94,6 +97,10 @@ impl Node {
         if let Some(mtime) = self.mtime {
             stat.st_mtime = mtime.tv_sec;
             stat.st_mtime_nsec = mtime.tv_nsec.try_into().unwrap_or(0);
+        }
+        if let Some(ctime) = self.ctime {
+            stat.st_ctime = ctime.tv_sec;
+            stat.st_ctime_nsec = ctime.tv_nsec.try_into().unwrap_or(0);
         }
         Ok(stat)
     }
@@ -225,8 +232,16 @@ impl Node {
     }
 
     fn touch(&mut self) {
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
-        self.mtime = Some(Timespec { tv_sec: now.tv_sec, tv_nsec: now.tv_nsec });
+        self.changed();
+        self.mtime = self.ctime;
+    }
+
+    /// Something about the file changed now: an attribute, its names, or its bytes.
+    pub(super) fn changed(&mut self) {
+        if self.kind == FileType::RegularFile {
+            let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+            self.ctime = Some(Timespec { tv_sec: now.tv_sec, tv_nsec: now.tv_nsec });
+        }
     }
 
     /// Mode bits; of a file until its next sync only in memory.

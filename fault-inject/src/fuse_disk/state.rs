@@ -265,6 +265,7 @@ impl State {
         if wish.atime.is_some() || wish.mtime.is_some() {
             node.set_times(wish.atime, wish.mtime)?;
         }
+        node.changed();
         self.stat(inode)
     }
 
@@ -365,6 +366,7 @@ impl State {
         let (name, path) = self.making(parent, name)?;
         let source = self.node(inode)?.proc_path();
         rustix::fs::linkat(CWD, source, &*name.dir, &name.name, AtFlags::SYMLINK_FOLLOW)?;
+        self.node(inode)?.changed();
         self.made(name, path, Caller { user: 0, group: 0 })
     }
 
@@ -372,7 +374,13 @@ impl State {
     pub(super) fn remove(&mut self, parent: u64, name: &OsStr, is_directory: bool) -> io::Result<()> {
         let (name, path) = self.name(parent, name)?;
         self.change(&path)?;
-        self.names.remove(name, is_directory)
+        let removed = rustix::fs::statat(&*name.dir, &name.name, AtFlags::SYMLINK_NOFOLLOW)?;
+        self.names.remove(name, is_directory)?;
+        let number = self.number(&removed);
+        if let Some(node) = self.nodes.get_mut(&number) {
+            node.changed();
+        }
+        Ok(())
     }
 
     /// How long the next rename of that name takes.
@@ -394,6 +402,7 @@ impl State {
         let number = self.number(&moved);
         if let Some(node) = self.nodes.get_mut(&number) {
             node.path = new_path;
+            node.changed();
         }
         Ok(())
     }

@@ -102,6 +102,7 @@ fn contents(root: &Path, said: &mut Vec<String>) {
         hash(&file, said);
     }
     file.write_all_at(&bytes(100_000, 1), 0).unwrap();
+    said.push(is_still_after_a_sync(&file));
     file.sync_all().unwrap();
     let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
     said.push(word(rustix::fs::fallocate(&file, punch, 5000, 20_000).map_err(Into::into)));
@@ -120,6 +121,16 @@ fn contents(root: &Path, said: &mut Vec<String>) {
     let direct =
         OpenOptions::new().read(true).custom_flags(rustix::fs::OFlags::DIRECT.bits().cast_signed()).open(&path);
     said.push(word(direct));
+}
+
+/// A sync is no change: neither time moves.
+fn is_still_after_a_sync(file: &File) -> String {
+    let before = file.metadata().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    file.sync_all().unwrap();
+    let after = file.metadata().unwrap();
+    let times = |found: &fs::Metadata| (found.mtime(), found.mtime_nsec(), found.ctime(), found.ctime_nsec());
+    (times(&before) == times(&after)).to_string()
 }
 
 fn attributes(root: &Path, said: &mut Vec<String>) {
