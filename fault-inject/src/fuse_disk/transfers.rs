@@ -20,7 +20,7 @@ use crate::rig::{process, trees};
 use crate::verdict::{How, Report, Verdict};
 
 /// A transfer of a few dozen MiB that has not ended by then hangs.
-const PATIENCE: Duration = Duration::from_secs(100);
+const PATIENCE: Duration = Duration::from_secs(50);
 /// Runs after the first one that must bring the transfer to its end, without faults.
 const RERUNS_MAX: u32 = 4;
 
@@ -90,6 +90,11 @@ impl Ended {
         self.sender.code() == Some(0)
     }
 
+    /// Whether it ended with a receipt, so that there is nothing to continue.
+    fn is_closed(&self) -> bool {
+        self.receiver.summary().is_some() || self.sender.summary().is_some()
+    }
+
     fn is_good(&self) -> bool {
         self.is_acknowledged() && self.receiver.code() == Some(0)
     }
@@ -155,7 +160,7 @@ struct Run {
     setup: Setup,
     before: Snapshot,
     log: Vec<String>,
-    _scratch: Scratch,
+    scratch: Scratch,
 }
 
 /// Runs one case and judges it.
@@ -213,7 +218,7 @@ impl Run {
             // absence of pages cannot be proved; they are dropped all the same.
             setup.receiver_options.extend(["--accept-level", "requested"].map(str::to_owned));
         }
-        Ok(Run { case: case.clone(), seed, disk, setup, before, log: vec![], _scratch: scratch })
+        Ok(Run { case: case.clone(), seed, disk, setup, before, log: vec![], scratch })
     }
 
     fn through(mut self) -> std::io::Result<Report> {
@@ -232,12 +237,14 @@ impl Run {
         self.log.push(format!("inodes made anew: {retreats}"));
         let mut verdict = self.judge_first(&first)?;
         let (mut is_done, mut is_back) = (first.is_good(), false);
-        for _ in 0..RERUNS_MAX {
+        let mut is_closed = first.is_closed();
+        for round in 0..RERUNS_MAX {
             if is_done || verdict != Verdict::Good {
                 break;
             }
             self.recover()?;
-            let again = self.wait(self.setup.restart());
+            let again = self.again(round, is_closed);
+            is_closed = again.is_closed();
             self.log.push(format!("without faults: {}; {:?}", again.codes(), said(&again)));
             is_done = again.is_good();
             is_back = is_done;
@@ -328,6 +335,20 @@ impl Run {
             oracle::differences(&self.before, &oracle::snapshot(&self.arrived()), &oracle::Rules::default());
         found.truncate(8);
         Ok(found)
+    }
+
+    /// The same transfer once more; a new one to the same place where the last one ended with a receipt.
+    fn again(&mut self, round: u32, is_closed: bool) -> Ended {
+        if !is_closed {
+            return self.wait(self.setup.restart());
+        }
+        let sources: Vec<&Path> = self.setup.sources.iter().map(PathBuf::as_path).collect();
+        let mut fresh = Setup::new(&self.scratch, &format!("again-{round}"), &sources, Listens::Receiver);
+        fresh.target.clone_from(&self.setup.target);
+        fresh.sender_options.clone_from(&self.setup.sender_options);
+        fresh.receiver_options.clone_from(&self.setup.receiver_options);
+        self.setup = fresh;
+        self.wait(self.setup.start())
     }
 
     /// After a run that failed: no faults, and power again if it was cut.
