@@ -52,7 +52,7 @@ pub const CASES: &[Case] = &[
     Case {
         rows: &[33],
         name: "misdirected: writes land elsewhere in the file",
-        faults: &["write-misdirect:nth=20,every=41,times=4,path=staging"],
+        faults: &["write-misdirect:nth=3,every=9,times=3,path=staging"],
         ..RECEIVER
     },
     Case {
@@ -80,13 +80,13 @@ pub const CASES: &[Case] = &[
     Case {
         rows: &[38],
         name: "lost-write: a write succeeds and does nothing",
-        faults: &["write-lost:nth=3,every=9,path=staging,times=10"],
+        faults: &["write-lost:nth=3,every=2,path=staging,times=10"],
         ..RECEIVER
     },
     Case {
         rows: &[39],
         name: "corrupt-write: bit, sector and 64 KiB as 1:1:8",
-        faults: &["write-corrupt:nth=3,every=9,path=staging,times=10"],
+        faults: &["write-corrupt:nth=3,every=2,path=staging,times=10"],
         ..RECEIVER
     },
     Case {
@@ -115,7 +115,7 @@ pub const CASES: &[Case] = &[
     Case {
         rows: &[43],
         name: "sync-lies: fsync stores nothing, then the power goes",
-        faults: &["sync-lie:path=staging", "power-cut:nth=160"],
+        faults: &["sync-lie:path=staging", "power-cut:nth=1,path=target/source/large"],
         sign: Sign::Returns,
         must_succeed: false,
         ..RECEIVER
@@ -123,7 +123,7 @@ pub const CASES: &[Case] = &[
     Case {
         rows: &[44],
         name: "slow: a sync takes longer than a silent peer is waited for",
-        faults: &["sync-slow:nth=2,delay=23s", "rename-slow:nth=1,delay=3s,path=staging"],
+        faults: &["sync-slow:nth=1,delay=23s,path=staging", "rename-slow:nth=1,delay=3s,path=staging"],
         sign: Sign::Waits,
         source: Source::Few,
         ..RECEIVER
