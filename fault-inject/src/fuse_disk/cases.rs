@@ -146,7 +146,7 @@ pub const CASES: &[Case] = &[
     Case {
         rows: &[46],
         name: "directory-sync: the sync of a directory fails",
-        faults: &["dir-sync-fail:nth=4"],
+        faults: &["dir-sync-fail:nth=1,path=target/source"],
         sign: Sign::Ends,
         source: Source::Few,
         must_succeed: false,
@@ -155,7 +155,7 @@ pub const CASES: &[Case] = &[
     Case {
         rows: &[47],
         name: "read-only: the file system turns read-only half-way",
-        faults: &["read-only:nth=120"],
+        faults: &["read-only:nth=30"],
         sign: Sign::Ends,
         must_succeed: false,
         ..RECEIVER
@@ -163,7 +163,7 @@ pub const CASES: &[Case] = &[
     Case {
         rows: &[52],
         name: "rot: bytes change after the sync, before the check",
-        faults: &["rot:every=2,path=staging"],
+        faults: &["rot:nth=2,every=5,times=3,path=staging"],
         source: Source::Few,
         ..RECEIVER
     },
