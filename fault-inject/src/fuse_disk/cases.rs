@@ -123,7 +123,7 @@ pub const CASES: &[Case] = &[
     Case {
         rows: &[44],
         name: "slow: a sync takes longer than a silent peer is waited for",
-        faults: &["sync-slow:nth=1,delay=23s,path=staging", "rename-slow:nth=1,delay=3s,path=staging"],
+        faults: &["sync-slow:nth=1,delay=23s,path=staging/", "rename-slow:nth=1,delay=3s,path=staging"],
         sign: Sign::Waits,
         source: Source::Few,
         ..RECEIVER
