@@ -5,6 +5,8 @@
 mod child;
 mod corrupt;
 mod crash;
+mod demo;
+mod disk;
 mod explore;
 mod hostile;
 mod kill;
@@ -40,6 +42,8 @@ enum Command {
     Kill(kill::Kill),
     Mutants(mutants::Mutants),
     Hostile(hostile::Hostile),
+    Demo(demo::Demo),
+    Disk(disk::Disk),
     Simulate(simulate::Simulate),
 }
 
@@ -66,6 +70,8 @@ pub fn main() -> ExitCode {
         Command::Kill(kill) => kill.run(),
         Command::Mutants(mutants) => mutants.run(),
         Command::Hostile(hostile) => hostile.run(),
+        Command::Demo(demo) => demo.run(),
+        Command::Disk(disk) => disk.run(),
         Command::Simulate(simulate) => simulate.run(),
     }
 }

@@ -14,8 +14,10 @@ type Provider = fn(u8, u64) -> Option<Report>;
 /// The parts, in the order in which they are asked: what runs the shipped program comes first.
 const PROVIDERS: &[Provider] = &[
     crate::corrupt::row,
+    crate::fuse_disk::row,
     crate::proxy::row,
     crate::kills::row,
+    crate::hostile::row,
     crate::scripted::row,
     crate::crash::row,
     crate::simulator::rows::row,
