@@ -12,9 +12,10 @@ use std::io;
 
 use crate::attributes::{Stamps, Timestamp};
 use crate::digest::{PathHash, check8};
-use crate::disk::{Access, Disk, DiskFile};
+use crate::disk::{Disk, DiskFile};
 use crate::geometry::EntryIndex;
 use crate::identity::TransferId;
+use crate::state::files::open_own;
 
 const BODY_BYTES: usize = 48;
 /// Bytes of one slot.
@@ -44,11 +45,7 @@ pub struct StampFile<D: Disk> {
 impl<D: Disk> StampFile<D> {
     /// Opens the file `name` in `dir`, making it if it is not there.
     pub fn open(disk: &D, dir: &D::Dir, name: &[u8], transfer: TransferId) -> io::Result<StampFile<D>> {
-        let file = match disk.open(dir, name, Access::Write) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => disk.create_exclusive(dir, name)?,
-            Err(error) => return Err(error),
-        };
+        let file = open_own(disk, dir, name)?;
         Ok(StampFile { file, transfer, page_start: 0, page: vec![] })
     }
 

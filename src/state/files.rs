@@ -88,6 +88,20 @@ pub fn temporary(name: &[u8]) -> Vec<u8> {
     [b".", name, b".new"].concat()
 }
 
+/// Opens a file of working state for writing, or makes it. One that has a second name was put there by somebody else,
+/// and writing it would write elsewhere: its name here is taken away, and the file made anew.
+pub fn open_own<D: Disk>(disk: &D, dir: &D::Dir, name: &[u8]) -> io::Result<D::File> {
+    match disk.open(dir, name, Access::Write) {
+        Ok(file) if file.stat()?.links == 1 => Ok(file),
+        Ok(_) => {
+            disk.remove(dir, name)?;
+            disk.create_exclusive(dir, name)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => disk.create_exclusive(dir, name),
+        Err(error) => Err(error),
+    }
+}
+
 /// Makes a file, on a new inode even where a crash has left one under that name: nothing of it is trusted.
 pub fn create_anew<D: Disk>(disk: &D, dir: &D::Dir, name: &[u8]) -> io::Result<D::File> {
     match disk.create_exclusive(dir, name) {

@@ -7,13 +7,14 @@ use std::io;
 use std::sync::Arc;
 
 use crate::digest::{ChainValue, ChunkDigest};
-use crate::disk::{Access, Disk, DiskFile};
+use crate::disk::{Disk, DiskFile};
 use crate::geometry::{EntryIndex, Geometry};
 use crate::limits::{RECORD_BYTES_MAX, RECORD_PAGE_BYTES};
 use crate::manifest::{
     DecodeError, DigestPlaces, FRAME_OVERHEAD_BYTES, HEADER_BYTES, Header, Ladder, Parsed, Position, Record, Sequence,
     SequenceError, Step, frame, parse_frame,
 };
+use crate::state::files::open_own;
 use crate::wire::push_record;
 
 /// Records between two remembered offsets: what has to be read again to find a position.
@@ -121,11 +122,7 @@ impl<D: Disk> ManifestLog<D> {
         header: Header,
         each: impl FnMut(&Record, Step),
     ) -> io::Result<(ManifestLog<D>, Found)> {
-        let file = match disk.open(dir, name, Access::Write) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => disk.create_exclusive(dir, name)?,
-            Err(error) => return Err(error),
-        };
+        let file = open_own(disk, dir, name)?;
         let mut log: ManifestLog<D> = ManifestLog::empty(Arc::new(file), header);
         let mut bytes = [0; HEADER_BYTES];
         let length = log.file.stat()?.size;

@@ -5,10 +5,11 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 
 use crate::digest::PathHash;
-use crate::disk::{Access, Disk, DiskFile};
+use crate::disk::{Disk, DiskFile};
 use crate::geometry::{ChunkRun, EntryIndex};
 use crate::identity::TransferId;
 use crate::journal::{Claim, HEADER_BYTES, frame, header, next_claim};
+use crate::state::files::open_own;
 
 /// Bytes read at once when replaying.
 const REPLAY_BYTES: usize = 64 << 10;
@@ -70,11 +71,7 @@ pub(crate) struct Journal<D: Disk> {
 impl<D: Disk> Journal<D> {
     /// Opens or makes the journal `name` in `dir`. What is torn or damaged at its end is cut off.
     pub(super) fn open(disk: &D, dir: &D::Dir, name: &[u8], transfer: TransferId) -> io::Result<Journal<D>> {
-        let file = match disk.open(dir, name, Access::Write) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => disk.create_exclusive(dir, name)?,
-            Err(error) => return Err(error),
-        };
+        let file = open_own(disk, dir, name)?;
         let mut journal: Journal<D> = Journal {
             file,
             transfer,

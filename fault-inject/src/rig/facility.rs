@@ -123,11 +123,6 @@ impl LoopImage {
         &self.mount
     }
 
-    /// The image itself: the platter.
-    pub fn image(&self) -> &Path {
-        &self.image
-    }
-
     /// Fills it up but for so many bytes. Gives the file that takes the room.
     pub fn fill_but(&self, free_bytes: u64) -> PathBuf {
         use std::io::Write;
