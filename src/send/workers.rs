@@ -233,7 +233,12 @@ impl<D: Disk> Serving<D> {
         let mut lanes = job.lanes.lanes.iter().cycle();
         let on_line = |input| Report::OnLine(job.lanes.line, input);
         for run in &job.want.runs {
-            for chunk in run.first..run.first.saturating_add(run.count) {
+            // A run beyond the last number that a chunk could have is outside, whatever the file is.
+            let Some(end) = run.first.checked_add(run.count) else {
+                tell(&self.report, on_line(Input::WantedOutside));
+                return Ok(());
+            };
+            for chunk in run.first..end {
                 let served = self.server.serve(Place { entry: run.entry.0, chunk });
                 let Served { answer, event, renew } =
                     served.map_err(|source| Report::Failed(Error::State { path: "manifest".into(), source }))?;

@@ -112,7 +112,8 @@ impl Layer {
 }
 
 impl Corruption {
-    /// One rule for each size, with the odds shared in the ratio of the sizes.
+    /// One rule for each size, with the odds shared in the ratio of the sizes. The second operation is hit in any case,
+    /// so that no run shows nothing.
     fn rules(&self, on: Operation, part: &str, effect: impl Fn(Damage) -> Effect) -> Vec<Rule> {
         let sizes = match self.size {
             Some(size) => vec![(size, 10)],
@@ -122,7 +123,8 @@ impl Corruption {
             let when = When::Chance(Odds::per_million(self.rate / 10 * share));
             Rule::new(On::Only(on), when, effect(size)).named(NameMatch::contains(part))
         };
-        sizes.into_iter().map(rule).collect()
+        let always = Rule::new(On::Only(on), When::Nth(2), effect(self.size.unwrap_or(Damage::Run)));
+        sizes.into_iter().map(rule).chain([always.named(NameMatch::contains(part))]).collect()
     }
 
     /// A size for one piece.

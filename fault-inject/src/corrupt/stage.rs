@@ -34,12 +34,15 @@ pub(super) struct Flipper {
     corruption: Corruption,
     odds: Odds,
     stream: ChaCha8Rng,
+    seen: u64,
     injected: Vec<String>,
 }
 
 impl Meddler for Flipper {
     fn chunk(&mut self, header: &mut ChunkHeader, body: &mut Vec<u8>) {
-        if self.odds.draw(&mut self.stream) {
+        self.seen += 1;
+        // The second is hit in any case, so that no run shows nothing.
+        if self.odds.draw(&mut self.stream) || self.seen == 2 {
             let size = self.corruption.draw(&mut self.stream);
             size.apply(body, &mut self.stream);
             self.injected.push(format!("chunk {} of entry {}: {}", header.chunk, header.entry.0, size.word()));
@@ -92,6 +95,7 @@ impl Stage {
                     corruption: corruption.clone(),
                     odds: Odds::per_million(corruption.rate),
                     stream: stream(corruption.seed, "above"),
+                    seen: 0,
                     injected: vec![],
                 };
                 let between = Between {

@@ -224,7 +224,9 @@ mod tests {
             for text in case.faults.iter().chain(case.restart_with.unwrap_or_default()) {
                 assert!(text.parse::<Fault>().is_ok(), "{}: {text}", case.name);
             }
-            assert_eq!(named(&case.word()).len(), 1, "{} is the name of one case", case.word());
+            let same = CASES.iter().filter(|other| other.name == case.name).count();
+            assert_eq!(same, 1, "{} is the name of one case", case.name);
+            assert!(named(&case.word()).iter().any(|found| found.name == case.name), "{} is found", case.name);
         }
         let unused: Vec<_> = Kind::all().filter(|kind| named(kind.word()).is_empty()).collect();
         assert_eq!(unused, [Kind::DirSyncLie, Kind::CreateFail], "kinds that only people set");

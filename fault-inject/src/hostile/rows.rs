@@ -11,7 +11,7 @@ fn parts(number: u8) -> Option<(&'static str, &'static [&'static str])> {
     Some(match number {
         7 => ("path replaced between scan and open", &["race-source-*", "planted-in-source"]),
         25 => {
-            let stale: &[&str] = &["receipt-of-*", "order-continue-*", "order-acknowledge-*", "proof-of-another-link"];
+            let stale: &[&str] = &["receipt-of-*", "order-continue-*", "order-acknowledge-*", "*proof-of-another-link"];
             ("stale messages of an earlier session or transfer", stale)
         }
         27 => ("two peers come with one ticket", &["second-*"]),
