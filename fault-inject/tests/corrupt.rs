@@ -20,7 +20,7 @@ fn every_layer_is_met_and_cured() {
 
 #[test]
 fn scripts_play_what_they_say() {
-    for row in [5, 8, 11, 48, 53, 57, 58] {
+    for row in [5, 8, 11, 48, 53, 57] {
         let report = fault_inject::scripted::row(row, SEED).unwrap().unless_vacuous();
         let told = report.log.join("\n");
         assert_eq!(report.verdict, Verdict::Good, "row {row}\n{told}\nREPRO: {}", report.reproduce);
