@@ -188,3 +188,19 @@ pub fn is_ignored(signal: rustix::process::Signal) -> bool {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
     u64::from_str_radix(mask.trim(), 16).unwrap() >> (signal.as_raw() - 1) & 1 == 1
 }
+
+/// Whether a program was built after the last change of the product's sources.
+pub fn is_newer_than_sources(program: &Path) -> bool {
+    let changed = |path: &Path| path.metadata().and_then(|found| found.modified()).ok();
+    let Some(built) = changed(program) else { return false };
+    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    let mut open = vec![root.join("src"), root.join("Cargo.toml"), root.join("Cargo.lock")];
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            open.extend(std::fs::read_dir(&path).into_iter().flatten().flatten().map(|entry| entry.path()));
+        } else if changed(&path).is_none_or(|changed| changed > built) {
+            return false;
+        }
+    }
+    true
+}

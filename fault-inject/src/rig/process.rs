@@ -30,15 +30,14 @@ pub fn built(name: &str) -> PathBuf {
     dir.join(name)
 }
 
-/// Has cargo build the program beside this one, so that it is never an old one. Whoever names another in
-/// `LANDFALL_TEST_BIN`, or runs this without cargo, answers for what lies there.
+/// Has cargo build the program beside this one unless it is new. Whoever names another, or runs without cargo, answers.
 pub fn build_landfall() -> Result<(), String> {
     let Some(cargo) = std::env::var_os("CARGO").filter(|_| std::env::var_os("LANDFALL_TEST_BIN").is_none()) else {
         let is_there = binary().is_file();
         return if is_there { Ok(()) } else { Err(format!("there is no program at {}", binary().display())) };
     };
-    // A build that has nothing to do still takes a while, and much longer where cargo chose other features for tests.
-    if is_newer_than_sources(&binary()) {
+    // Cargo may have chosen other features for tests, and would build all of them again.
+    if super::facility::is_newer_than_sources(&binary()) {
         return Ok(());
     }
     let profile: &[&str] = if cfg!(debug_assertions) { &[] } else { &["--release"] };
@@ -52,22 +51,6 @@ pub fn build_landfall() -> Result<(), String> {
         Ok(status) => Err(format!("cargo could not build landfall: {status}")),
         Err(error) => Err(format!("cargo could not be run: {error}")),
     }
-}
-
-/// Whether a program was built after the last change of the product's sources.
-fn is_newer_than_sources(program: &Path) -> bool {
-    let changed = |path: &Path| path.metadata().and_then(|found| found.modified()).ok();
-    let Some(built) = changed(program) else { return false };
-    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-    let mut open = vec![root.join("src"), root.join("Cargo.toml"), root.join("Cargo.lock")];
-    while let Some(path) = open.pop() {
-        if path.is_dir() {
-            open.extend(std::fs::read_dir(&path).into_iter().flatten().flatten().map(|entry| entry.path()));
-        } else if changed(&path).is_none_or(|changed| changed > built) {
-            return false;
-        }
-    }
-    true
 }
 
 /// Is the binary an optimised one? Sizes of the memory tests depend on it.
