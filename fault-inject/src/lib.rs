@@ -1,8 +1,10 @@
-//! Fault injection for landfall: other implementations of its seams, all driven by one seed.
+//! The harness that tries to break landfall; `README.md` shows it to its users. Nothing here is part of the shipped
+//! program, and nothing of the program judges itself: [`rig::oracle`] compares bytes.
 //!
-//! [`sim_disk::SimDisk`] is a file system in memory that forgets what was not synced; [`faulty_disk::FaultyDisk`]
-//! injects planned faults over any [`landfall::disk::Disk`], the real one included; [`rig`] runs real processes. Nothing here is part of the
-//! shipped program, and nothing here judges the program: verdicts belong to the harness above.
+//! How it reaches inside: [`faulty_disk`] over any disk, in a [`child`] that runs the whole command line; [`above`] and
+//! [`proxy`], relays above and below the encryption; [`sim_disk`], a file system in memory that forgets what was not
+//! synced, under [`simulator`], [`crash`] and [`explore`]; [`fuse_disk`], a mounted one that lies; and [`rig`], real
+//! processes and signals. [`matrix`] asks all of them, and [`verdict`] has the words for what comes out.
 
 pub mod above;
 pub mod child;

@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::files::{Damage, Kind, disclose, enclose, read_small, write_atomic, write_private};
+use super::files::{Damage, Kind, disclose, enclose, open_own, read_small, write_atomic, write_private};
 use super::home::Home;
 use super::transfer::{Closed, Description, End, ReceiverSettings, Settings, Side, TransferRecord};
 use crate::attributes::Level;
-use crate::disk::{Disk, RealDisk};
+use crate::disk::{Disk, DiskFile, RealDisk};
 use crate::error::Error;
 use crate::identity::{PeerKey, Role, Secret, TransferId};
 use crate::limits::{CLOSED_STATE_DAYS, RECORD_FILE_BYTES_MAX};
@@ -243,6 +243,20 @@ fn a_damaged_record_hides_no_other() {
     assert_eq!(listing.damaged.len(), 1);
     assert_eq!(listing.damaged[0].0, path);
     assert!(matches!(home.load(other.id, Role::Receiver), Err(Error::State { path: named, .. }) if named == path));
+}
+
+#[test]
+fn a_working_file_with_a_second_name_is_made_anew_and_the_other_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let (victim, planted) = (dir.path().join("victim"), dir.path().join("journal"));
+    std::fs::write(&victim, b"unchanged").unwrap();
+    std::fs::hard_link(&victim, &planted).unwrap();
+    let (disk, root) = (RealDisk::new(), RealDisk::open_root(dir.path()).unwrap());
+    open_own(&disk, &root, b"journal").unwrap().write_all_at(b"claims", 0).unwrap();
+    assert_eq!(std::fs::read(&victim).unwrap(), b"unchanged");
+    assert_eq!(std::fs::read(&planted).unwrap(), b"claims");
+    // With one name it is ours, and what it holds stays.
+    assert_eq!(open_own(&disk, &root, b"journal").unwrap().stat().unwrap().size, 6);
 }
 
 #[test]

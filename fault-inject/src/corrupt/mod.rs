@@ -6,8 +6,6 @@ mod at_rest;
 mod layer;
 mod stage;
 
-use std::path::PathBuf;
-
 use crate::damage::Damage;
 use crate::verdict::{How, Report, Verdict};
 
@@ -70,8 +68,6 @@ pub(crate) struct Found {
     left_out: Vec<String>,
     /// How it ended otherwise.
     ending: String,
-    /// Where the run's files were, if they are kept.
-    kept: Option<PathBuf>,
 }
 
 impl Found {
@@ -113,8 +109,9 @@ impl Layer {
     /// Which way it reaches into the product.
     pub fn how(self) -> How {
         match self {
-            Layer::Source | Layer::ReceiverMemory | Layer::DiskWrite | Layer::ReadBack => How::Child,
-            Layer::SenderMemory => How::Child,
+            Layer::Source | Layer::SenderMemory | Layer::ReceiverMemory | Layer::DiskWrite | Layer::ReadBack => {
+                How::Child
+            }
             Layer::Network => How::Proxy,
             Layer::DiskRest | Layer::Metadata => How::Script,
         }

@@ -64,7 +64,7 @@ pub(super) struct Stage {
     told: usize,
     pieces: Vec<Piece>,
     // Last, so that it is removed when everything else has ended.
-    scratch: Scratch,
+    _scratch: Scratch,
 }
 
 impl Stage {
@@ -113,7 +113,16 @@ impl Stage {
         if !receiver.is_empty() {
             setup.receiver_below = below(receiver)?;
         }
-        Ok(Stage { corruption: corruption.clone(), source, setup, child, above, told: 0, pieces: vec![], scratch })
+        Ok(Stage {
+            corruption: corruption.clone(),
+            source,
+            setup,
+            child,
+            above,
+            told: 0,
+            pieces: vec![],
+            _scratch: scratch,
+        })
     }
 
     /// Runs both sides until they have ended well, or have not.
@@ -263,7 +272,6 @@ impl Stage {
             0 => "oracle: nothing wrong stands under a final name".to_owned(),
             count => format!("oracle: {count} differences: {}", found.differences.join("; ")),
         });
-        found.kept = std::env::var_os("LANDFALL_TEST_KEEP").map(|_| self.scratch.path().to_owned());
     }
 }
 

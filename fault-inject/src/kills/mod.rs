@@ -17,7 +17,7 @@ pub use pauses::pauses;
 use crate::rig::kill::Victim;
 use crate::rig::state::{KILLABLE, Step};
 use crate::rig::transfer::Listens;
-use crate::verdict::{How, Report};
+use crate::verdict::{How, Report, Verdict};
 
 use campaign::{Campaign, Ground};
 use jobs::Job;
@@ -40,6 +40,27 @@ pub fn row(number: u8, seed: u64) -> Option<Report> {
         _ => return None,
     };
     Some(report)
+}
+
+/// What several cases with one process each came to.
+#[derive(Default)]
+struct Counts {
+    injected: u64,
+    noticed: u64,
+    good: u64,
+}
+
+/// One report of cases that were played beside each other, each by its name.
+fn summed(report: Report, results: Vec<(String, Counts, Verdict)>) -> Report {
+    let mut report = Report { verdict: Verdict::Good, ..report };
+    for (what, counts, verdict) in results {
+        report.log.push(format!("{what}: {verdict}"));
+        report.injected += counts.injected;
+        report.detected += counts.noticed;
+        report.repaired += counts.good;
+        report.verdict = report.verdict.and(verdict);
+    }
+    report.unless_vacuous()
 }
 
 fn run(fault: &str, seed: u64, jobs: &[Job]) -> Report {

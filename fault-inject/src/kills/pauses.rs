@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::campaign::arrived;
-use super::failed;
+use super::{Counts, failed, summed};
 use crate::rig::process::{Landfall, Running};
 use crate::rig::scratch::Scratch;
 use crate::rig::transfer::{BOTH_DIRECTIONS, Live, Setup, Side};
@@ -23,13 +23,6 @@ const RATE: u64 = 6 << 20;
 const REFUSAL: Duration = Duration::from_secs(20);
 /// From SIGCONT to the end.
 const PATIENCE: Duration = Duration::from_secs(120);
-
-#[derive(Default)]
-struct Counts {
-    stopped: u64,
-    noticed: u64,
-    good: u64,
-}
 
 /// Stops each side in each direction for each of these times.
 pub fn pauses(seed: u64, lengths: &[Duration]) -> Report {
@@ -60,25 +53,12 @@ pub fn pauses(seed: u64, lengths: &[Duration]) -> Report {
             .collect();
         started.into_iter().map(|case| case.join().expect("a panic ends the whole harness")).collect()
     });
-    report(fault, seed, results)
-}
-
-fn report(fault: &str, seed: u64, results: Vec<(String, Counts, Verdict)>) -> Report {
-    let mut report = Report {
-        fault: fault.to_owned(),
-        verdict: Verdict::Good,
+    let report = Report {
         plan: "each side in each direction, at half way".to_owned(),
         reproduce: format!("cargo run --release -p fault-inject -- kill --stop --seed {seed:#x}"),
         ..Report::skipped(fault, How::Signal, "")
     };
-    for (what, counts, verdict) in results {
-        report.log.push(format!("{what}: {verdict}"));
-        report.injected += counts.stopped;
-        report.detected += counts.noticed;
-        report.repaired += counts.good;
-        report.verdict = report.verdict.and(verdict);
-    }
-    report.unless_vacuous()
+    summed(report, results)
 }
 
 fn pause(setup: &Setup, source: &Path, side: Side, length: Duration, counts: &mut Counts) -> Verdict {
@@ -94,7 +74,7 @@ fn pause(setup: &Setup, source: &Path, side: Side, length: Duration, counts: &mu
     if !live.side(side).signal(Signal::STOP) || !is_stopped(live.side(side)) {
         return Verdict::Failed("SIGSTOP did not stop the process".to_owned());
     }
-    counts.stopped += 1;
+    counts.injected += 1;
     let second = second(setup, side);
     std::thread::sleep(length.saturating_sub(began.elapsed()));
     live.side(side).signal(Signal::CONT);

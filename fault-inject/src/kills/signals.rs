@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use super::campaign::arrived;
-use super::failed as harness_failed;
+use super::{Counts, failed as harness_failed, summed};
 use crate::rig::kill::Pair;
 use crate::rig::process::{Finished, Running};
 use crate::rig::scratch::Scratch;
@@ -59,13 +59,6 @@ pub const DEADLY: [Case; 4] = [
     Case::Below("no memory", "ulimit -c 0; ulimit -v 45000; exec \"$@\""),
 ];
 
-#[derive(Default)]
-struct Counts {
-    injected: u64,
-    noticed: u64,
-    good: u64,
-}
-
 /// Each case on each side.
 pub fn signals(fault: &str, cases: &[Case], seed: u64) -> Report {
     if let Err(why) = process::build_landfall() {
@@ -92,20 +85,12 @@ pub fn signals(fault: &str, cases: &[Case], seed: u64) -> Report {
         let started: Vec<_> = started.collect();
         started.into_iter().map(|case| case.join().expect("a panic ends the whole harness")).collect()
     });
-    let mut report = Report {
-        verdict: Verdict::Good,
+    let report = Report {
         plan: "each signal to each side, at half way".to_owned(),
         reproduce: format!("cargo run --release -p fault-inject -- kill --signals --seed {seed:#x}"),
         ..Report::skipped(fault, How::Signal, "")
     };
-    for (what, counts, verdict) in results {
-        report.log.push(format!("{what}: {verdict}"));
-        report.injected += counts.injected;
-        report.detected += counts.noticed;
-        report.repaired += counts.good;
-        report.verdict = report.verdict.and(verdict);
-    }
-    report.unless_vacuous()
+    summed(report, results)
 }
 
 fn trouble(setup: &Setup, source: &Path, case: Case, side: Side, counts: &mut Counts) -> Verdict {
