@@ -2,6 +2,8 @@
 
 use std::io;
 
+/// Only somebody else may do that.
+pub const EPERM: i32 = 1;
 /// No such name.
 pub const ENOENT: i32 = 2;
 /// The device failed.
@@ -52,6 +54,7 @@ pub fn word(number: i32) -> String {
 }
 
 const NAMES: &[(&str, i32)] = &[
+    ("EPERM", EPERM),
     ("ENOENT", ENOENT),
     ("EIO", EIO),
     ("EBADF", EBADF),

@@ -51,6 +51,8 @@ pub struct Ending {
     pub resent: u64,
     /// Notices that state was damaged and is made anew, or an entry tried again.
     pub notices: u64,
+    /// Entries whose mode or time could not be set, as the receiver counted them last.
+    pub attributes_not_applied: u64,
     /// Paths that were left out.
     pub left_out: Vec<String>,
     /// Everything that both have said.
@@ -235,7 +237,7 @@ impl Play {
     }
 
     /// The report of a play that has to end with everything delivered, or with what could not be named.
-    pub fn report(mut self, fault: &str, how: How, injected: u64, ending: &Ending) -> Report {
+    pub fn report(&mut self, fault: &str, how: How, injected: u64, ending: &Ending) -> Report {
         let differences = self.differences(ending);
         let verdict = if !differences.is_empty() {
             Verdict::Wrong(differences.join("; "))
@@ -258,7 +260,7 @@ impl Play {
             },
             verdict,
             plan: format!("files={} seed={:#x}", self.files, self.seed),
-            log: self.log,
+            log: std::mem::take(&mut self.log),
             reproduce: String::new(),
         }
     }
@@ -272,7 +274,10 @@ impl Ending {
                 "mismatch" => self.mismatches += 1,
                 "notice" if ["state-rebuilt", "retried", "disk-full"].contains(&kind) => self.notices += 1,
                 "left-out" => self.left_out.extend(event["path"].as_str().map(str::to_owned)),
-                "summary" => self.resent += event["resent_chunks"].as_u64().unwrap_or(0),
+                "summary" => {
+                    self.resent += event["resent_chunks"].as_u64().unwrap_or(0);
+                    self.attributes_not_applied = event["attributes_not_applied"].as_u64().unwrap_or(0);
+                }
                 _ => (),
             }
         }

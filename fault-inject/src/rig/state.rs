@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::facility;
 
 /// A journal of at most this many bytes holds its header and no claim.
-const JOURNAL_HEADER_BYTES_MAX: u64 = 48;
+pub const JOURNAL_HEADER_BYTES_MAX: u64 = 48;
 
 /// A manifest log of at most this many bytes holds its header and no record.
 const MANIFEST_HEADER_BYTES_MAX: u64 = 48;

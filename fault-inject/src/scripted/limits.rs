@@ -36,6 +36,6 @@ fn played(name: &str, seed: u64, rule: &str, limit: &'static str) -> Result<Repo
     // Only what was read wrongly may differ, and only in its bytes.
     let is_only = differences.len() == 1 && differences[0].starts_with("file-2: bytes ");
     let report = play.report("", How::Child, injected.len() as u64, &ending);
-    let verdict = if is_only && ending.is_done() { Verdict::Limit(limit) } else { report.verdict };
+    let verdict = if is_only && ending.is_done() { Verdict::Limit(limit.to_owned()) } else { report.verdict };
     Ok(Report { detected: differences.len() as u64, repaired: 0, verdict, ..report })
 }

@@ -1,8 +1,10 @@
 //! What machines do to a transfer: few descriptors, a thin disk, a platter that changes, other process ids.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::child::Child;
 use crate::play::{LIFE, Play};
 use crate::rig::facility::{self, LoopImage};
 use crate::rig::state;
@@ -42,6 +44,41 @@ pub(super) fn few_descriptors(seed: u64) -> Result<Report, String> {
     let ending = play.finish(crate::rig::transfer::Live { sender, receiver: live.receiver })?;
     let report = play.report("", How::Script, 1, &ending);
     Ok(Report { detected: u64::from(is_named), ..report })
+}
+
+/// No mode and no time can be set at the receiver: the bytes are delivered, and how many entries are without their
+/// attributes is said.
+pub(super) fn attributes_refused(seed: u64) -> Result<Report, String> {
+    let mut play = Play::new("attributes", seed, FILES, FILE_BYTES)?;
+    let rules = ["set-metadata", "set-dir-metadata"].map(|what| format!("{what} every errno:EPERM").parse());
+    let rules = rules.into_iter().collect::<Result<_, _>>()?;
+    let child = Child { rules, seed, log: play.path("injected") };
+    play.setup.receiver_below = child.command().map_err(|error| error.to_string())?;
+    let live = play.setup.start();
+    let ending = play.finish(live)?;
+    let injected = child.injected();
+    injected.iter().for_each(|line| play.note(format!("injected: {line}")));
+    let (attributes, wrong): (Vec<String>, Vec<String>) = play
+        .differences(&ending)
+        .into_iter()
+        .partition(|line| [": mode ", ": mtime "].iter().any(|of| line.contains(of)));
+    let entries: BTreeSet<&str> = attributes.iter().filter_map(|line| line.split(": ").next()).collect();
+    play.note(format!(
+        "{} entries have another mode or time; said of {}",
+        entries.len(),
+        ending.attributes_not_applied
+    ));
+    let verdict = if !wrong.is_empty() || (entries.len() as u64) > ending.attributes_not_applied {
+        Verdict::Wrong(wrong.into_iter().chain(attributes).collect::<Vec<_>>().join("; "))
+    } else if ending.is_done() {
+        Verdict::Good
+    } else {
+        Verdict::Stuck(format!("it ended with {:?}", ending.codes))
+    };
+    let detected = ending.attributes_not_applied;
+    let report = play.report("", How::Child, injected.len() as u64, &ending);
+    // Nothing can be repaired: it is said.
+    Ok(Report { detected, repaired: 0, verdict, ..report })
 }
 
 /// ext4 on a sparse image on a small tmpfs: writes succeed, and the disk below has no room for them.

@@ -1,7 +1,9 @@
 //! Flips in memory that no disk shows: a relay with both private keys stands for the sender's memory after it has
 //! hashed and for the receiver's before it hashes, a child for what the receiver believes.
 
+use landfall::geometry::EntryIndex;
 use landfall::identity::Role;
+use landfall::limits::{ARRIVAL_STRIKES_MAX, VERSIONS_MAX};
 use landfall::net::Identity;
 use landfall::receipt::signing_bytes;
 use landfall::wire::{ChunkHeader, Message};
@@ -12,7 +14,7 @@ use crate::above::{Above, Between, Meddler};
 use crate::child::Child;
 use crate::play::Play;
 use crate::rng::stream;
-use crate::verdict::{How, Report};
+use crate::verdict::{How, Report, Verdict};
 
 const FILES: u32 = 6;
 const FILE_BYTES: u64 = 2 << 20;
@@ -24,16 +26,26 @@ enum Deed {
     Pages,
     Lengths,
     Receipt(Box<Identity>),
+    /// One chunk of one file never agrees with its digest, however often it is read and sent.
+    Digest,
 }
 
 struct Alters {
     deed: Deed,
     stream: ChaCha8Rng,
+    victim: Option<(EntryIndex, u32)>,
     injected: u64,
 }
 
 impl Meddler for Alters {
-    fn chunk(&mut self, _header: &mut ChunkHeader, body: &mut Vec<u8>) {
+    fn chunk(&mut self, header: &mut ChunkHeader, body: &mut Vec<u8>) {
+        if matches!(self.deed, Deed::Digest) {
+            let victim = *self.victim.get_or_insert((header.entry, header.chunk));
+            if victim == (header.entry, header.chunk) {
+                body[0] ^= 1;
+                self.injected += 1;
+            }
+        }
         if matches!(self.deed, Deed::Lengths) && self.injected < TIMES && self.stream.random_bool(0.3) {
             let kept = body.len() - self.stream.random_range(1..body.len().min(5000));
             body.truncate(kept);
@@ -65,7 +77,7 @@ impl Meddler for Alters {
 fn played(name: &str, seed: u64, deed: impl FnOnce(&Play) -> Result<Deed, String>) -> Result<Report, String> {
     let mut play = Play::new(name, seed, FILES, FILE_BYTES)?;
     let (front, back) = play.setup.led_astray();
-    let alters = Alters { deed: deed(&play)?, stream: stream(seed, name), injected: 0 };
+    let alters = Alters { deed: deed(&play)?, stream: stream(seed, name), victim: None, injected: 0 };
     let between = Between {
         front,
         back,
@@ -88,6 +100,19 @@ fn played(name: &str, seed: u64, deed: impl FnOnce(&Play) -> Result<Deed, String
 
 pub(super) fn manifest_flipped(seed: u64) -> Result<Report, String> {
     played("manifest-flipped", seed, |_| Ok(Deed::Pages))
+}
+
+/// A core computes one digest wrongly, always so: to the receiver that is a chunk that never agrees with its digest
+/// while each read of the source gives the same bytes. It must end, with that file named and all others delivered.
+pub(super) fn digest_wrong(seed: u64) -> Result<Report, String> {
+    let report = played("digest-wrong", seed, |_| Ok(Deed::Digest))?;
+    let is_bounded = report.injected <= u64::from(ARRIVAL_STRIKES_MAX) * u64::from(VERSIONS_MAX);
+    let verdict = match report.verdict {
+        Verdict::Good if !is_bounded => Verdict::Stuck(format!("it was asked for {} times", report.injected)),
+        verdict => verdict,
+    };
+    // Nothing can be repaired there: the file is named and left out.
+    Ok(Report { verdict, repaired: 0, ..report })
 }
 
 pub(super) fn length_changed(seed: u64) -> Result<Report, String> {

@@ -4,11 +4,13 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use landfall::limits::CHUNK_BYTES;
+
 use crate::play::{Ending, LIFE, Play};
 use crate::rig::facility;
 use crate::rig::kill::{Pair, Struck, Trigger, Victim};
 use crate::rig::process::Landfall;
-use crate::rig::state::{self, Step};
+use crate::rig::state::{self, JOURNAL_HEADER_BYTES_MAX, Step};
 use crate::rig::transfer::Live;
 use crate::verdict::{How, Report, Verdict};
 
@@ -89,6 +91,29 @@ pub(super) fn receipt_damaged(seed: u64) -> Result<Report, String> {
     let live = play.setup.restart();
     let ending = play.finish(live)?;
     Ok(play.report("", How::Script, 1, &ending))
+}
+
+/// The journal forgets every claim about what lies in staging, while the sound bytes stay: chunks that are there come
+/// once more, and what they are written over stays whole.
+pub(super) fn claims_forgotten(seed: u64) -> Result<Report, String> {
+    let mut play = Play::new("forgotten", seed, FILES, FILE_BYTES)?;
+    let mut pair = Pair::of(play.setup.start());
+    let places = play.places();
+    let struck = pair.strike(&places, Trigger::AtStep(Step::Claimed), Victim::Both)?;
+    let journal = places.work().map(|work| work.join("journal")).filter(|_| matches!(struck, Struck::Killed(_)));
+    let journal = journal.ok_or("both ended before they could be killed with claims")?;
+    let look = places.look();
+    let cut = File::options().write(true).open(&journal);
+    let cut = cut.and_then(|file| file.set_len(JOURNAL_HEADER_BYTES_MAX));
+    cut.map_err(|error| format!("{}: {error}", journal.display()))?;
+    let injected = look.staging_bytes / CHUNK_BYTES as u64;
+    play.note(format!("injected: the claims of {injected} chunks in {} staged files are gone", look.staging_files));
+    let live = play.setup.restart();
+    let ending = play.finish(live)?;
+    let report = play.report("", How::Script, injected, &ending);
+    // There is nothing to detect: what came twice is in its place.
+    let done = if report.verdict == Verdict::Good { injected } else { 0 };
+    Ok(Report { detected: done, repaired: done, ..report })
 }
 
 /// Goes back to a snapshot of the working state that is older than what was sealed since.
