@@ -181,10 +181,12 @@ impl Injector {
         Some(errno)
     }
 
-    /// Bytes that are left to a disk that will be full.
-    pub(super) fn room(&self) -> Option<u64> {
+    /// Bytes that are left to a disk that will be full. An answer counts: whoever asks first writes no more than that.
+    pub(super) fn room(&mut self) -> Option<u64> {
         let full = self.armed.iter().find(|armed| armed.fault.kind == Kind::WriteFull)?;
-        Some(full.fault.bytes.saturating_sub(self.taken_bytes))
+        let left = full.fault.bytes.saturating_sub(self.taken_bytes);
+        self.note(Kind::WriteFull, "the free space", 0, left);
+        Some(left)
     }
 
     /// Another aligned offset within the first MiB or the size of the file, whichever is more.
