@@ -7,6 +7,7 @@
 //! processes and signals. [`matrix`] asks all of them, and [`verdict`] has the words for what comes out.
 
 pub mod above;
+pub mod apart;
 pub mod child;
 pub mod cli;
 pub mod corrupt;
@@ -31,4 +32,5 @@ pub mod rng;
 pub mod scripted;
 pub mod sim_disk;
 pub mod simulator;
+pub mod soak;
 pub mod verdict;

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// Where a fault was injected from. None of them is a hook of the shipped program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum How {
     /// A process of the harness that runs the product's library over another disk, source or link.
     Child,
@@ -43,12 +45,12 @@ impl How {
 }
 
 /// How a run ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Verdict {
     /// Nothing wrong was acknowledged, and the run ended as the promise says.
     Good,
     /// Nothing was broken that is promised: what came out wrong is a limit that is stated, by this name.
-    Limit(&'static str),
+    Limit(String),
     /// A wrong file was acknowledged, or stands under a final name: what is wrong.
     Wrong(String),
     /// The run did not end, or not as it had to: what is missing.
@@ -109,7 +111,7 @@ impl fmt::Display for Verdict {
 }
 
 /// One fault, injected so many times, and what became of it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
     /// What was done, in a few words.
     pub fault: String,
@@ -147,6 +149,23 @@ impl Report {
         }
     }
 
+    /// This run and a further one of the same fault as one. The command that repeats it is that of the worse.
+    #[must_use]
+    pub fn with(self, other: Report) -> Report {
+        let verdict = self.verdict.clone().and(other.verdict.clone());
+        let is_worse = verdict != self.verdict;
+        Report {
+            injected: self.injected + other.injected,
+            detected: self.detected + other.detected,
+            repaired: self.repaired + other.repaired,
+            plan: format!("{} | {}", self.plan, other.plan),
+            log: [self.log, other.log].concat(),
+            reproduce: if is_worse { other.reproduce } else { self.reproduce },
+            verdict,
+            ..self
+        }
+    }
+
     /// The same, with a good verdict turned into "vacuous" where nothing was injected.
     #[must_use]
     pub fn unless_vacuous(mut self) -> Report {
@@ -167,6 +186,19 @@ mod tests {
         assert_eq!(Verdict::Good.and(skipped.clone()), skipped);
         assert_eq!(Verdict::Wrong("a".into()).and(Verdict::Stuck("b".into())).exit_code(), 1);
         assert_eq!(skipped.and(Verdict::Vacuous), Verdict::Vacuous);
+    }
+
+    #[test]
+    fn of_two_runs_the_one_that_failed_is_the_one_that_is_run_again() {
+        let part = |verdict: Verdict, reproduce: &str| Report {
+            verdict,
+            reproduce: reproduce.to_owned(),
+            injected: 1,
+            ..Report::skipped("x", How::Proxy, "")
+        };
+        let parts = [part(Verdict::Stuck("b".into()), "b"), part(Verdict::Good, "c")];
+        let whole = parts.into_iter().fold(part(Verdict::Good, "a"), Report::with);
+        assert_eq!((whole.injected, whole.verdict.exit_code(), &*whole.reproduce), (3, 2, "b"));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use clap::ValueEnum;
 
 use super::Common;
 use crate::kills::campaign::{Campaign, Ground, Outcome};
+use crate::kills::operations::{Place, Which, at_operations};
 use crate::kills::{self, jobs, signals};
 use crate::rig::kill::Victim;
 use crate::rig::state::KILLABLE;
@@ -20,6 +21,10 @@ const BY_CHANGE: u64 = 80;
 const CHAINS: usize = 40;
 /// Transfers that are killed in recovery.
 const RECOVERIES: usize = 24;
+/// Kills at each kind of operation on each side.
+const OF_EACH_KIND: u64 = 5;
+/// Kills of `--long`.
+const LONG_ROUNDS: u64 = 5000;
 /// Pauses of `--stop`: one that nobody has to notice, and one after which the peer has given the link up.
 const PAUSES: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(26)];
 
@@ -35,9 +40,15 @@ pub(super) struct Kill {
     /// Whom to kill.
     #[arg(long, value_enum, default_value = "any")]
     side: Who,
-    /// Only one kill as soon as each step shows, for each victim and direction.
+    /// With `--rounds` of 5,000.
+    #[arg(long, conflicts_with = "rounds")]
+    long: bool,
+    /// One kill as soon as each step shows, for each victim and direction, and one at every operation of the disk.
     #[arg(long)]
     every_step: bool,
+    /// Only one kill, at that operation: SIDE:OPERATION:NTH, as in `recv:sync:2`.
+    #[arg(long, conflicts_with_all = ["job", "every_step"])]
+    operation: Option<Place>,
     /// Only this transfer of the campaign.
     #[arg(long)]
     job: Option<usize>,
@@ -67,8 +78,9 @@ impl Kill {
     /// Runs what is asked for.
     pub(super) fn run(&self) -> ExitCode {
         let seed = self.common.seed();
-        self.common.begin(seed, &format!("rounds={} side={:?} every_step={}", self.rounds, self.side, self.every_step));
-        let is_only = self.stop || self.kill_loop || self.signals;
+        self.common
+            .begin(seed, &format!("rounds={} side={:?} every_step={}", self.kills(), self.side, self.every_step));
+        let is_only = self.stop || self.kill_loop || self.signals || self.operation.is_some();
         let mut reports = vec![];
         let mut take = |report: Report| {
             self.common.show(&report);
@@ -81,6 +93,14 @@ impl Kill {
             take(self.campaign(seed));
         }
         let is_whole = !is_only && !self.every_step && self.job.is_none();
+        let which = match self.operation {
+            Some(place) => Some(Which::Only(place)),
+            None if self.every_step => Some(Which::All),
+            None => is_whole.then_some(Which::Each(OF_EACH_KIND)),
+        };
+        if let Some(which) = which {
+            take(at_operations(seed, which));
+        }
         if self.kill_loop || is_whole {
             take(kills::kill_loop(seed));
         }
@@ -92,6 +112,11 @@ impl Kill {
             take(kills::pauses(seed, &PAUSES));
         }
         self.common.end(&reports)
+    }
+
+    /// Kills to reach.
+    fn kills(&self) -> u64 {
+        if self.long { LONG_ROUNDS } else { self.rounds }
     }
 
     fn campaign(&self, seed: u64) -> Report {
@@ -118,7 +143,7 @@ impl Kill {
         all.retain(|job| self.job.is_none_or(|only| job.number == only));
         let campaign = Campaign::on(&ground);
         let mut sum: Outcome = campaign.run(&all);
-        let (least, kills) = if self.every_step { (1, 0) } else { (LEAST_EACH, self.rounds) };
+        let (least, kills) = if self.every_step { (1, 0) } else { (LEAST_EACH, self.kills()) };
         if self.job.is_none() && sum.failures.is_empty() {
             campaign.make_up(&mut sum, count, victims, least, kills, measured.took);
         }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use super::Common;
 use crate::matrix::rows::Layer;
-use crate::matrix::{Cell, chosen, page, run};
+use crate::matrix::{Cell, chosen, page, run_apart};
 use crate::verdict::{Report, Verdict};
 
 /// Runs the fault matrix: 76 faults in seven layers. A row in which nothing was injected fails.
@@ -32,7 +32,7 @@ impl Matrix {
                 println!("\n{:<58} {:>8} {:>8} {:>8}", row.layer.title(), "injected", "detected", "repaired");
             }
             layer = Some(row.layer);
-            let cell = run(row, seed);
+            let cell = run_apart(row, seed);
             self.show(&cell);
             cells.push(cell);
         }

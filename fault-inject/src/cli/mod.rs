@@ -13,7 +13,9 @@ mod kill;
 mod matrix;
 mod mutants;
 mod proxy;
+mod row;
 mod simulate;
+mod soak;
 
 use std::process::ExitCode;
 
@@ -36,6 +38,8 @@ enum Command {
     Child(child::Child),
     Corrupt(corrupt::Corrupt),
     Matrix(matrix::Matrix),
+    #[command(hide = true)]
+    Row(row::RowCommand),
     Crash(crash::Crash),
     Explore(explore::Explore),
     Proxy(Box<proxy::ProxyCommand>),
@@ -45,6 +49,7 @@ enum Command {
     Demo(demo::Demo),
     Disk(disk::Disk),
     Simulate(simulate::Simulate),
+    Soak(soak::Soak),
 }
 
 /// What every command takes.
@@ -64,6 +69,7 @@ pub fn main() -> ExitCode {
         Command::Child(child) => child.run(),
         Command::Corrupt(corrupt) => corrupt.run(),
         Command::Matrix(matrix) => matrix.run(),
+        Command::Row(row) => row.run(),
         Command::Crash(crash) => crash.run(),
         Command::Explore(explore) => explore.run(),
         Command::Proxy(proxy) => proxy.run(),
@@ -73,6 +79,7 @@ pub fn main() -> ExitCode {
         Command::Demo(demo) => demo.run(),
         Command::Disk(disk) => disk.run(),
         Command::Simulate(simulate) => simulate.run(),
+        Command::Soak(soak) => soak.run(),
     }
 }
 

@@ -67,8 +67,8 @@ pub const CASES: &[Case] = &[
         name: "quota: EDQUOT at writes, ENOSPC for the journal and for a name, while space is free",
         faults: &[
             "write-fail:nth=5,every=3,times=2,path=staging,errno=EDQUOT",
-            "write-fail:nth=3,times=1,path=journal,errno=ENOSPC",
-            "create-fail:nth=2,times=1,path=staging,errno=ENOSPC",
+            "write-fail:nth=6,times=1,path=journal,errno=ENOSPC",
+            "create-fail:nth=4,times=1,path=staging,errno=ENOSPC",
         ],
         sign: Sign::Ends,
         source: Source::Few,

@@ -194,7 +194,7 @@ impl Campaign<'_> {
             }
             sum.add(self.run(&jobs));
         }
-        while sum.tally.kills() < kills && number < first + 600 {
+        while sum.tally.kills() < kills && ((number - first) as u64) < 2 * kills {
             // Spread over the first third of a run alone: what comes later is too late more often than not.
             let job = |number: usize| {
                 let time = took.mul_f64((number * 37 % 100) as f64 / 300.0);

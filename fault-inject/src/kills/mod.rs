@@ -6,6 +6,7 @@
 pub mod campaign;
 pub mod jobs;
 mod life_loop;
+pub mod operations;
 mod pauses;
 pub mod signals;
 

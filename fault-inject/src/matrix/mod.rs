@@ -5,8 +5,12 @@ pub mod rows;
 
 use std::time::{Duration, Instant};
 
-use crate::verdict::{Report, Verdict};
+use crate::apart::{self, Apart};
+use crate::verdict::{How, Report, Verdict};
 use rows::{ROWS, Row};
+
+/// A row that takes longer has hung.
+const ROW: Duration = Duration::from_secs(300);
 
 /// A part of the harness that may know a row.
 type Provider = fn(u8, u64) -> Option<Report>;
@@ -57,7 +61,27 @@ impl Cell {
     }
 }
 
-/// Runs one row with each part that knows it.
+/// Runs one row in a process of its own: a part of the harness that falls over, or hangs, takes no other row with it.
+pub fn run_apart(row: Row, seed: u64) -> Cell {
+    let began = Instant::now();
+    let (number, seed) = (row.number.to_string(), format!("{seed:#x}"));
+    let ran = apart::run(&["row", &number, "--seed", &seed], ROW);
+    let (why, log) = match ran {
+        Ok(Apart { status: Some(status), stdout, said }) if status.success() => match serde_json::from_str(&stdout) {
+            Ok(reports) => return Cell { row, reports, took: began.elapsed() },
+            Err(error) => (format!("its answer makes no sense: {error}"), said),
+        },
+        Ok(Apart { status: Some(status), said, .. }) => (format!("its process ended with {status}"), said),
+        Ok(Apart { status: None, said, .. }) => (format!("it did not end within {ROW:?}"), said),
+        Err(error) => (format!("its process: {error}"), vec![]),
+    };
+    let reproduce = format!("cargo run --release -p fault-inject -- row {number} --seed {seed}");
+    let report =
+        Report { verdict: Verdict::Failed(why), log, reproduce, ..Report::skipped(row.fault, How::Script, "") };
+    Cell { row, reports: vec![report], took: began.elapsed() }
+}
+
+/// Runs one row here, with each part that knows it.
 pub fn run(row: Row, seed: u64) -> Cell {
     let began = Instant::now();
     let known = PROVIDERS.iter().filter_map(|provider| provider(row.number, seed));
@@ -73,7 +97,6 @@ pub fn chosen(numbers: &[u8]) -> Vec<Row> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verdict::How;
 
     fn cell(verdicts: &[Verdict]) -> Cell {
         let report = |verdict: &Verdict| Report { verdict: verdict.clone(), ..Report::skipped("", How::Child, "") };

@@ -61,22 +61,23 @@ pub fn render(cells: &[Cell], seed: u64) -> String {
         page.push_str("</ol>\n");
     }
     page.push_str(
-        "</section>\n<p class=\"key\"><i class=\"good heat3\"></i>good (darker: more injected) <i class=\"skipped\"></i>\
-         skipped <i class=\"vacuous\"></i>vacuous or harness <i class=\"stuck\"></i>no convergence <i class=\"wrong\"></i>\
-         wrong</p>\n<section class=\"rows\">\n",
+        "</section>\n<p class=\"key\"><i class=\"good heat3\"></i>good (darker: more injected) <i class=\"limit\"></i>\
+         a stated limit <i class=\"skipped\"></i>skipped <i class=\"vacuous\"></i>vacuous or harness <i class=\"stuck\"></i>no convergence <i class=\"wrong\"></i>\
+         wrong</p>\n<p class=\"columns\">injected / detected / repaired</p>\n<section class=\"rows\">\n",
     );
     cells.iter().for_each(|cell| show(&mut page, cell));
     page.push_str("</section>\n</main>\n</html>\n");
     page
 }
 
+/// The place that a cell leads to lies within the details: browsers open them to get there.
 fn show(page: &mut String, cell: &Cell) {
     let [injected, detected, repaired] = cell.counts().map(grouped);
     let verdict = cell.verdict();
     let shown = write!(
         page,
-        "<details id=\"row{number}\" class=\"{class}\"><summary><b>{number}</b><span>{fault}</span>\
-         <em>{injected} / {detected} / {repaired}</em></summary>\n<p>{verdict}</p>\n<p class=\"never\">must never: {never}</p>\n",
+        "<details class=\"{class}\"><summary><b>{number}</b><span>{fault}</span>\
+         <em>{injected} / {detected} / {repaired}</em></summary>\n<div id=\"row{number}\">\n<p>{verdict}</p>\n<p class=\"never\">must never: {never}</p>\n",
         number = cell.row.number,
         class = class(&verdict),
         fault = escaped(cell.row.fault),
@@ -85,7 +86,7 @@ fn show(page: &mut String, cell: &Cell) {
     );
     shown.expect("writing into memory cannot fail");
     cell.reports.iter().for_each(|report| show_report(page, report));
-    page.push_str("</details>\n");
+    page.push_str("</div></details>\n");
 }
 
 fn show_report(page: &mut String, report: &Report) {
@@ -113,7 +114,8 @@ fn show_report(page: &mut String, report: &Report) {
 
 fn class(verdict: &Verdict) -> &'static str {
     match verdict {
-        Verdict::Good | Verdict::Limit(_) => "good",
+        Verdict::Good => "good",
+        Verdict::Limit(_) => "limit",
         Verdict::Wrong(_) => "wrong",
         Verdict::Stuck(_) => "stuck",
         Verdict::Vacuous | Verdict::Failed(_) => "vacuous",

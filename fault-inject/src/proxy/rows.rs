@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::run::Trial;
 use super::scenarios::{Pace, Scenario};
 use crate::rig::transfer::Listens;
-use crate::verdict::{Report, Verdict};
+use crate::verdict::Report;
 
 /// Bytes of a row's transfer.
 const SIZE_BYTES: u64 = 2 << 20;
@@ -39,31 +39,14 @@ pub fn row(number: u8, seed: u64) -> Option<Report> {
         let running: Vec<_> = trials.iter().map(|trial| scope.spawn(|| trial.run())).collect();
         running.into_iter().map(|trial| trial.join().expect("a trial shows its own panic")).collect()
     });
-    merged(name, reports)
+    let whole = reports.into_iter().reduce(Report::with)?;
+    Some(Report { fault: (*name).to_owned(), ..whole })
 }
 
 /// A scenario as the matrix runs it.
 pub fn quick(scenario: &'static Scenario, seed: u64) -> Trial {
     let (blackout, listens) = (Duration::from_secs(60), Listens::Receiver);
     Trial { scenario, seed, pace: Pace::Quick, size_bytes: SIZE_BYTES, blackout, listens }
-}
-
-fn merged(name: &str, reports: Vec<Report>) -> Option<Report> {
-    let mut all = reports.into_iter();
-    let mut whole = all.next()?;
-    for part in all {
-        whole.injected += part.injected;
-        whole.detected += part.detected;
-        whole.repaired += part.repaired;
-        if whole.verdict == Verdict::Good {
-            whole.reproduce = part.reproduce;
-        }
-        whole.verdict = whole.verdict.and(part.verdict);
-        whole.plan = format!("{} | {}", whole.plan, part.plan);
-        whole.log.extend(part.log);
-    }
-    whole.fault = name.to_owned();
-    Some(whole)
 }
 
 #[cfg(test)]
@@ -76,18 +59,5 @@ mod tests {
             assert!(scenarios.iter().all(|name| Scenario::named(name).is_some()), "row {number}");
         }
         assert!(row(1, 0).is_none() && numbers().count() == ROWS.len());
-    }
-
-    #[test]
-    fn the_part_that_failed_is_the_one_that_is_run_again() {
-        let part = |verdict: Verdict, reproduce: &str| Report {
-            verdict,
-            reproduce: reproduce.to_owned(),
-            injected: 1,
-            ..Report::skipped("x", crate::verdict::How::Proxy, "")
-        };
-        let parts = vec![part(Verdict::Good, "a"), part(Verdict::Stuck("b".into()), "b"), part(Verdict::Good, "c")];
-        let whole = merged("row", parts).expect("there are parts");
-        assert_eq!((whole.injected, whole.reproduce.as_str(), whole.verdict.exit_code()), (3, "b", 2));
     }
 }

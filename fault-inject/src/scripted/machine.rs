@@ -37,7 +37,7 @@ pub(super) fn few_descriptors(seed: u64) -> Result<Report, String> {
         }
         std::thread::sleep(Duration::from_millis(20));
     };
-    let is_named = starved.text().contains("Too many open files");
+    let is_named = starved.text().to_lowercase().contains("too many open files");
     play.note(format!("injected: the sender with {DESCRIPTORS} descriptors ended with {:?}", starved.code()));
     play.setup.sender_below = vec![];
     let sender = play.setup.command(crate::rig::transfer::Side::Sender).start();

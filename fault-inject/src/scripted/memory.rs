@@ -5,7 +5,7 @@ use landfall::geometry::EntryIndex;
 use landfall::identity::Role;
 use landfall::limits::{ARRIVAL_STRIKES_MAX, VERSIONS_MAX};
 use landfall::net::Identity;
-use landfall::receipt::signing_bytes;
+use landfall::receipt::{Core, signing_bytes};
 use landfall::wire::{ChunkHeader, Message};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -62,9 +62,10 @@ impl Meddler for Alters {
                 self.injected += 1;
                 Message::Records(page)
             }
-            (Deed::Receipt(identity), Message::Receipt { mut core, .. }) if is_first && to == Role::Sender => {
-                let last = core.len() - 1;
-                core[last] ^= 1;
+            (Deed::Receipt(identity), Message::Receipt { core, .. }) if is_first && to == Role::Sender => {
+                let mut altered = Core::decode(&core).expect("the receiver's own receipt can be read");
+                altered.outcome.0[7] ^= 1;
+                let core = altered.encode();
                 let signature = identity.sign(&signing_bytes(&core)).to_vec();
                 self.injected += 1;
                 Message::Receipt { core, signature }
@@ -119,6 +120,8 @@ pub(super) fn length_changed(seed: u64) -> Result<Report, String> {
     played("length-changed", seed, |_| Ok(Deed::Lengths))
 }
 
+/// The receiver computes the digest of everything wrongly and signs it: the sender's own differs, so that it does not
+/// end with 0 on it. What both then hold is the right one.
 pub(super) fn receipt_wrong(seed: u64) -> Result<Report, String> {
     played("receipt-wrong", seed, |play| {
         let identity = Identity::load_or_create(&play.setup.receiver_home.join("identity"));
