@@ -37,7 +37,6 @@ use crate::wire::{Message, StopReason};
 use engine::{Command, Engine, Heard, Parts};
 use intake_link::{DataNews, permits, spawn_readers};
 use news::Watch;
-use receipt::Parties;
 use setup::{Setup, Start};
 
 /// Pages of records that wait for the intake. Costs a frame's bytes each.
@@ -400,6 +399,9 @@ impl<D: Rooted> Driver<D> {
                 self.watch.look_at(&self.engine.shared, &input);
                 if input == Input::ReceiptIssued {
                     self.setup.issued();
+            Heard::LeftOut(entries) => {
+                entries.iter().for_each(|(entry, reason)| self.watch.left_out(&self.engine.shared, *entry, *reason));
+            }
                 }
                 if let Input::BatchSettled(files) = &input {
                     self.engine.tell(Command::Settled(files.clone()));
@@ -479,16 +481,6 @@ impl<D: Rooted> Driver<D> {
         self.engine.stop();
         meet.finish(code).await;
         outcome
-    }
-}
-
-impl Parties {
-    fn of(met: &Met) -> Parties {
-        Parties {
-            sender: met.link.peer_key(),
-            sender_host: met.hello.host.clone(),
-            sender_version: met.hello.version.clone(),
-        }
     }
 }
 
