@@ -201,6 +201,7 @@ impl Receiver {
             | Input::ReceiptIssued
             | Input::ReceiptRefused
             | Input::Acknowledged
+            | Input::PatienceOver
             | Input::Closed => {
                 let standing = self.standing();
                 self.ending.hear(&mut self.tasks, now, &input, standing);

@@ -233,6 +233,8 @@ pub enum Input {
     /// Results for claimed targets: those that no longer stand.
     ClaimsExamined(Vec<(EntryIndex, Disposition)>),
     /// Results of adopting.
+    /// There has been no link for as long as one is waited for.
+    PatienceOver,
     Adopted(Vec<AdoptedItem>),
     /// A chunk arrived, was verified and written: so many bytes, or none if it is held already.
     Written(Chunk, u32),

@@ -467,6 +467,18 @@ fn an_interrupted_sender_is_waited_for() {
     let mut bench = Bench::new();
     assert!(bench.hear(Input::PeerStopped(StopReason::Interrupted)).is_empty());
     let said = bench.hear(Input::PeerStopped(StopReason::StateFailed));
+#[test]
+fn a_receiver_that_holds_its_receipt_ends_well_when_its_patience_is_over() {
+    let mut bench = issued();
+    bench.hear(Input::LinkLost);
+    assert_eq!(bench.hear(Input::PatienceOver), ["close"]);
+    assert_eq!(bench.hear(Input::Closed), ["end Unconfirmed"]);
+    let mut bench = issued();
+    assert_eq!(bench.hear(Input::Acknowledged), ["close"]);
+    assert!(bench.hear(Input::PatienceOver).is_empty(), "it is about to end already");
+    assert_eq!(bench.hear(Input::Closed), ["end Acknowledged"]);
+}
+
     assert_eq!(said, [format!("end {:?}", End::PeerStopped(StopReason::StateFailed))]);
 }
 
