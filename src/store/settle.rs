@@ -233,7 +233,7 @@ impl<D: Disk> Settler<D> {
             marks.held.clear();
             marks.verified.clear();
         }
-        let bad: Vec<u32> = marks.held.zeroes().filter_map(|chunk| u32::try_from(chunk).ok()).collect();
+        let bad: Vec<u32> = marks.held.missing_below(held.geometry.chunk_count()).collect();
         drop(marks);
         if !is_of_length && (bad.is_empty() || held.place == Place::Target) {
             let result = self.shared.leave_out(held.entry, Reason::TargetChanged);
@@ -310,8 +310,8 @@ impl<D: Disk> Settling<D> {
             None => self.file.chunks.iter().filter_map(|chunk| geometry.chunk(*chunk)).collect(),
             Some(_) => {
                 let marks = locked(&self.file.held.marks);
-                let unread = marks.held.difference(&marks.verified);
-                unread.filter_map(|chunk| geometry.chunk(u32::try_from(chunk).ok()?)).collect()
+                let unread = marks.held.iter().filter(|chunk| !marks.verified.contains(*chunk));
+                unread.filter_map(|chunk| geometry.chunk(chunk)).collect()
             }
         };
         chunks.sort_unstable();
