@@ -1,9 +1,13 @@
 //! Where chunks lie in a file. The only place that makes a [`ChunkIndex`]: an index is earned from a
 //! [`Geometry`], so a raw number of a peer or of a damaged file cannot become one.
 
+mod chunk_set;
+
 use serde::{Deserialize, Serialize};
 
 use crate::limits::FILE_BYTES_MAX;
+
+pub use chunk_set::ChunkSet;
 
 /// Position of an entry in the manifest: the n-th record that introduces one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -37,7 +37,6 @@ use crate::wire::{Message, StopReason};
 use engine::{Command, Engine, Heard, Parts};
 use intake_link::{DataNews, permits, spawn_readers};
 use news::Watch;
-use receipt::Parties;
 use setup::{Setup, Start};
 
 /// Pages of records that wait for the intake. Costs a frame's bytes each.
@@ -116,6 +115,8 @@ struct Driver<D: Rooted> {
     end: Option<End>,
     /// The sender has not confirmed that it has the receipt.
     is_unconfirmed: bool,
+    /// No further link is waited for.
+    is_patience_over: bool,
     /// The signal that asked to stop.
     signal: Option<i32>,
 }
@@ -155,6 +156,7 @@ impl<D: Rooted> Driver<D> {
             progress_due: now,
             end: None,
             is_unconfirmed: false,
+            is_patience_over: false,
             signal: None,
         };
         if driver.setup.is_agreed {
@@ -225,7 +227,7 @@ impl<D: Rooted> Driver<D> {
             Some(heard) = self.heard.recv() => Turn::Heard(heard),
             Some(news) = self.data.1.recv() => Turn::Data(news),
             frame = control => Turn::Control(frame),
-            met = meet.next(extras) => Turn::Link(Box::new(met)),
+            met = meet.next(extras), if !self.is_patience_over => Turn::Link(Box::new(met)),
             Some(answer) = self.answers.1.recv() => Turn::Answer(answer),
             () = sleep_until(due.into()) => Turn::Time,
         })
@@ -233,7 +235,15 @@ impl<D: Rooted> Driver<D> {
 
     fn apply(&mut self, turn: Turn) -> Result<(), Error> {
         match turn {
-            Turn::Link(met) => self.connect((*met)?),
+            Turn::Link(met) => match *met {
+                Ok(met) => self.connect(met),
+                // What is not known then is only whether the sender knows: this side's work is done.
+                Err(Error::NoLink { .. }) if self.setup.has_receipt() => {
+                    self.is_patience_over = true;
+                    self.hear(Input::PatienceOver);
+                }
+                Err(error) => return Err(error),
+            },
             Turn::Control(Ok(frame)) => self.control(&frame)?,
             Turn::Control(Err(LinkError::Misbehaved(what))) => self.misbehaved(what)?,
             Turn::Control(Err(error)) => self.lose(&error),
@@ -389,6 +399,9 @@ impl<D: Rooted> Driver<D> {
                 }
             }
             Heard::Observed(observed) => self.watch.observed(&self.engine.shared, &observed),
+            Heard::LeftOut(entries) => {
+                entries.iter().for_each(|(entry, reason)| self.watch.left_out(&self.engine.shared, *entry, *reason));
+            }
             Heard::Input(Input::Connected) => {
                 self.connects -= 1;
                 let is_up = self.channel.as_ref().is_some_and(|channel| channel.is_continued);
@@ -479,16 +492,6 @@ impl<D: Rooted> Driver<D> {
         self.engine.stop();
         meet.finish(code).await;
         outcome
-    }
-}
-
-impl Parties {
-    fn of(met: &Met) -> Parties {
-        Parties {
-            sender: met.link.peer_key(),
-            sender_host: met.hello.host.clone(),
-            sender_version: met.hello.version.clone(),
-        }
     }
 }
 

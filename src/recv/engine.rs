@@ -14,8 +14,10 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::disk::Disk;
 use crate::error::is_full;
+use crate::geometry::EntryIndex;
 use crate::limits::{POOL_THREADS, PROGRESS_MS, SPACE_CHECK_MS};
 use crate::manifest::{Header, Position};
+use crate::outcome::Reason;
 use crate::pool::Pool;
 use crate::session::receiver::Receiver;
 use crate::state::log::AppendError;
@@ -52,6 +54,8 @@ pub(super) enum Heard {
     Records(Vec<Noted>, Option<AppendError>),
     /// Wrong bytes that a read-back met.
     Observed(Vec<Observed>),
+    /// Symlinks and directories that were left out.
+    LeftOut(Vec<(EntryIndex, Reason)>),
 }
 
 /// What an engine is started with.
@@ -248,6 +252,10 @@ fn run_settler<D: Disk>(
         let observed = settler.take_observed();
         if !observed.is_empty() {
             drop(heard.send(Heard::Observed(observed)));
+        }
+        let left_out = settler.take_left_out();
+        if !left_out.is_empty() {
+            drop(heard.send(Heard::LeftOut(left_out)));
         }
         if heard.send(Heard::Input(input)).is_err() {
             return;

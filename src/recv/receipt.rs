@@ -12,6 +12,7 @@ use crate::geometry::EntryIndex;
 use crate::identity::{PeerKey, Role, TransferId};
 use crate::limits::{EXCEPTION_PAGE_BYTES, STATE_MENDS_ROUNDS_MAX};
 use crate::manifest::Record;
+use crate::meet::Met;
 use crate::net::{Identity, verify_signature};
 use crate::outcome::{Counts, Outcome};
 use crate::receipt::{Core, Line, VERSION, head_from_json, signing_bytes};
@@ -26,6 +27,17 @@ pub(super) struct Parties {
     pub(super) sender: PeerKey,
     pub(super) sender_host: String,
     pub(super) sender_version: String,
+}
+
+impl Parties {
+    /// Those of a link.
+    pub(super) fn of(met: &Met) -> Parties {
+        Parties {
+            sender: met.link.peer_key(),
+            sender_host: met.hello.host.clone(),
+            sender_version: met.hello.version.clone(),
+        }
+    }
 }
 
 /// Makes receipts of one transfer.

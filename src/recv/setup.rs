@@ -273,6 +273,11 @@ impl<D: Rooted> Setup<D> {
         }
     }
 
+    /// Whether a receipt is persisted.
+    pub(super) fn has_receipt(&self) -> bool {
+        self.has_receipt
+    }
+
     /// Whether a receipt is persisted, for a hello.
     pub(super) fn say_receipt(&self) -> bool {
         self.said_receipt.set(self.has_receipt);

@@ -201,6 +201,7 @@ impl Receiver {
             | Input::ReceiptIssued
             | Input::ReceiptRefused
             | Input::Acknowledged
+            | Input::PatienceOver
             | Input::Closed => {
                 let standing = self.standing();
                 self.ending.hear(&mut self.tasks, now, &input, standing);
@@ -279,8 +280,7 @@ impl Receiver {
         self.is_linked = false;
         self.settled_at = None;
         for (entry, active) in &mut self.active {
-            for chunk in active.wanted.ones() {
-                let chunk = u32::try_from(chunk).expect("a chunk number");
+            for chunk in active.wanted.iter() {
                 self.rewants.insert(Place { entry: *entry, chunk });
             }
             active.wanted.clear();
@@ -441,8 +441,7 @@ impl Receiver {
             self.open_files -= 1;
         }
         let Some(active) = self.active.remove(&entry) else { return };
-        for chunk in active.wanted.ones() {
-            let chunk = u32::try_from(chunk).expect("a chunk number");
+        for chunk in active.wanted.iter() {
             self.in_flight_bytes -= active.len(chunk);
             self.in_flight_count -= 1;
         }

@@ -180,7 +180,7 @@ impl<D: Disk> Intake<D> {
             tracing::debug!(%error, "a candidate could not be copied");
         }
         let is_held = |chunk: u32| match self.held.get(&entry.0) {
-            Some(held) => locked(&held.marks).held.contains(chunk as usize),
+            Some(held) => locked(&held.marks).held.contains(chunk),
             None => false,
         };
         result.missing = (run.first..run.first + run.count).filter(|chunk| !is_held(*chunk)).collect();

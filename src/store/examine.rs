@@ -198,7 +198,7 @@ impl<D: Disk> Intake<D> {
             }
             let digests: io::Result<Vec<_>> = (claim.run.first..end).map(|chunk| file.digests.get(chunk)).collect();
             if run_tag(&digests?) == claim.tag {
-                locked(&held.marks).held.insert_range(claim.run.first as usize..end as usize);
+                locked(&held.marks).held.insert_run(claim.run);
                 runs.push(claim.run);
             }
         }

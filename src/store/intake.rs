@@ -152,7 +152,7 @@ impl<D: Disk> Intake<D> {
         {
             let marks = locked(&held.marks);
             // It came twice: once on a link that was lost since.
-            if marks.held.contains(header.chunk as usize) {
+            if marks.held.contains(header.chunk) {
                 return Input::Written(place, 0);
             }
             if marks.is_frozen {

@@ -4,7 +4,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::intake::{Intake, whole};
+use super::intake::Intake;
 use super::layout::LEFT_SUFFIX;
 use super::staging::{Held, Place, create};
 use super::{is_full, locked};
@@ -13,13 +13,13 @@ use crate::disk::{AlignedBuffer, Disk, DiskFile};
 use crate::geometry::{ChunkId, EntryIndex};
 use crate::outcome::Outcome;
 use crate::path::RelPath;
-use crate::task::receiver::Input;
+use crate::task::receiver::{Input, Kept};
 
 impl<D: Disk> Intake<D> {
     /// Gives a file a new staging inode with what verifies of the old.
     pub fn renew(&mut self, entry: EntryIndex) -> Input {
         match self.renewed(entry) {
-            Ok(result) => Input::Renewed(entry, Ok(result)),
+            Ok(kept) => Input::Renewed(entry, Ok(kept)),
             Err(error) => {
                 let reason = super::directories::reason_of(&error);
                 self.abandon(entry, None);
@@ -35,12 +35,12 @@ impl<D: Disk> Intake<D> {
         self.shared.disk.stat(&parent.dir, path.name()).is_ok_and(|stat| stat.inode == old.inode)
     }
 
-    fn renewed(&mut self, entry: EntryIndex) -> io::Result<(u64, Vec<u32>)> {
+    fn renewed(&mut self, entry: EntryIndex) -> io::Result<Kept> {
         self.batch.remove(entry.0);
         self.candidates.remove(&entry.0);
         let file = self.shared.file_entry(entry)?;
-        let all: Vec<u32> = (0..whole(file.geometry).count).collect();
-        let Some(old) = self.held.remove(&entry.0) else { return Ok((0, all)) };
+        let mut kept = Kept::default();
+        let Some(old) = self.held.remove(&entry.0) else { return Ok(kept) };
         old.give_up();
         let (disk, staging, name) = (self.shared.disk.clone(), &self.shared.layout.staging, old.name());
         let left = [&name[..], LEFT_SUFFIX].concat();
@@ -58,26 +58,27 @@ impl<D: Disk> Intake<D> {
         }
         // Without space nothing is copied: whoever writes the first chunk meets that again, and waits.
         let made = match create(&disk, staging, old.path, file.geometry) {
-            Err(error) if is_full(&error) => return Ok((0, all)),
+            Err(error) if is_full(&error) => return Ok(kept),
             other => other?,
         };
         let new = Arc::new(Held::new(entry, old.path, Place::Staging, made, file.geometry, file.digests)?);
         self.held.insert(entry.0, Arc::clone(&new));
-        let (mut copied_bytes, mut missing, mut buffer) = (0, vec![], AlignedBuffer::default());
-        for chunk in new.geometry.chunks(whole(new.geometry)) {
+        let mut buffer = AlignedBuffer::default();
+        let held: Vec<u32> = locked(&old.marks).held.iter().collect();
+        for chunk in held.into_iter().filter_map(|chunk| new.geometry.chunk(chunk)) {
             let length = new.geometry.chunk_len(chunk) as usize;
-            let was_held = locked(&old.marks).held.contains(chunk.get() as usize);
-            let read = was_held && old.file.read_uncached_at(&mut buffer, new.geometry.offset(chunk), length).is_ok();
+            let read = old.file.read_uncached_at(&mut buffer, new.geometry.offset(chunk), length).is_ok();
             let bytes = bytes::Bytes::copy_from_slice(if read { buffer.bytes() } else { &[] });
             let received = ReceivedChunk { id: ChunkId { entry, chunk }, bytes: Some(bytes) };
-            let expected = if was_held { new.digests.get(chunk.get()).ok() } else { None };
-            match expected.map(|expected| verify(new.geometry, received, expected)) {
-                Some(Verdict::Match(verified)) => match self.write(&new, &verified) {
-                    Ok(bytes) => copied_bytes += u64::from(bytes),
-                    Err(error) if is_full(&error) => missing.push(chunk.get()),
-                    Err(error) => return Err(error),
-                },
-                _ => missing.push(chunk.get()),
+            let Ok(expected) = new.digests.get(chunk.get()) else { continue };
+            let Verdict::Match(verified) = verify(new.geometry, received, expected) else { continue };
+            match self.write(&new, &verified) {
+                Ok(bytes) => {
+                    kept.bytes += u64::from(bytes);
+                    kept.chunks.push(chunk.get());
+                }
+                Err(error) if is_full(&error) => (),
+                Err(error) => return Err(error),
             }
         }
         if old.place == Place::Staging {
@@ -86,6 +87,6 @@ impl<D: Disk> Intake<D> {
                 _ => (),
             }
         }
-        Ok((copied_bytes, missing))
+        Ok(kept)
     }
 }

@@ -44,6 +44,8 @@ pub struct Settler<D: Disk> {
     /// Where the log was when symlinks and directories were made last.
     pub(super) tree_finished_at: Option<Position>,
     observed: Vec<Observed>,
+    /// Symlinks and directories that could not be made.
+    pub(super) left_out: Vec<(EntryIndex, Reason)>,
     is_syncfs_slow: bool,
 }
 
@@ -58,12 +60,17 @@ pub(super) struct Settling<D: Disk> {
 
 impl<D: Disk> Settler<D> {
     pub(super) fn new(shared: Arc<Shared<D>>) -> Settler<D> {
-        Settler { shared, tree_finished_at: None, observed: vec![], is_syncfs_slow: false }
+        Settler { shared, tree_finished_at: None, observed: vec![], left_out: vec![], is_syncfs_slow: false }
     }
 
     /// Wrong bytes met since the last call.
     pub fn take_observed(&mut self) -> Vec<Observed> {
         std::mem::take(&mut self.observed)
+    }
+
+    /// Symlinks and directories that were left out since the last call. Files are told where they are settled.
+    pub fn take_left_out(&mut self) -> Vec<(EntryIndex, Reason)> {
+        std::mem::take(&mut self.left_out)
     }
 
     /// Makes a batch durable, claims it, reads it back and seals what is whole. An error is one of the journal: then
@@ -226,7 +233,7 @@ impl<D: Disk> Settler<D> {
             marks.held.clear();
             marks.verified.clear();
         }
-        let bad: Vec<u32> = marks.held.zeroes().filter_map(|chunk| u32::try_from(chunk).ok()).collect();
+        let bad: Vec<u32> = marks.held.missing_below(held.geometry.chunk_count()).collect();
         drop(marks);
         if !is_of_length && (bad.is_empty() || held.place == Place::Target) {
             let result = self.shared.leave_out(held.entry, Reason::TargetChanged);
@@ -303,8 +310,8 @@ impl<D: Disk> Settling<D> {
             None => self.file.chunks.iter().filter_map(|chunk| geometry.chunk(*chunk)).collect(),
             Some(_) => {
                 let marks = locked(&self.file.held.marks);
-                let unread = marks.held.difference(&marks.verified);
-                unread.filter_map(|chunk| geometry.chunk(u32::try_from(chunk).ok()?)).collect()
+                let unread = marks.held.iter().filter(|chunk| !marks.verified.contains(*chunk));
+                unread.filter_map(|chunk| geometry.chunk(chunk)).collect()
             }
         };
         chunks.sort_unstable();

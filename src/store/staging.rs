@@ -3,14 +3,12 @@
 use std::io;
 use std::sync::Mutex;
 
-use fixedbitset::FixedBitSet;
-
 use super::layout::staging_name;
 use super::locked;
 use crate::attributes::{FileKind, Level, Stamps, Timestamp};
 use crate::digest::{FileDigest, PathHash};
 use crate::disk::{Access, Disk, DiskFile};
-use crate::geometry::{ChunkIndex, EntryIndex, Geometry};
+use crate::geometry::{ChunkIndex, ChunkSet, EntryIndex, Geometry};
 use crate::path::RelPath;
 use crate::state::log::DigestTable;
 
@@ -49,8 +47,8 @@ pub(crate) struct Held<D: Disk> {
 /// Which chunks a held file has, and which of them were read back by this process since they were written.
 #[derive(Debug)]
 pub(crate) struct Marks {
-    pub(crate) held: FixedBitSet,
-    pub(crate) verified: FixedBitSet,
+    pub(crate) held: ChunkSet,
+    pub(crate) verified: ChunkSet,
     /// Lowest level of those reads.
     pub(crate) level: Level,
     /// Being sealed or abandoned: no more writes.
@@ -74,10 +72,9 @@ impl<D: Disk> Held<D> {
     ) -> io::Result<Held<D>> {
         let stat = file.stat()?;
         let inode = stat.inode;
-        let chunks = geometry.chunk_count() as usize;
         let marks = Marks {
-            held: FixedBitSet::with_capacity(chunks),
-            verified: FixedBitSet::with_capacity(chunks),
+            held: ChunkSet::new(geometry),
+            verified: ChunkSet::new(geometry),
             level: Level::Device,
             is_frozen: false,
             seen: Some(stat.stamps()),
@@ -137,22 +134,22 @@ impl<D: Disk> Held<D> {
     /// Takes note of a read-back.
     pub(crate) fn mark_verified(&self, chunk: ChunkIndex, level: Level) {
         let mut marks = locked(&self.marks);
-        marks.verified.insert(chunk.get() as usize);
+        marks.verified.insert(chunk.get());
         marks.level = marks.level.min(level);
     }
 
     /// Takes note that a chunk is not what it should be.
     pub(crate) fn mark_bad(&self, chunk: ChunkIndex) {
         let mut marks = locked(&self.marks);
-        marks.held.set(chunk.get() as usize, false);
-        marks.verified.set(chunk.get() as usize, false);
+        marks.held.remove(chunk.get());
+        marks.verified.remove(chunk.get());
     }
 
     /// Takes note of a write: what was read back there before does not count.
     pub(crate) fn mark_held(&self, chunk: ChunkIndex) {
         let mut marks = locked(&self.marks);
-        marks.held.insert(chunk.get() as usize);
-        marks.verified.set(chunk.get() as usize, false);
+        marks.held.insert(chunk.get());
+        marks.verified.remove(chunk.get());
     }
 }
 

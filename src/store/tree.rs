@@ -35,7 +35,7 @@ impl<D: Disk> Settler<D> {
                         touched.insert(path.parent().map_or(vec![], |parent| parent.as_bytes().to_vec()), dir);
                     }
                     Err(Failed::Full(error)) => return Err(error),
-                    Err(Failed::Reason(reason)) => drop(self.shared.leave_out(entry, reason)),
+                    Err(Failed::Reason(reason)) => self.leave_out(entry, reason),
                 },
                 Record::Directory { path, .. } => directories.push((path.components().count(), entry)),
                 _ => (),
@@ -56,7 +56,7 @@ impl<D: Disk> Settler<D> {
         Ok(())
     }
 
-    fn finish_directories(&self, entries: impl Iterator<Item = EntryIndex>) -> io::Result<()> {
+    fn finish_directories(&mut self, entries: impl Iterator<Item = EntryIndex>) -> io::Result<()> {
         let mut handles = vec![];
         for entry in entries {
             let Record::Directory { path, mode, mtime } = self.shared.with_log(|log| log.introduction(entry))? else {
@@ -66,7 +66,7 @@ impl<D: Disk> Settler<D> {
             let dir = match opened {
                 Ok(parent) => parent.dir,
                 Err(reason) => {
-                    self.shared.leave_out(entry, reason);
+                    self.leave_out(entry, reason);
                     continue;
                 }
             };
@@ -76,6 +76,11 @@ impl<D: Disk> Settler<D> {
             handles.push(dir);
         }
         self.sync_names(handles)
+    }
+
+    fn leave_out(&mut self, entry: EntryIndex, reason: Reason) {
+        self.shared.leave_out(entry, reason);
+        self.left_out.push((entry, reason));
     }
 
     fn is_out(&self, entry: EntryIndex) -> bool {

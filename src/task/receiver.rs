@@ -217,6 +217,15 @@ pub enum End {
     PeerStopped(StopReason),
 }
 
+/// What a new inode has of the one that was left.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Kept {
+    /// Bytes that were copied.
+    pub bytes: u64,
+    /// The chunks.
+    pub chunks: Vec<u32>,
+}
+
 /// What the brain hears.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Input {
@@ -224,6 +233,8 @@ pub enum Input {
     Connected,
     /// The link is gone.
     LinkLost,
+    /// There has been no link for as long as one is waited for.
+    PatienceOver,
     /// Records were appended to the log, in order.
     Noted(Vec<Noted>),
     /// The sender has settled at the position that the log has (or will have after this many records).
@@ -248,8 +259,8 @@ pub enum Input {
     BatchSettled(Vec<SettledFile>),
     /// Chunks of an earlier run were read back; these differ.
     ReadBackDone(EntryIndex, ChunkRun, Vec<u32>),
-    /// A new inode holds what verified of the old one: so many bytes, and these chunks are missing in it.
-    Renewed(EntryIndex, Result<(u64, Vec<u32>), Reason>),
+    /// A new inode holds what verified of the old one.
+    Renewed(EntryIndex, Result<Kept, Reason>),
     /// The log was compared with its chain: whether it is undamaged.
     LogChecked(bool),
     /// Free bytes and inodes beyond the reserve.

@@ -79,6 +79,26 @@ fn other_content_is_refused_by_default_and_named() {
 }
 
 #[test]
+fn a_link_that_cannot_be_made_is_named_by_both() {
+    let scratch = Scratch::new("link-over");
+    let mut tree = Tree::new(&scratch.join("source"), 1);
+    tree.small("small");
+    tree.symlink("link", "small");
+    tree.symlink("below/link", "small");
+    let source = tree.finish();
+    let setup = Setup::new(&scratch, "run", &[&source], Listens::Receiver);
+    fs::create_dir_all(setup.target.join("source")).unwrap();
+    fs::write(setup.target.join("source/link"), "mine").unwrap();
+    fs::write(setup.target.join("source/below"), "mine").unwrap();
+    let done = setup.run();
+    done.assert_codes(5, 5);
+    done.assert_named_by_both("source/link");
+    done.assert_named_by_both("source/below/link");
+    assert_eq!(fs::read(setup.target.join("source/link")).unwrap(), b"mine", "it is untouched");
+    assert_eq!(fs::read(setup.target.join("source/below")).unwrap(), b"mine", "it is untouched");
+}
+
+#[test]
 fn other_content_is_kept_without_complaint_on_demand() {
     let scratch = Scratch::new("keep");
     one_file(&scratch);

@@ -3,7 +3,7 @@
 
 use landfall::geometry::{ChunkRun, EntryIndex};
 use landfall::limits::SIMULATED_CHUNK_BYTES;
-use landfall::task::receiver::{AdoptItem, AdoptedItem, Disposition, Input, Task, WriteError};
+use landfall::task::receiver::{AdoptItem, AdoptedItem, Disposition, Input, Kept, Task, WriteError};
 use landfall::wire::Place;
 
 use super::disk::{ALL, CHUNKS, Disk, Page, bit, chunks_of};
@@ -257,25 +257,23 @@ impl Receiving {
     /// Leaves the inode for a new one, as `store/renew.rs`.
     fn renew(&mut self, scene: &mut Scene<'_>) -> Input {
         scene.mark(Mark::Renewed);
-        let all: Vec<u32> = (0..CHUNKS).collect();
         let was_held = self.hands.held;
         self.hands.excused = ALL;
         (self.hands.batch, self.hands.is_finishing, self.hands.is_frozen) = (0, false, false);
         self.hands.candidate = None;
-        let Some(old) = self.hands.slot.take() else { return Input::Renewed(FILE, Ok((0, all))) };
+        let Some(old) = self.hands.slot.take() else { return Input::Renewed(FILE, Ok(Kept::default())) };
         if !self.hands.is_target && scene.disk.staging.live == Some(old) {
             scene.disk.staging.live = None;
         }
         (self.hands.is_target, self.hands.held, self.hands.verified) = (false, 0, 0);
         let is_good: Vec<bool> =
-            all.iter().map(|chunk| was_held & bit(*chunk) != 0 && scene.disk.inode(old).is_good(*chunk)).collect();
+            (0..CHUNKS).map(|chunk| was_held & bit(chunk) != 0 && scene.disk.inode(old).is_good(chunk)).collect();
         let slot = scene.disk.make_inode(|slot| slot == old || self.uses(slot));
         scene.disk.staging.live = Some(slot);
         self.hands.slot = Some(slot);
-        let mut missing = vec![];
-        for (chunk, is_good) in (0..CHUNKS).zip(is_good) {
-            if is_good { self.write(scene, chunk) } else { missing.push(chunk) }
-        }
-        Input::Renewed(FILE, Ok((bytes_of(self.hands.held), missing)))
+        let chunks: Vec<u32> =
+            (0..CHUNKS).zip(is_good).filter_map(|(chunk, is_good)| is_good.then_some(chunk)).collect();
+        chunks.iter().for_each(|chunk| self.write(scene, *chunk));
+        Input::Renewed(FILE, Ok(Kept { bytes: bytes_of(self.hands.held), chunks }))
     }
 }

@@ -420,13 +420,21 @@ impl Play {
     }
 }
 
-/// A line of the outcome for each entry, as if it had been delivered.
+/// A line of the outcome for each entry that was not withdrawn, as if it had been delivered.
 fn delivered(records: &[Record]) -> Vec<Delivered> {
-    let mut lines: Vec<Delivered> = vec![];
+    let mut lines: Vec<Option<Delivered>> = vec![];
     for record in records {
         let Some(path) = record.path() else {
-            if let (Record::End { digest, mode, mtime, .. }, Some(last)) = (record, lines.last_mut()) {
-                (last.digest, last.mode, last.mtime) = (Some(FileDigest(digest.0)), *mode, *mtime);
+            match (record, lines.last_mut()) {
+                (Record::End { digest, mode, mtime, .. }, Some(Some(last))) => {
+                    (last.digest, last.mode, last.mtime) = (Some(FileDigest(digest.0)), *mode, *mtime);
+                }
+                (Record::Withdraw { entry, .. }, _) => {
+                    if let Some(line) = lines.get_mut(entry.0 as usize) {
+                        *line = None;
+                    }
+                }
+                _ => (),
             }
             continue;
         };
@@ -440,20 +448,25 @@ fn delivered(records: &[Record]) -> Vec<Delivered> {
             target: vec![],
             outcome: Outcome::Delivered,
         };
-        match record {
-            Record::Begin { size, .. } => line.size = *size,
+        let is_deliverable = match record {
+            Record::Begin { size, .. } => {
+                line.size = *size;
+                true
+            }
             Record::Directory { mode, mtime, .. } => {
                 (line.kind, line.mode, line.mtime) = (FileKind::Directory, *mode, *mtime);
+                true
             }
             Record::Symlink { target, mtime, .. } => {
                 (line.kind, line.mtime) = (FileKind::Symlink, *mtime);
                 line.target.clone_from(target);
+                true
             }
-            _ => continue,
-        }
-        lines.push(line);
+            _ => false,
+        };
+        lines.push(is_deliverable.then_some(line));
     }
-    lines
+    lines.into_iter().flatten().collect()
 }
 
 /// A position of no log.

@@ -267,6 +267,7 @@ fn honest(stranger: &Stranger, place: &Place, seen: &mut Seen) {
     if found != stage::SOURCE {
         seen.wrongs.push("an honest peer's file did not arrive as it is".to_owned());
     }
+    seen.survived = u64::from(finished.code() == Some(0));
     let others = oracle::snapshot_without(arrived.parent().unwrap_or(&arrived), &[b".landfall", b"source"]);
     if others.len() > 1 {
         seen.wrongs.push("something else arrived".to_owned());

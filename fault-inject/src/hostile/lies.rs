@@ -353,8 +353,16 @@ fn totals() -> Vec<Case> {
         let acts = vec![Act::Hostile, Act::Offer(list), Act::Pause(1000), Act::StillThere, Act::Leave(0, vec![])];
         case(name, 16, Script::against_receiver([opening(), acts].concat()).ends(&[1, 3], ""))
     };
+    // Its first chunk is real: where no file can be so long, it cannot be written, and a new inode is tried.
+    let first = vec![b'x'; CHUNK_BYTES as usize];
+    let (digests, _) = words::digests_of(&[&first[..], b"more"].concat());
+    let begun = vec![begin(b"huge", 1 << 50), chunks(0, &[&digests[..1], &[[7; 32]; 15]].concat())];
+    let begun = vec![Act::Hostile, Act::Records(begun), Act::AwaitWant, Act::Data(0, words::chunk(0, 0, &first))];
+    let rest = vec![Act::Pause(1000), Act::StillThere, Act::Leave(0, vec![])];
+    let begun = Script::against_receiver([opening(), begun, rest].concat()).ends(&[3], GONE);
     vec![
         unlimited("total-of-a-pebibyte", 0),
+        case("total-of-a-pebibyte-that-begins", 16, begun),
         unlimited("total-of-a-thousand-pebibytes", 1000),
         case("total-beyond-max-size", 14, too_large),
         case("total-of-a-huge-file", 14, huge),
@@ -390,8 +398,13 @@ fn leavings() -> Vec<Case> {
         ];
         for (how, act) in ends {
             let acts = [front.clone(), vec![Act::Hostile, act, Act::Pause(150), Act::Leave(0, vec![])]].concat();
-            // It may also be told that the sender refused it: a code of a later version.
-            let script = Script::against_receiver(acts).ends(&[1, 3, 4], "sender");
+            // It may also be told that the sender refused it: a code of a later version. A stream that is reset is
+            // never an accident.
+            let (exits, says): (&[i32], &str) = match how {
+                "resets-control" => (&[1], "the sender broke the protocol: it abandoned a stream"),
+                _ => (&[1, 3, 4], "sender"),
+            };
+            let script = Script::against_receiver(acts).ends(exits, says);
             all.push(case(format!("{how}-{when}"), 17, script.allow(b"wanted", Thing::File(b"seven b".to_vec()))));
         }
     }

@@ -134,13 +134,13 @@ fn report_of(name: &str, class: u8, seed: u64, seen: Seen) -> Report {
     };
     let injected = if seen.happened { seen.cells } else { 0 };
     let noticed = if seen.cells == 1 { u64::from(seen.noticed) } else { seen.noticed_cells };
-    let is_good = verdict == Verdict::Good;
     Report {
         fault: format!("S{class} {name}"),
         how: How::Script,
         injected,
         detected: if seen.happened { noticed } else { 0 },
-        repaired: if is_good { injected } else { 0 },
+        // Most attacks leave nothing to repair: they are refused, and that is all.
+        repaired: if verdict == Verdict::Good { seen.survived.min(injected) } else { 0 },
         verdict,
         plan: format!("seed={seed:#x} case={name}"),
         log: seen.log,

@@ -97,10 +97,14 @@ pub fn perform(race: &Race, key: &Key, seed: u64) -> Seen {
     let began = Instant::now();
     let mut transfers = 0;
     while (seen.cells < race.swaps || transfers < TRANSFERS_MIN) && began.elapsed() < RACE_MAX {
+        let (swaps, disturbed) = (seen.cells, seen.noticed_cells);
         let result = match race.side {
             Role::Receiver => receive_once(race, key, seed ^ transfers, &mut seen),
             Role::Sender => send_once(race, seed ^ transfers, &mut seen),
         };
+        if seen.noticed_cells == disturbed {
+            seen.survived += seen.cells - swaps;
+        }
         if let Err(why) = result {
             seen.failed = Some(why);
             return seen;

@@ -276,14 +276,16 @@ fn leavings() -> Vec<Case> {
             let script = Script::against_sender(acts).ends(&[1, 3, 4], "receiver");
             all.push(case(format!("receiver-leaves-with-{code}-{when}"), 26, script));
         }
-        let ends: [(&str, Act, &[i32]); 3] = [
-            ("ends-control", Act::Finish, &[3]),
-            ("resets-control", Act::Reset, &[3]),
-            ("stops-reading", Act::StopReading, &[1, 3]),
+        // To end the stream after a frame is how a side says its last word: the link is lost, and another may come. To
+        // reset it is what no version of ours does and no network can: the peer breaks the protocol.
+        let ends: [(&str, Act, &[i32], &str); 3] = [
+            ("ends-control", Act::Finish, &[3], GONE),
+            ("resets-control", Act::Reset, &[1], "the receiver broke the protocol: it abandoned a stream"),
+            ("stops-reading", Act::StopReading, &[1, 3], "receiver"),
         ];
-        for (how, act, exits) in ends {
+        for (how, act, exits, says) in ends {
             let acts = [front.clone(), vec![Act::Hostile, act, Act::Pause(150), Act::Leave(0, vec![])]].concat();
-            let script = Script::against_sender(acts).ends(exits, "receiver");
+            let script = Script::against_sender(acts).ends(exits, says);
             all.push(case(format!("receiver-{how}-{when}"), 17, script));
         }
     }

@@ -1,10 +1,10 @@
 //! Attacks that take more than one connection: two peers with one ticket, an acknowledgement that never comes or
 //! comes twice, a receipt for a source that has changed since, a link that is taken over.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use landfall::identity::Role;
-use landfall::limits::CHUNK_BYTES;
+use landfall::limits::{CHUNK_BYTES, FILE_BYTES_MAX};
 use landfall::receipt::{Core, signing_bytes};
 use landfall::ticket::Ticket;
 use landfall::wire::Message;
@@ -14,10 +14,15 @@ use super::keys::Key;
 use super::line::{self, End, Line};
 use super::names::opening;
 use super::stage::{self, Place, Script, Seen};
-use super::words::Manifest;
+use super::words::{self, Manifest};
 use super::{Attack, Case};
 use crate::rig::oracle;
-use crate::rig::process::{Landfall, Running};
+use crate::rig::process::{Finished, Landfall, Running, peak_bytes};
+
+/// The code with which a side that is done closes its link.
+const FINISHED: u64 = 1;
+/// What a receiver says that was not told that the sender has the receipt.
+const MAY_NOT_KNOW: &str = "the sender may not know yet";
 
 /// What happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +47,8 @@ pub enum Session {
     Secrecy,
     /// A sender whose log has nothing in common with what it sent before.
     OtherLog,
+    /// As above, and the number of a file that was sealed is that of an enormous one now.
+    FallenClaim,
 }
 
 /// All cases of this room.
@@ -58,6 +65,7 @@ pub fn cases() -> Vec<Case> {
         ("superseded-again-and-again", 18, Session::Superseded),
         ("secret-is-nowhere", 21, Session::Secrecy),
         ("other-log-on-the-next-link", 22, Session::OtherLog),
+        ("other-log-with-a-pebibyte-for-a-sealed-file", 16, Session::FallenClaim),
     ];
     all.into_iter()
         .map(|(name, class, session)| Case { name: name.to_owned(), class, attack: Attack::Session(session) })
@@ -73,6 +81,7 @@ pub fn perform(session: Session, key: &Key) -> Seen {
         Session::TwoDial(role) => two_dial(role, &place, &mut seen),
         Session::ChangedSource => runtime.block_on(changed_source(&place, key, false, &mut seen)),
         Session::ChangedSourceLearnt => runtime.block_on(changed_source(&place, key, true, &mut seen)),
+        Session::FallenClaim => runtime.block_on(fallen_claim(&place, key, &mut seen)),
         other => runtime.block_on(against_receiver(other, &place, key, &mut seen)),
     };
     if let Err(why) = result {
@@ -86,8 +95,8 @@ fn odd(end: End) -> String {
     format!("{end:?}")
 }
 
-fn end_well(running: Running, codes: &[i32], says: &str, seen: &mut Seen) {
-    let Some(finished) = stage::finish(running, Duration::from_secs(75), seen) else { return };
+fn end_well(running: Running, codes: &[i32], says: &str, seen: &mut Seen) -> Option<Finished> {
+    let finished = stage::finish(running, Duration::from_secs(75), seen)?;
     stage::judge_streams(&finished, seen);
     let is_right = finished.code().is_some_and(|code| codes.contains(&code)) && finished.text().contains(says);
     seen.noticed = is_right;
@@ -95,6 +104,7 @@ fn end_well(running: Running, codes: &[i32], says: &str, seen: &mut Seen) {
         let list = if finished.code() == Some(0) { &mut seen.wrongs } else { &mut seen.complaints };
         list.push(format!("not {codes:?} with `{says}`\n{}", finished.describe()));
     }
+    Some(finished)
 }
 
 /// One of the two has it all, the other is told that the ticket is taken, and has nothing.
@@ -134,6 +144,7 @@ fn two_dial(product: Role, place: &Place, seen: &mut Seen) -> Result<(), String>
         seen.wrongs.push(format!("the two ended with {codes:?}"));
     }
     end_well(listener, &[0], "refused", seen);
+    seen.survived = u64::from(seen.noticed && seen.wrongs.is_empty());
     Ok(())
 }
 
@@ -157,16 +168,22 @@ async fn against_receiver(session: Session, place: &Place, key: &Key, seen: &mut
     let mut running = place.command(&script, None).start();
     let ticket = place.ticket(&mut running)?;
     let mut play = link(&ticket, key, Role::Sender).await?;
-    let serve = [opening(), vec![Act::Offer(manifest.clone()), Act::ServeUnacknowledged(manifest.clone())]].concat();
-    match session {
+    let offer = [opening(), vec![Act::Offer(manifest.clone())]].concat();
+    let whole = [offer.clone(), vec![Act::Serve(manifest.clone())]].concat();
+    let unanswered = [offer, vec![Act::ServeUnacknowledged(manifest.clone())]].concat();
+    let last = match session {
         Session::Secrecy => {
             seen.happened = true;
             look_for_secret(place, running.id(), seen)?;
-            done(&mut play, &[opening(), vec![Act::Offer(manifest.clone()), Act::Serve(manifest)]].concat()).await?;
+            done(&mut play, &whole).await?;
             look_for_secret(place, running.id(), seen)?;
+            Some(play)
         }
-        Session::Second => second(&ticket, &mut play, &manifest, seen).await?,
-        Session::Superseded => superseded(&ticket, key, play, &manifest, seen).await?,
+        Session::Second => {
+            second(&ticket, &mut play, &manifest, seen).await?;
+            Some(play)
+        }
+        Session::Superseded => Some(superseded(&ticket, key, play, &manifest, seen).await?),
         Session::OtherLog => {
             let other = Manifest::default().directory(b"other").complete();
             done(&mut play, &[opening(), vec![Act::Offer(other)]].concat()).await?;
@@ -174,34 +191,40 @@ async fn against_receiver(session: Session, place: &Place, key: &Key, seen: &mut
             let mut again = link(&ticket, key, Role::Sender).await?;
             seen.happened = true;
             // From the empty log: the receiver cuts its copy, and what it was told first counts no more.
-            done(&mut again, &[opening(), vec![Act::Offer(manifest.clone()), Act::Serve(manifest)]].concat()).await?;
+            done(&mut again, &whole).await?;
+            Some(again)
+        }
+        Session::AcknowledgedTwice => {
+            done(&mut play, &unanswered).await?;
+            seen.happened = true;
+            let nothing = Message::Acknowledge(landfall::digest::OutcomeDigest([3; 32]));
+            let _ = play.perform(&[Act::Say(nothing.clone()), Act::Say(nothing)]).await;
+            Some(play)
+        }
+        Session::NotAcknowledged => {
+            done(&mut play, &unanswered).await?;
+            play.line.leave(0, &[]).await;
+            seen.happened = true;
+            let mut again = link(&ticket, key, Role::Sender).await?;
+            done(&mut again, &[Act::Hello, Act::ContinueLast, Act::Serve(manifest)]).await?;
+            if again.receipts != play.receipts {
+                seen.wrongs.push("the receipt was made anew".to_owned());
+            }
+            Some(again)
         }
         _ => {
-            done(&mut play, &serve).await?;
-            let first = play.receipts.clone();
-            if session == Session::AcknowledgedTwice {
-                seen.happened = true;
-                let nothing = Message::Acknowledge(landfall::digest::OutcomeDigest([3; 32]));
-                let _ = play.perform(&[Act::Say(nothing.clone()), Act::Say(nothing)]).await;
-            } else {
-                play.line.leave(0, &[]).await;
-                seen.happened = true;
-            }
-            if session == Session::NotAcknowledged {
-                let mut again = link(&ticket, key, Role::Sender).await?;
-                done(&mut again, &[Act::Hello, Act::ContinueLast, Act::Serve(manifest.clone())]).await?;
-                if again.receipts != first {
-                    seen.wrongs.push("the receipt was made anew".to_owned());
-                }
-            }
+            done(&mut play, &unanswered).await?;
+            play.line.leave(0, &[]).await;
+            seen.happened = true;
+            None
         }
-    }
-    let codes: &[i32] = if session == Session::NeverReturns { &[0, 3] } else { &[0] };
-    end_well(running, codes, "", seen);
+    };
+    finish_with(last, running, seen).await;
     let arrived = std::fs::read(place.target.join("wanted")).unwrap_or_default();
     if arrived != content {
         seen.wrongs.push("what stands under the final name is not what was sent".to_owned());
     }
+    seen.survived = u64::from(seen.noticed && arrived == content);
     if oracle::snapshot_without(&place.target, &[b".landfall", b"wanted"]).len() > 1 {
         seen.wrongs.push("something else stands in the target".to_owned());
     }
@@ -245,7 +268,7 @@ async fn superseded(
     mut play: Play,
     manifest: &Manifest,
     seen: &mut Seen,
-) -> Result<(), String> {
+) -> Result<Play, String> {
     done(&mut play, &opening()).await?;
     for _ in 0..30 {
         let mut newer = link(ticket, key, Role::Sender).await?;
@@ -257,7 +280,65 @@ async fn superseded(
         play = newer;
     }
     seen.happened = true;
-    done(&mut play, &[Act::Offer(manifest.clone()), Act::Serve(manifest.clone())]).await
+    done(&mut play, &[Act::Offer(manifest.clone()), Act::Serve(manifest.clone())]).await?;
+    Ok(play)
+}
+
+/// The receiver ends well either way. With the acknowledgement on its way it ends the link as finished, which is waited
+/// for: nothing leaves this side while nobody runs its sockets. Without, it says that the sender may not know.
+async fn finish_with(last: Option<Play>, running: Running, seen: &mut Seen) {
+    let Some(play) = last else {
+        end_well(running, &[0], MAY_NOT_KNOW, seen);
+        return;
+    };
+    let end = play.line.end(line::PATIENCE).await;
+    if end != Some(End::Code(FINISHED)) {
+        seen.complaints.push(format!("the acknowledged link ended with {end:?}"));
+    }
+    let finished = end_well(running, &[0], "", seen);
+    if finished.is_some_and(|finished| finished.text().contains(MAY_NOT_KNOW)) {
+        seen.complaints.push("it does not know that it was acknowledged".to_owned());
+    }
+}
+
+/// The claim of a sealed file goes by the file's number. Where it falls, the receiver must not remember every chunk of
+/// what has the number now.
+async fn fallen_claim(place: &Place, key: &Key, seen: &mut Seen) -> Result<(), String> {
+    let content = b"sealed before the log was cut";
+    let sealed = Manifest::default().file(b"wanted", content);
+    let mut running = place.command(&Script::against_receiver(vec![]).option("--json"), None).start();
+    let ticket = place.ticket(&mut running)?;
+    let base_bytes = peak_bytes(running.id()).unwrap_or_default();
+    let mut play = link(&ticket, key, Role::Sender).await?;
+    let serve = vec![Act::Records(sealed.records), Act::AwaitWant, Act::Data(0, words::chunk(0, 0, content))];
+    done(&mut play, &[opening(), serve].concat()).await?;
+    let sealed = place.target.join("wanted");
+    let began = Instant::now();
+    while !sealed.exists() && began.elapsed() < line::PATIENCE {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // The claim follows the rename.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    play.line.leave(0, &[]).await;
+    let mut again = link(&ticket, key, Role::Sender).await?;
+    let huge = vec![words::begin(b"huge", FILE_BYTES_MAX), words::chunks(0, &[[7; 32]; 16])];
+    done(&mut again, &[opening(), vec![Act::Records(huge)]].concat()).await?;
+    seen.happened = sealed.exists();
+    if let (_, Some(end)) = again.perform(&[Act::AwaitWant, Act::Pause(1000), Act::StillThere]).await {
+        seen.complaints.push(format!("it does not ask for what it can have: {end:?}"));
+    }
+    again.line.leave(0, &[]).await;
+    let Some(finished) = end_well(running, &[3], "no link to the sender", seen) else { return Ok(()) };
+    let growth = finished.peak_bytes.saturating_sub(base_bytes);
+    if growth > stage::GROWTH_BYTES_MAX {
+        seen.wrongs.push(format!("its memory grew by {} MiB", growth >> 20));
+    }
+    let is_kept = std::fs::read(&sealed).is_ok_and(|found| found == content);
+    if !is_kept || oracle::snapshot_without(&place.target, &[b".landfall", b"wanted"]).len() > 1 {
+        seen.wrongs.push("what was sealed is gone, or something else stands in the target".to_owned());
+    }
+    seen.survived = u64::from(is_kept);
+    Ok(())
 }
 
 /// The binary sends. What the receiver signed for the old source must not end the new one's transfer well.
@@ -293,6 +374,7 @@ async fn changed_source(place: &Place, key: &Key, is_learnt: bool, seen: &mut Se
         let acts = [Act::Receipt(|_| (), Signer::Own), Act::AwaitAcknowledge];
         done(&mut play, &acts).await?;
         end_well(again, &[0], "", seen);
+        seen.survived = u64::from(seen.noticed);
         return Ok(());
     }
     let core = old.encode();

@@ -208,6 +208,9 @@ pub struct Seen {
     pub happened: bool,
     /// The binary noticed: it ended as it has to, and said what has to be said.
     pub noticed: bool,
+    /// Of the attacks, how many left honest work as it has to be: a transfer beside or after it went through, or what
+    /// had arrived before it was kept.
+    pub survived: u64,
     /// What must never be.
     pub wrongs: Vec<String>,
     /// What is not as it has to be, and is not wrong either.
@@ -225,6 +228,7 @@ impl Default for Seen {
             noticed_cells: 0,
             happened: false,
             noticed: false,
+            survived: 0,
             wrongs: vec![],
             complaints: vec![],
             failed: None,
@@ -251,6 +255,7 @@ pub fn perform(script: &Script, key: &Key) -> Seen {
     let Some(finished) = finish(running, END_PATIENCE, &mut seen) else { return seen };
     judge_end(script, &finished, base_bytes, &mut seen);
     judge_tree(script, &before, &oracle::snapshot_without(&place.target, &[b".landfall"]), &mut seen);
+    seen.survived |= u64::from(finished.code() == Some(0));
     let changed = place.canary.changes();
     seen.wrongs.extend(changed.into_iter().map(|what| format!("outside the target: {what}")));
     seen
@@ -361,7 +366,7 @@ fn judge_tree(script: &Script, before: &Snapshot, after: &Snapshot, seen: &mut S
         let shown = path.escape_ascii();
         let is_old = before.get(path).is_some_and(|old| old.kind == node.kind && old.digest == node.digest);
         match (script.allowed.get(path), is_old) {
-            (Some(things), _) if things.iter().any(|thing| is_thing(thing, node)) => {}
+            (Some(things), _) if things.iter().any(|thing| is_thing(thing, node)) => seen.survived = 1,
             (_, true) => {}
             (Some(things), false) => seen.wrongs.push(format!("{shown} is none of {things:?} but {node:?}")),
             (None, false) => seen.wrongs.push(format!("{shown} was made: {:?}", node.kind)),

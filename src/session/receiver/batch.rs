@@ -223,10 +223,9 @@ impl Receiver {
         for chunk in bad {
             active.is_finishing = false;
             // What is missed already was counted then.
-            if !active.held.contains(*chunk as usize) {
+            if !active.held.remove(*chunk) {
                 continue;
             }
-            active.held.set(*chunk as usize, false);
             self.tally.held_bytes -= active.len(*chunk);
             let strikes = active.strikes.entry(*chunk).or_insert(0);
             *strikes += 1;

@@ -118,6 +118,8 @@ impl Ending {
             }
             (Stage::Issuing, Input::ReceiptRefused) => self.stage = Stage::Open,
             (Stage::Issued, Input::Acknowledged) => self.close(tasks, End::Acknowledged),
+            // Nobody can come for it any more, and this side knows all that it needs.
+            (Stage::Issued, Input::PatienceOver) => self.close(tasks, End::Unconfirmed),
             (Stage::Closing(end), Input::Closed) => self.end(tasks, end),
             _ => (),
         }

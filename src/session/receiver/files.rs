@@ -2,13 +2,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use fixedbitset::FixedBitSet;
-
 use super::{Entry, Phases, Receiver};
-use crate::geometry::{ChunkRun, EntryIndex, Geometry};
+use crate::geometry::{ChunkRun, ChunkSet, EntryIndex, Geometry};
 use crate::limits::{SCAN_BYTES, UNSETTLED_BYTES_MAX};
 use crate::outcome::Reason;
-use crate::task::receiver::{AdoptItem, AdoptedItem, Disposition, OtherKind, SealClaim, Task};
+use crate::task::receiver::{AdoptItem, AdoptedItem, Disposition, Kept, OtherKind, SealClaim, Task};
 use crate::wire::{Place, StopReason};
 
 /// Entries that are examined with one task.
@@ -29,9 +27,9 @@ pub(super) struct Active {
     pub(super) known: u32,
     pub(super) is_ended: bool,
     /// Chunks that are in staging (or in the adopted target).
-    pub(super) held: FixedBitSet,
+    pub(super) held: ChunkSet,
     /// Chunks on their way over the link.
-    pub(super) wanted: FixedBitSet,
+    pub(super) wanted: ChunkSet,
     /// Chunks the sender could not serve on this link.
     pub(super) gone: Vec<u32>,
     /// Compared with a candidate up to here; `None` if there is no candidate.
@@ -54,13 +52,12 @@ pub(super) struct Active {
 
 impl Active {
     fn new(geometry: Geometry, latest: Latest) -> Active {
-        let chunks = geometry.chunk_count() as usize;
         Active {
             geometry,
             known: latest.known.min(geometry.chunk_count()),
             is_ended: latest.is_ended,
-            held: FixedBitSet::with_capacity(chunks),
-            wanted: FixedBitSet::with_capacity(chunks),
+            held: ChunkSet::new(geometry),
+            wanted: ChunkSet::new(geometry),
             gone: vec![],
             adopted_to: None,
             is_adopting: false,
@@ -83,11 +80,11 @@ impl Active {
 
     /// Bytes of the chunks that are held.
     pub(super) fn held_bytes(&self) -> u64 {
-        let (count, held) = (self.geometry.chunk_count(), self.held.count_ones(..) as u64);
+        let (count, held) = (self.geometry.chunk_count(), u64::from(self.held.len()));
         let full = u64::from(self.geometry.chunk_bytes());
         match count {
             0 => 0,
-            _ if self.held.contains(count as usize - 1) => held * full - (full - self.len(count - 1)),
+            _ if self.held.contains(count - 1) => held * full - (full - self.len(count - 1)),
             _ => held * full,
         }
     }
@@ -127,11 +124,14 @@ impl Receiver {
     pub(super) fn note_digests(&mut self, known: u32) {
         self.latest.known = known;
         let entry = self.entry_count() - 1;
-        if let Some(active) = self.active.get_mut(&entry) {
-            active.known = known;
-            if active.adopted_to.is_some() {
-                self.to_adopt.insert(entry);
-            }
+        let Some(active) = self.active.get_mut(&entry) else { return };
+        let before = std::mem::replace(&mut active.known, known);
+        if active.adopted_to.is_some() {
+            self.to_adopt.insert(entry);
+        } else if self.scan.entry > entry {
+            // The scan has left it behind, as a claim that fell or a candidate that was given up.
+            let missing = (before..known).filter(|chunk| !active.held.contains(*chunk));
+            self.rewants.extend(missing.map(|chunk| Place { entry, chunk }));
         }
     }
 
@@ -220,7 +220,7 @@ impl Receiver {
             }
             Disposition::Staged(runs) => {
                 for run in runs {
-                    geometry.chunks(run).for_each(|chunk| active.held.insert(chunk.get() as usize));
+                    active.held.insert_run(run);
                     active.to_read_back.push_back(run);
                 }
                 self.tally.held_bytes += active.held_bytes();
@@ -258,10 +258,11 @@ impl Receiver {
             }
             self.claimed.remove(&entry.0);
             self.take_disposition(entry.0, disposition);
-            // A claim that fell is behind the scan: what is missing of the file is wanted again.
+            // A claim that fell is behind the scan: what is missing of the file is wanted again, as far as its digests
+            // are here. Those that still come bring the rest.
             let Some(active) = self.active.get(&entry.0) else { continue };
             if active.adopted_to.is_none() {
-                let missing = active.held.zeroes().filter_map(|chunk| u32::try_from(chunk).ok());
+                let missing = active.held.missing_below(active.known);
                 self.rewants.extend(missing.map(|chunk| Place { entry: entry.0, chunk }));
             }
         }
@@ -315,9 +316,9 @@ impl Receiver {
                 continue;
             }
             let before = active.held_bytes();
-            active.geometry.chunks(item.run).for_each(|chunk| active.held.insert(chunk.get() as usize));
+            active.held.insert_run(item.run);
             for chunk in item.missing {
-                active.held.set(chunk as usize, false);
+                active.held.remove(chunk);
                 self.rewants.insert(Place { entry, chunk });
             }
             let after = active.held_bytes();
@@ -342,7 +343,7 @@ impl Receiver {
         }
     }
 
-    pub(super) fn on_renewed(&mut self, entry: EntryIndex, result: Result<(u64, Vec<u32>), Reason>) {
+    pub(super) fn on_renewed(&mut self, entry: EntryIndex, result: Result<Kept, Reason>) {
         let Some(active) = self.active.get_mut(&entry.0) else { return };
         active.is_renewing = false;
         // The new inode has what verified of the old one; what is missing of it is wanted, not looked for again.
@@ -350,19 +351,21 @@ impl Receiver {
         self.to_adopt.remove(&entry.0);
         match result {
             Err(reason) => self.leave_out(entry.0, reason),
-            Ok((copied_bytes, missing)) => {
+            Ok(kept) => {
                 self.tally.held_bytes -= active.held_bytes();
-                active.held.insert_range(..);
-                for chunk in missing {
-                    active.held.set(chunk as usize, false);
-                    // What the scan has not reached yet, or what is on its way, is not asked for here.
+                active.held.clear();
+                for chunk in kept.chunks {
+                    active.held.insert(chunk);
+                }
+                // What the scan has not reached yet, or what is on its way, is not asked for here.
+                for chunk in active.held.missing_below(active.known) {
                     let is_behind_scan = Place { entry: entry.0, chunk } < self.scan || was_candidate;
-                    if is_behind_scan && !active.wanted.contains(chunk as usize) {
+                    if is_behind_scan && !active.wanted.contains(chunk) {
                         self.rewants.insert(Place { entry: entry.0, chunk });
                     }
                 }
                 self.tally.held_bytes += active.held_bytes();
-                self.batch.add_bytes(copied_bytes);
+                self.batch.add_bytes(kept.bytes);
                 self.finish_if_whole(entry.0);
             }
         }

@@ -54,9 +54,7 @@ impl Receiver {
             match self.active.get(&place.entry) {
                 // Its digest is still to come: this is the last file, and so these are the last places.
                 Some(active) if active.is_renewing || place.chunk >= active.known => break,
-                Some(active)
-                    if !active.held.contains(place.chunk as usize) && !active.wanted.contains(place.chunk as usize) =>
-                {
+                Some(active) if !active.held.contains(place.chunk) && !active.wanted.contains(place.chunk) => {
                     return Some(place);
                 }
                 _ => drop(self.rewants.pop_first()),
@@ -75,9 +73,7 @@ impl Receiver {
                         self.scan = next_entry;
                     } else if self.scan.chunk >= active.known {
                         return None;
-                    } else if active.held.contains(self.scan.chunk as usize)
-                        || active.wanted.contains(self.scan.chunk as usize)
-                    {
+                    } else if active.held.contains(self.scan.chunk) || active.wanted.contains(self.scan.chunk) {
                         self.scan.chunk += 1;
                     } else {
                         return Some(self.scan);
@@ -101,7 +97,7 @@ impl Receiver {
         if is_over {
             return false;
         }
-        active.wanted.insert(place.chunk as usize);
+        active.wanted.insert(place.chunk);
         self.in_flight_bytes = in_flight_bytes;
         self.in_flight_count += 1;
         self.rewants.remove(&place);
@@ -122,9 +118,8 @@ impl Receiver {
             return None;
         }
         let bytes = active.len(chunk.chunk);
-        let was_wanted = active.wanted.contains(chunk.chunk as usize);
+        let was_wanted = active.wanted.remove(chunk.chunk);
         if was_wanted {
-            active.wanted.set(chunk.chunk as usize, false);
             self.in_flight_bytes -= bytes;
             self.in_flight_count -= 1;
         }
@@ -139,7 +134,7 @@ impl Receiver {
         self.meet_room();
         self.batch.add_bytes(u64::from(bytes));
         let active = self.active.get_mut(&chunk.entry).expect("it has just landed");
-        if !active.held.put(chunk.chunk as usize) {
+        if active.held.insert(chunk.chunk) {
             self.tally.held_bytes += active.len(chunk.chunk);
         }
         self.rewants.remove(&chunk);
@@ -147,7 +142,8 @@ impl Receiver {
     }
 
     pub(super) fn on_differed(&mut self, chunk: Chunk) {
-        if self.land(chunk).is_none() {
+        // What nobody asked for, or what came on an earlier link, is remembered nowhere: a peer may send any number.
+        if self.land(chunk) != Some(true) {
             return;
         }
         self.tally.resent_chunks += 1;
@@ -167,7 +163,7 @@ impl Receiver {
     }
 
     pub(super) fn on_gone(&mut self, chunk: Chunk) {
-        if self.land(chunk).is_some() {
+        if self.land(chunk) == Some(true) {
             self.active.get_mut(&chunk.entry).expect("it has just landed").gone.push(chunk.chunk);
         }
     }

@@ -8,7 +8,9 @@ use crate::attributes::Level;
 use crate::geometry::{ChunkRun, EntryIndex};
 use crate::limits::CHUNK_BYTES;
 use crate::outcome::Reason;
-use crate::task::receiver::{AdoptItem, AdoptedItem, Disposition, Input, SettleResult, SettledFile, Task, WriteError};
+use crate::task::receiver::{
+    AdoptItem, AdoptedItem, Disposition, Input, Kept, SettleResult, SettledFile, Task, WriteError,
+};
 
 /// What the settler has to do.
 pub(super) enum Work {
@@ -149,11 +151,10 @@ impl World {
         state.inode += 1;
         let before = std::mem::take(&mut state.held);
         state.held = before.into_iter().filter(|_| self.dice.random_range(0..3) > 0).collect();
-        let missing = (0..state.chunks).filter(|chunk| !state.held.contains(chunk)).collect();
         let chunks: Vec<u32> = state.held.iter().copied().collect();
         let copied_bytes = chunks.len() as u64 * u64::from(CHUNK_BYTES);
-        self.batch.insert(entry.0, (state.inode, chunks, false));
-        Input::Renewed(entry, Ok((copied_bytes, missing)))
+        self.batch.insert(entry.0, (state.inode, chunks.clone(), false));
+        Input::Renewed(entry, Ok(Kept { bytes: copied_bytes, chunks }))
     }
 
     /// The settler does its next piece of work.

@@ -9,8 +9,8 @@ use crate::geometry::{ChunkRun, EntryIndex};
 use crate::limits::{ARRIVAL_STRIKES_MAX, CHUNK_BYTES, IN_FLIGHT_BYTES_MAX};
 use crate::outcome::Reason;
 use crate::task::receiver::{
-    AdoptItem, AdoptedItem, Disposition, End, Input, Noted, OtherKind, SealClaim, SettleResult, SettledFile, Task,
-    WriteError,
+    AdoptItem, AdoptedItem, Disposition, End, Input, Kept, Noted, OtherKind, SealClaim, SettleResult, SettledFile,
+    Task, WriteError,
 };
 use crate::wire::{Message, Place, StopReason};
 
@@ -18,8 +18,8 @@ const CHUNK: u64 = CHUNK_BYTES as u64;
 const FIRST: EntryIndex = EntryIndex(0);
 const LINGER: Duration = Duration::from_secs(60);
 
-struct Bench {
-    brain: Receiver,
+pub(super) struct Bench {
+    pub(super) brain: Receiver,
     now: Instant,
 }
 
@@ -40,7 +40,7 @@ impl Bench {
     }
 
     /// Linked, consented, with this log, and settled at its end.
-    fn begun(log: &[Noted]) -> Bench {
+    pub(super) fn begun(log: &[Noted]) -> Bench {
         let mut bench = Bench::new();
         bench.hear(Input::Consented);
         bench.hear(Input::Connected);
@@ -50,7 +50,7 @@ impl Bench {
     }
 
     /// The tasks that follow, without those for screens and free space. Wants as `entry.chunk`.
-    fn hear(&mut self, input: Input) -> Vec<String> {
+    pub(super) fn hear(&mut self, input: Input) -> Vec<String> {
         self.brain.handle(self.now, input);
         let mut said = vec![];
         while let Some(task) = self.brain.poll() {
@@ -79,7 +79,7 @@ impl Bench {
         said
     }
 
-    fn examined(&mut self, found: Disposition) -> Vec<String> {
+    pub(super) fn examined(&mut self, found: Disposition) -> Vec<String> {
         self.hear(Input::Examined(FIRST, vec![found]))
     }
 
@@ -87,7 +87,7 @@ impl Bench {
         self.hear(Input::BatchSettled(vec![SettledFile { entry: FIRST, result }]))
     }
 
-    fn written(&mut self, chunk: u32) -> Vec<String> {
+    pub(super) fn written(&mut self, chunk: u32) -> Vec<String> {
         self.hear(Input::Written(place(chunk), CHUNK_BYTES))
     }
 
@@ -97,7 +97,7 @@ impl Bench {
     }
 }
 
-fn place(chunk: u32) -> Place {
+pub(super) fn place(chunk: u32) -> Place {
     Place { entry: 0, chunk }
 }
 
@@ -108,6 +108,11 @@ fn file(chunks: u32) -> Noted {
 /// A log of one file.
 fn one(chunks: u32) -> Vec<Noted> {
     vec![file(chunks), Noted::DigestsTo(chunks), Noted::Ended, Noted::Complete]
+}
+
+/// What a new inode has, of chunks that are full.
+pub(super) fn kept(chunks: &[u32]) -> Kept {
+    Kept { bytes: chunks.len() as u64 * CHUNK, chunks: chunks.to_vec() }
 }
 
 fn bad(chunks: &[u32]) -> SettleResult {
@@ -212,7 +217,7 @@ fn an_extent_that_is_bad_twice_costs_its_inode_and_two_inodes_cost_the_file() {
     assert_eq!(bench.settled(bad(&[1])), ["want 0.1"]);
     assert_eq!(bench.written(1), ["finish 0", "settle"]);
     assert_eq!(bench.settled(bad(&[1])), ["renew 0"]);
-    assert_eq!(bench.hear(Input::Renewed(FIRST, Ok((CHUNK, vec![1])))), ["want 0.1"]);
+    assert_eq!(bench.hear(Input::Renewed(FIRST, Ok(kept(&[0])))), ["want 0.1"]);
     assert_eq!(bench.written(1), ["finish 0", "settle"]);
     assert_eq!(bench.settled(bad(&[1])), ["want 0.1"]);
     assert_eq!(bench.written(1), ["finish 0", "settle"]);
@@ -239,7 +244,7 @@ fn a_second_failed_sync_ends_the_run() {
     bench.examined(Disposition::Fresh);
     bench.written(0);
     assert_eq!(bench.settled(SettleResult::SyncFailed), ["renew 0"]);
-    assert_eq!(bench.hear(Input::Renewed(FIRST, Ok((CHUNK, vec![])))), ["finish 0", "settle"]);
+    assert_eq!(bench.hear(Input::Renewed(FIRST, Ok(kept(&[0])))), ["finish 0", "settle"]);
     assert_eq!(bench.settled(SettleResult::SyncFailed), ["send Stop", "end Stopped(SyncFailed)"]);
 }
 
@@ -250,7 +255,7 @@ fn what_is_said_of_an_inode_that_was_left_does_not_hold_for_the_new_one() {
     bench.written(0);
     bench.after(Duration::from_secs(2));
     assert_eq!(bench.hear(Input::WriteFailed(place(1), WriteError::Failed)), ["renew 0"]);
-    assert_eq!(bench.hear(Input::Renewed(FIRST, Ok((CHUNK, vec![1, 2])))), ["want 0.1"]);
+    assert_eq!(bench.hear(Input::Renewed(FIRST, Ok(kept(&[0])))), ["want 0.1"]);
     let held = bench.brain.tally().held_bytes;
     assert!(bench.settled(bad(&[0])).is_empty(), "chunk 0 of the old inode is nobody's business");
     assert_eq!(bench.brain.tally().held_bytes, held);
@@ -269,8 +274,8 @@ fn a_renewed_candidate_is_wanted_not_forgotten() {
     let item =
         AdoptedItem { entry: item.entry, run: item.run, missing, copied_bytes: 0, is_restarted: false, refused: None };
     bench.hear(Input::Adopted(vec![item]));
-    let missing: Vec<u32> = (60..100).collect();
-    let wanted = bench.hear(Input::Renewed(FIRST, Ok((0, missing))));
+    let was_held: Vec<u32> = (0..60).collect();
+    let wanted = bench.hear(Input::Renewed(FIRST, Ok(kept(&was_held))));
     assert_eq!(wanted, (60..100).map(|chunk| format!("want 0.{chunk}")).collect::<Vec<_>>());
     for chunk in 60..99 {
         assert!(bench.written(chunk).iter().all(|said| !said.starts_with("finish")));
@@ -460,6 +465,18 @@ fn a_receipt_is_lingered_with_and_sent_again_on_each_link() {
     assert!(bench.after(LINGER / 2).is_empty());
     assert_eq!(bench.after(LINGER / 2), ["close"]);
     assert_eq!(bench.hear(Input::StateFailed), ["end Unconfirmed"], "what is left of the state costs nobody anything");
+}
+
+#[test]
+fn a_receiver_that_holds_its_receipt_ends_well_when_its_patience_is_over() {
+    let mut bench = issued();
+    bench.hear(Input::LinkLost);
+    assert_eq!(bench.hear(Input::PatienceOver), ["close"]);
+    assert_eq!(bench.hear(Input::Closed), ["end Unconfirmed"]);
+    let mut bench = issued();
+    assert_eq!(bench.hear(Input::Acknowledged), ["close"]);
+    assert!(bench.hear(Input::PatienceOver).is_empty(), "it is about to end already");
+    assert_eq!(bench.hear(Input::Closed), ["end Acknowledged"]);
 }
 
 #[test]
