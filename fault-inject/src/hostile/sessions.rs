@@ -10,7 +10,7 @@ use landfall::ticket::Ticket;
 use landfall::wire::Message;
 
 use super::act::{Act, Play, Signer};
-use super::keys::Key;
+use super::keys::{Face, Key};
 use super::line::{self, End, Line};
 use super::names::opening;
 use super::stage::{self, Place, Script, Seen};
@@ -40,6 +40,8 @@ pub enum Session {
     Superseded,
     /// Where the secret and the state lie: in nobody's sight.
     Secrecy,
+    /// A binary in this role dials a ticket, and a listener answers that holds another key than the ticket names.
+    Imposter(Role),
     /// A sender whose log has nothing in common with what it sent before.
     OtherLog,
 }
@@ -58,6 +60,8 @@ pub fn cases() -> Vec<Case> {
         ("superseded-again-and-again", 18, Session::Superseded),
         ("secret-is-nowhere", 21, Session::Secrecy),
         ("other-log-on-the-next-link", 22, Session::OtherLog),
+        ("imposter-for-a-sender", 20, Session::Imposter(Role::Receiver)),
+        ("imposter-for-a-receiver", 20, Session::Imposter(Role::Sender)),
     ];
     all.into_iter()
         .map(|(name, class, session)| Case { name: name.to_owned(), class, attack: Attack::Session(session) })
@@ -73,6 +77,7 @@ pub fn perform(session: Session, key: &Key) -> Seen {
         Session::TwoDial(role) => two_dial(role, &place, &mut seen),
         Session::ChangedSource => runtime.block_on(changed_source(&place, key, false, &mut seen)),
         Session::ChangedSourceLearnt => runtime.block_on(changed_source(&place, key, true, &mut seen)),
+        Session::Imposter(role) => runtime.block_on(imposter(role, &place, key, &mut seen)),
         other => runtime.block_on(against_receiver(other, &place, key, &mut seen)),
     };
     if let Err(why) = result {
@@ -95,6 +100,22 @@ fn end_well(running: Running, codes: &[i32], says: &str, seen: &mut Seen) {
         let list = if finished.code() == Some(0) { &mut seen.wrongs } else { &mut seen.complaints };
         list.push(format!("not {codes:?} with `{says}`\n{}", finished.describe()));
     }
+}
+
+/// Who does not hold the ticket's key gets no word: the handshake ends before a stream is opened.
+async fn imposter(product: Role, place: &Place, key: &Key, seen: &mut Seen) -> Result<(), String> {
+    let endpoint = line::listen(&Face::of(key)).map_err(odd)?;
+    let ticket = stage::ticket_of(&endpoint, &Key::new([0x77; 32]), product.other())?;
+    let script = Script { product, ..Script::against_receiver(vec![]) };
+    let running = place.command(&script, Some(&ticket.encode())).start();
+    let accepted = Line::accept(endpoint, key).await;
+    seen.happened = !matches!(accepted, Err(End::Silent));
+    if accepted.is_ok() {
+        seen.wrongs.push("it talks to a listener that does not hold the ticket's key".to_owned());
+    }
+    drop(accepted);
+    end_well(running, &[4], "does not hold the key", seen);
+    Ok(())
 }
 
 /// One of the two has it all, the other is told that the ticket is taken, and has nothing.
