@@ -44,7 +44,7 @@ fn a_skipped_sync_turns_the_run_red() {
     let clean = run(0, 200, &Options { dropped: dropped.clone(), ..Options::default() });
     assert!(clean.failures.is_empty(), "without a skipped sync these seeds are good:\n{}", failures(&clean));
     for skip in [SkipSync::Data, SkipSync::Directory, SkipSync::All] {
-        let options = Options { dropped: dropped.clone(), skip: Some(skip.clone()), is_verbose: false };
+        let options = Options { dropped: dropped.clone(), skip: Some(skip.clone()), ..Options::default() };
         assert_eq!(run(0, 200, &options).exit_code(), 1, "{skip:?} was not seen");
     }
 }

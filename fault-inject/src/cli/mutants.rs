@@ -15,11 +15,11 @@ pub(super) struct Mutants {
     /// Only this one: its whole name, or its number.
     #[arg(long, conflicts_with_all = ["rotate", "all"])]
     only: Option<String>,
-    /// So many, chosen by the seed: runs on the days of a month meet all.
+    /// So many, chosen by the seed: seeds that follow each other choose those that follow each other.
     #[arg(long, default_value_t = 5)]
     rotate: usize,
     /// All of them.
-    #[arg(long, conflicts_with = "rotate")]
+    #[arg(long, visible_alias = "long", conflicts_with = "rotate")]
     all: bool,
 }
 
@@ -46,14 +46,19 @@ impl Mutants {
             Some(name) => all.into_iter().filter(|mutant| is_named(mutant, name)).collect(),
             None if self.all => all,
             None => {
-                let first = usize::try_from(seed % count as u64).unwrap_or(0);
+                let first = usize::try_from(seed % count as u64).unwrap_or(0) * self.rotate % count;
                 all.into_iter().cycle().skip(first).take(self.rotate.min(count)).collect()
             }
         }
     }
 
     fn hunt(&self, chosen: &[Mutant], seed: u64) -> Vec<Report> {
-        let workshop = match Workshop::open(chosen) {
+        let mut told = |line: &str| {
+            if !self.common.json {
+                println!("{line}");
+            }
+        };
+        let workshop = match Workshop::open(chosen, &mut told) {
             Ok(workshop) => workshop,
             Err(why) => return vec![failed(why)],
         };
@@ -61,9 +66,8 @@ impl Mutants {
         for mutant in chosen {
             let report = workshop.try_one(mutant, seed);
             self.common.show(&report);
-            if !self.common.json {
-                println!("    {}; {}", report.plan, report.log.join("; "));
-            }
+            told(&format!("    breaks: {}", mutant.breaks));
+            report.log.iter().for_each(|line| told(&format!("    {line}")));
             reports.push(report);
         }
         reports

@@ -28,6 +28,9 @@ pub(super) struct Simulate {
     /// Classes of faults to leave out, with commas between them.
     #[arg(long, value_delimiter = ',', value_parser = class)]
     drop: Vec<Class>,
+    /// Classes of faults that are on in every seed, and no others.
+    #[arg(long, value_delimiter = ',', value_parser = class)]
+    only: Vec<Class>,
     /// One JSON object instead of text.
     #[arg(long)]
     json: bool,
@@ -49,7 +52,8 @@ impl Simulate {
 
     /// Runs one seed or a campaign.
     pub(super) fn run(&self) -> ExitCode {
-        let options = Options { dropped: self.drop.iter().copied().collect(), ..Options::default() };
+        let set = |classes: &[Class]| classes.iter().copied().collect();
+        let options = Options { dropped: set(&self.drop), only: set(&self.only), ..Options::default() };
         match self.seed {
             Some(seed) => show_one(seed, options),
             None => show_many(self, &options),
@@ -112,7 +116,8 @@ fn print_text(campaign: &Campaign, options: &Options, rate: f64) {
     for (what, times) in campaign.coverage.all() {
         println!("{times:10}  {what}");
     }
-    for (what, seen, needed) in campaign.coverage.missing(campaign.seeds) {
+    let missing = if campaign.is_partial { vec![] } else { campaign.coverage.missing(campaign.seeds) };
+    for (what, seen, needed) in missing {
         println!("too seldom: {what}: {seen} of {needed}");
     }
     for failure in &campaign.failures {
@@ -120,8 +125,15 @@ fn print_text(campaign: &Campaign, options: &Options, rate: f64) {
     }
     println!("{} seeds, {} steps, {rate:.0} seeds/s, trace {}", campaign.seeds, campaign.steps, hex(&campaign.trace));
     if let Some(first) = campaign.failures.first() {
-        let words: Vec<&str> = campaign::shrink(first.seed, options).into_iter().map(Class::word).collect();
-        let drop = if words.is_empty() { String::new() } else { format!(" --drop {}", words.join(",")) };
-        println!("REPRO: cargo run --release -p fault-inject -- simulate --seed {:#x}{drop}", first.seed);
+        let is_meant = |class: &Class| options.only.is_empty() || options.only.contains(class);
+        let words: Vec<&str> =
+            campaign::shrink(first.seed, options).into_iter().filter(is_meant).map(Class::word).collect();
+        let only: Vec<&str> = options.only.iter().map(|class| class.word()).collect();
+        let said = |option: &str, words: &[&str]| match words {
+            [] => String::new(),
+            words => format!(" {option} {}", words.join(",")),
+        };
+        let (drop, only) = (said("--drop", &words), said("--only", &only));
+        println!("REPRO: cargo run --release -p fault-inject -- simulate --seed {:#x}{only}{drop}", first.seed);
     }
 }

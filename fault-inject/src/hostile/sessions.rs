@@ -8,9 +8,10 @@ use landfall::limits::{CHUNK_BYTES, FILE_BYTES_MAX};
 use landfall::receipt::{Core, signing_bytes};
 use landfall::ticket::Ticket;
 use landfall::wire::Message;
+use tokio::time::timeout;
 
 use super::act::{Act, Play, Signer};
-use super::keys::Key;
+use super::keys::{Face, Key};
 use super::line::{self, End, Line};
 use super::names::opening;
 use super::stage::{self, Place, Script, Seen};
@@ -45,6 +46,8 @@ pub enum Session {
     Superseded,
     /// Where the secret and the state lie: in nobody's sight.
     Secrecy,
+    /// A binary in this role dials a ticket, and a listener answers that holds another key than the ticket names.
+    Imposter(Role),
     /// A sender whose log has nothing in common with what it sent before.
     OtherLog,
     /// As above, and the number of a file that was sealed is that of an enormous one now.
@@ -66,6 +69,8 @@ pub fn cases() -> Vec<Case> {
         ("secret-is-nowhere", 21, Session::Secrecy),
         ("other-log-on-the-next-link", 22, Session::OtherLog),
         ("other-log-with-a-pebibyte-for-a-sealed-file", 16, Session::FallenClaim),
+        ("imposter-for-a-sender", 20, Session::Imposter(Role::Receiver)),
+        ("imposter-for-a-receiver", 20, Session::Imposter(Role::Sender)),
     ];
     all.into_iter()
         .map(|(name, class, session)| Case { name: name.to_owned(), class, attack: Attack::Session(session) })
@@ -82,6 +87,7 @@ pub fn perform(session: Session, key: &Key) -> Seen {
         Session::ChangedSource => runtime.block_on(changed_source(&place, key, false, &mut seen)),
         Session::ChangedSourceLearnt => runtime.block_on(changed_source(&place, key, true, &mut seen)),
         Session::FallenClaim => runtime.block_on(fallen_claim(&place, key, &mut seen)),
+        Session::Imposter(role) => runtime.block_on(imposter(role, &place, key, &mut seen)),
         other => runtime.block_on(against_receiver(other, &place, key, &mut seen)),
     };
     if let Err(why) = result {
@@ -105,6 +111,26 @@ fn end_well(running: Running, codes: &[i32], says: &str, seen: &mut Seen) -> Opt
         list.push(format!("not {codes:?} with `{says}`\n{}", finished.describe()));
     }
     Some(finished)
+}
+
+/// Who does not hold the ticket's key gets no word: the handshake ends before a stream is opened.
+async fn imposter(product: Role, place: &Place, key: &Key, seen: &mut Seen) -> Result<(), String> {
+    let endpoint = line::listen(&Face::of(key)).map_err(odd)?;
+    let ticket = stage::ticket_of(&endpoint, &Key::new([0x77; 32]), product.other())?;
+    let script = Script { product, ..Script::against_receiver(vec![]) };
+    let mut running = place.command(&script, Some(&ticket.encode())).start();
+    // It may try again before it believes it.
+    while !running.has_ended() && seen.wrongs.is_empty() && running.age() < Duration::from_secs(20) {
+        let Ok(Some(incoming)) = timeout(Duration::from_millis(50), endpoint.accept()).await else { continue };
+        seen.happened = true;
+        let Ok(connection) = incoming.await else { continue };
+        if let Ok(Ok(_)) = timeout(Duration::from_secs(1), connection.accept_bi()).await {
+            seen.wrongs.push("it talks to a listener that does not hold the ticket's key".to_owned());
+        }
+    }
+    drop(endpoint);
+    end_well(running, &[4], "does not hold the key", seen);
+    Ok(())
 }
 
 /// One of the two has it all, the other is told that the ticket is taken, and has nothing.

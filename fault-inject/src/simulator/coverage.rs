@@ -14,7 +14,7 @@ pub struct Coverage {
 }
 
 /// What must have been seen, how often in 10,000 seeds.
-pub const MINIMUMS: [(&str, u64); 36] = [
+pub const MINIMUMS: [(&str, u64); 38] = [
     ("unsynced data lost", 500),
     ("name without data", 50),
     ("torn claim", 20),
@@ -37,6 +37,8 @@ pub const MINIMUMS: [(&str, u64); 36] = [
     ("journal or log damaged", 200),
     ("staging damaged", 50),
     ("older tree in the target", 500),
+    ("staging meddled with", 500),
+    ("file put in the way", 100),
     ("entry left out", 50),
     ("receiver ended while connecting", 100),
     ("receiver ended while transferring", 200),
@@ -47,7 +49,7 @@ pub const MINIMUMS: [(&str, u64); 36] = [
     ("sender ended while connecting", 100),
     ("sender ended while scanning", 20),
     ("sender ended while transferring", 200),
-    ("sender ended while verifying", 50),
+    ("sender ended while verifying", 30),
     ("sender ended while finishing", 10),
     ("sender ended with a receipt", 20),
     ("receipt acknowledged", 9000),

@@ -44,6 +44,9 @@ impl World {
         if self.plan.odds_of(Class::EditSource, self.plan.odds.edit).draw(&mut self.faults) {
             self.edit();
         }
+        if self.plan.odds_of(Class::Strangers, self.plan.odds.meddle).draw(&mut self.strangers) {
+            self.meddle();
+        }
         Ok(())
     }
 
@@ -114,8 +117,9 @@ impl World {
             self.coverage.receiver_ended(receiving.phase());
         }
         self.note(|| format!("the receiver ends: {how:?}"));
-        if how == Stop::Kill {
-            self.receiver_setting.home.stop(how);
+        // Both disks, whichever of them it was that stopped: one that goes on is taken for cut at the reboot.
+        for disk in [&self.receiver_setting.disk, &self.receiver_setting.home] {
+            disk.stop(how);
         }
         self.receiver_setting.home.reboot();
         let counts = self.receiver_setting.disk.reboot();
@@ -124,6 +128,9 @@ impl World {
         self.resent.ended();
         self.lose_all_links();
         let disk = &self.receiver_setting.disk;
+        if how == Stop::PowerCut {
+            self.oracle.forget_what_was_lost(disk);
+        }
         self.oracle.check_names(disk, View::Cached).map_err(Violation::Wrong)?;
         self.oracle.check_promise(disk, View::Cached).map_err(Violation::Wrong)
     }
@@ -207,7 +214,8 @@ impl World {
         ];
         for (class, files, mark) in kinds {
             if !files.is_empty() && self.plan.odds_of(class, self.plan.odds.damage_state).draw(&mut self.faults) {
-                self.damage_one(&disk, &files);
+                let has_marred = self.damage_one(&disk, &files);
+                self.oracle.excuses.marred += u64::from(has_marred && class == Class::DamageStaging);
                 self.oracle.excuses.receiver_state += 1;
                 self.coverage.mark(mark);
             }
@@ -224,8 +232,8 @@ impl World {
         }
     }
 
-    /// Flips, cuts, deletes or swaps.
-    fn damage_one(&mut self, disk: &SimDisk, files: &[Vec<u8>]) {
+    /// Flips, cuts, deletes or swaps. Whether the same file now has other bytes.
+    fn damage_one(&mut self, disk: &SimDisk, files: &[Vec<u8>]) -> bool {
         let path = &files[self.faults.random_range(0..files.len())];
         let other = &files[self.faults.random_range(0..files.len())];
         let size = disk.look(path, View::Cached).map_or(0, |seen| seen.bytes.len() as u64);
@@ -242,6 +250,7 @@ impl World {
         });
         // A swap of which a power cut kept one half would leave one file under two names.
         disk.settle();
+        kind < 2
     }
 
     /// Closes a side's record, as the last thing a process does. Says whether that was durable.
@@ -282,7 +291,7 @@ impl World {
 }
 
 /// Files below a directory that have no second name elsewhere, such as a power cut leaves of half a rename.
-fn files_below(disk: &SimDisk, below: &[u8]) -> Vec<Vec<u8>> {
+pub(super) fn files_below(disk: &SimDisk, below: &[u8]) -> Vec<Vec<u8>> {
     let tree = disk.tree(View::Cached);
     let is_alone = |inode: u64| tree.values().filter(|seen| seen.inode == inode).count() == 1;
     let files = tree.iter().filter(|(path, seen)| seen.kind == FileKind::Regular && path.starts_with(below));

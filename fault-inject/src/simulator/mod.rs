@@ -15,6 +15,7 @@ mod rest;
 pub mod rows;
 mod sending;
 mod sights;
+mod strangers;
 mod tree;
 mod verdicts;
 mod world;
@@ -33,6 +34,8 @@ use crate::sim_disk::SkipSync;
 pub struct Options {
     /// Classes of faults that are left out.
     pub dropped: BTreeSet<Class>,
+    /// These classes are on in every seed, and no other is; without any, each seed draws its own.
+    pub only: BTreeSet<Class>,
     /// A sync that the receiver's disk skips: shows that the simulator sees it.
     pub skip: Option<SkipSync>,
     /// Keep a log of every step.
@@ -58,7 +61,10 @@ pub struct Report {
 
 /// Runs one seed. An error is one of the harness.
 pub fn run_seed(seed: u64, options: &Options) -> Result<Report, String> {
-    let plan = Plan::drawn(seed, &options.dropped);
+    let mut plan = Plan::drawn(seed, &options.dropped);
+    if !options.only.is_empty() {
+        plan.on = options.only.difference(&options.dropped).copied().collect();
+    }
     let line = plan.to_string();
     let mut world = World::new(plan, options.skip.clone())?;
     if options.is_verbose {

@@ -2,9 +2,11 @@
 //! the source. It shares no code with the product: it reads receipt files as text, compares bytes with bytes, and
 //! hashes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use landfall::attributes::FileKind;
+use landfall::geometry::EntryIndex;
+use landfall::options::Existing;
 
 use super::plan::{Class, Plan};
 use super::receiving::HOME;
@@ -25,6 +27,13 @@ pub(super) struct Excuses {
     pub receiver_state: u64,
     /// The receiver's disk was full.
     pub full: u64,
+    /// Bytes of staged files were changed while the receiver was down, in the file that the journal speaks of.
+    pub marred: u64,
+    /// Another program meddled with the target.
+    pub meddled: u64,
+    /// Entries that were withdrawn. Where the sender has lost the end of its log, one may hold again, and its claims
+    /// speak of bytes that a later version has overwritten in the same staging file.
+    pub withdrawn: BTreeSet<u32>,
 }
 
 /// What a receipt says of one path.
@@ -43,6 +52,9 @@ pub(super) struct Oracle {
     pub before: Tree,
     /// What struck.
     pub excuses: Excuses,
+    /// What another program put under names of the source where nothing stood: not ours to replace.
+    pub planted: BTreeMap<Vec<u8>, Vec<u8>>,
+    may_replace: bool,
     /// What was delivered under the last receipt: it must stay.
     promised: BTreeMap<Vec<u8>, Seen>,
     /// The receipt's bytes, once there is one.
@@ -81,6 +93,8 @@ impl Oracle {
             history,
             before,
             excuses: Excuses::default(),
+            planted: BTreeMap::new(),
+            may_replace: plan.existing == Existing::Replace,
             promised: BTreeMap::new(),
             receipt: None,
             has_rot: plan.has(Class::Rot),
@@ -92,7 +106,9 @@ impl Oracle {
     /// or one version of the source.
     pub(super) fn check_names(&self, disk: &SimDisk, view: View) -> Result<(), String> {
         let damaged = if self.has_rot { disk.damaged_pages() } else { vec![] };
-        for (path, seen) in target_tree(disk, view) {
+        let target = target_tree(disk, view);
+        self.check_planted(&target)?;
+        for (path, seen) in target {
             if seen.kind != FileKind::Regular {
                 continue;
             }
@@ -109,6 +125,38 @@ impl Oracle {
             }
         }
         Ok(())
+    }
+
+    /// What another program put under a name stays, unless the policy is to replace it.
+    fn check_planted(&self, target: &Tree) -> Result<(), String> {
+        let is_gone = |(path, bytes): &(&Vec<u8>, &Vec<u8>)| target.get(*path).is_none_or(|seen| seen.bytes != **bytes);
+        match self.planted.iter().find(is_gone).filter(|_| !self.may_replace && !self.has_rot) {
+            Some((path, _)) => Err(format!("`{}` was put there by somebody else and was replaced", shown(path))),
+            None => Ok(()),
+        }
+    }
+
+    /// After a power cut: what another program put into a directory that did not last is gone with it.
+    pub(super) fn forget_what_was_lost(&mut self, disk: &SimDisk) {
+        let target = target_tree(disk, View::Cached);
+        self.planted.retain(|path, _| target.contains_key(path));
+    }
+
+    /// Whether an inode may be left for a new one.
+    pub(super) fn may_be_renewed(&self, disk: &SimDisk) -> bool {
+        self.has_disk_faults(disk) || self.excuses.marred + self.excuses.meddled > 0
+    }
+
+    /// Whether bytes of an entry that differ when they are read back may be blamed on anybody.
+    pub(super) fn may_differ(&self, disk: &SimDisk, entry: EntryIndex) -> bool {
+        const NAMES_AND_WRITES: [SimFault; 3] = [SimFault::WriteFails, SimFault::SyncDirFails, SimFault::NameFails];
+        let counts = disk.counts();
+        let is_struck = |fault: &SimFault| counts.struck(*fault) > 0 && !NAMES_AND_WRITES.contains(fault);
+        let excuses = &self.excuses;
+        counts.failed_at > 0
+            || SimFault::ALL.iter().any(is_struck)
+            || excuses.marred + excuses.meddled > 0
+            || excuses.withdrawn.contains(&entry.0)
     }
 
     /// The receipt was persisted: everything it says is true now, on what would survive a power cut. `since` is the
@@ -200,7 +248,8 @@ impl Oracle {
             }
             "collision" | "parent-left-out" => self.stood_in_the_way(path) || excuses.edits > 0 || disk_faults,
             "write-failed" => disk_faults || excuses.full > 0,
-            "device-differs" | "sync-failed" | "target-changed" | "target-denied" => disk_faults,
+            "target-changed" | "device-differs" => disk_faults || excuses.meddled > 0,
+            "sync-failed" | "target-denied" => disk_faults,
             _ => false,
         };
         if !is_justified {

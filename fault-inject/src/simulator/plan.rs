@@ -57,11 +57,13 @@ pub enum Class {
     NoSpace,
     /// The target holds another tree already.
     OlderTree,
+    /// Another program writes into staged files, takes their place, and puts files where others are to go.
+    Strangers,
 }
 
 impl Class {
     /// All of them.
-    pub const ALL: [Class; 21] = [
+    pub const ALL: [Class; 22] = [
         Class::KillSender,
         Class::KillReceiver,
         Class::CutSender,
@@ -83,6 +85,7 @@ impl Class {
         Class::SenderDiskErrors,
         Class::NoSpace,
         Class::OlderTree,
+        Class::Strangers,
     ];
 
     /// The word on command lines and in reports.
@@ -109,6 +112,7 @@ impl Class {
             Class::SenderDiskErrors => "sender-disk-errors",
             Class::NoSpace => "no-space",
             Class::OlderTree => "older-tree",
+            Class::Strangers => "strangers",
         }
     }
 
@@ -133,6 +137,8 @@ pub struct StepOdds {
     pub edit: Odds,
     /// A state file is damaged, each time a process starts.
     pub damage_state: Odds,
+    /// Another program meddles with the target.
+    pub meddle: Odds,
 }
 
 /// The plan of one seed.
@@ -163,12 +169,18 @@ impl Plan {
         let mut dice = stream(seed, "plan");
         let share = [10, 30, 50, 70][dice.random_range(0..4)];
         let mut on = BTreeSet::new();
-        for class in Class::ALL {
+        for class in Class::ALL.into_iter().filter(|class| *class != Class::Strangers) {
             let is_on = dice.random_range(0..100) < share;
             if is_on && !dropped.contains(&class) {
                 on.insert(class);
             }
         }
+        // By dice of their own, like all that they do: what else a seed draws is the same with and without them.
+        let mut own = stream(seed, "strangers in the plan");
+        if own.random_range(0..4) == 0 && !dropped.contains(&Class::Strangers) {
+            on.insert(Class::Strangers);
+        }
+        let meddle = Odds::per_million([5_000, 20_000, 60_000][own.random_range(0..3)]);
         let mut one_of = |rates: &[u32]| Odds::per_million(rates[dice.random_range(0..rates.len())]);
         let odds = StepOdds {
             end: one_of(&[2_000, 5_000, 12_000, 30_000]),
@@ -177,6 +189,7 @@ impl Plan {
             damage_chunk: one_of(&[20_000, 200_000]),
             edit: one_of(&[2_000, 8_000, 20_000]),
             damage_state: one_of(&[300_000, 700_000]),
+            meddle,
         };
         let rates = std::array::from_fn(|_| one_of(&[1_000, 5_000, 20_000, 60_000]));
         Plan {
@@ -255,7 +268,7 @@ impl fmt::Display for Plan {
         f.write_str(&words.join(","))?;
         let o = &self.odds;
         let per_million =
-            [o.end, o.lose_link, o.duplicate, o.damage_chunk, o.edit, o.damage_state].map(Odds::millionths);
+            [o.end, o.lose_link, o.duplicate, o.damage_chunk, o.edit, o.damage_state, o.meddle].map(Odds::millionths);
         write!(f, " odds={per_million:?}")
     }
 }

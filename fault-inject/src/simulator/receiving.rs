@@ -414,7 +414,10 @@ impl Receiving {
         let Some(piece) = self.to_settler.pop_front() else { return };
         let (home, transfer) = (&self.home, self.setting.transfer);
         let input = self.settler.perform(piece, |shared| receipts::issue(shared, home, transfer));
-        drop(self.settler.take_observed());
+        let observed = self.settler.take_observed();
+        if !observed.is_empty() {
+            self.sights.push(Sight::Observed(observed));
+        }
         match &input {
             Input::BatchSettled(files) => self.sights.push(Sight::Settled(files.clone())),
             Input::ReceiptIssued => self.sights.push(Sight::Issued),
@@ -434,9 +437,10 @@ impl Receiving {
         match self.heard.pop_front() {
             None => (),
             Some(Heard::Records(notes, error)) => {
-                self.sights.extend(
-                    notes.iter().filter_map(|noted| matches!(noted, Noted::Withdrawn(_)).then_some(Sight::Withdrawn)),
-                );
+                self.sights.extend(notes.iter().filter_map(|noted| match noted {
+                    Noted::Withdrawn(entry) => Some(Sight::Withdrawn(*entry)),
+                    _ => None,
+                }));
                 self.hear(now, Input::Noted(notes));
                 match error {
                     None => (),

@@ -95,6 +95,7 @@ impl World {
             plan: self.plan.clone(),
             schedule: self.schedule.clone(),
             faults: self.faults.clone(),
+            strangers: self.strangers.clone(),
             receiver_setting,
             sender_setting,
             receiving: None,

@@ -1,10 +1,14 @@
 //! What a receiving process shows of itself to the oracle and the counters.
 
+use landfall::geometry::EntryIndex;
+use landfall::store::Observed;
 use landfall::task::receiver::{Disposition, Input, SettleResult, SettledFile, WriteError};
 
 /// What the oracle and the counters are told.
 #[derive(Clone, Debug)]
 pub(super) enum Sight {
+    /// A read-back met wrong bytes.
+    Observed(Vec<Observed>),
     /// A batch was settled.
     Settled(Vec<SettledFile>),
     /// The open batch was closed.
@@ -34,7 +38,7 @@ pub(super) enum Sight {
     /// The manifest log was cut when it was opened.
     LogCut,
     /// An entry was withdrawn.
-    Withdrawn,
+    Withdrawn(EntryIndex),
 }
 
 impl Sight {

@@ -108,7 +108,13 @@ pub(super) fn edit_source(disk: &SimDisk, number: u64, dice: &mut ChaCha8Rng) ->
             let size = disk.look(&path, View::Cached).map_or(0, |seen| seen.bytes.len());
             let offset = dice.random_range(0..=size.max(1));
             let length = [1, 100, CHUNK][dice.random_range(0..3)];
-            let bytes = noise(dice, length);
+            let mut bytes = noise(dice, length);
+            // Sometimes a chunk of zeros takes the place of another: it travels without bytes.
+            let is_zeroed = length == CHUNK && bytes[0].is_multiple_of(2);
+            let offset = if is_zeroed { offset / CHUNK * CHUNK } else { offset };
+            if is_zeroed {
+                bytes.fill(0);
+            }
             disk.edit(&path, offset as u64, &bytes)
         }
         4 => {

@@ -1,6 +1,7 @@
 //! What the world makes of what its two processes did and saw: frames go onto the link, ends are judged, and each
 //! thing that is claimed is held against the oracle.
 
+use landfall::store::Observed;
 use landfall::task::receiver::{End as ReceiverEnd, SettleResult};
 use landfall::task::sender::End as SenderEnd;
 use landfall::wire::{Retry, StopReason};
@@ -36,6 +37,7 @@ impl World {
     /// Takes what the receiver saw.
     pub(super) fn take_sights(&mut self) -> Result<(), Violation> {
         let Some(receiving) = &mut self.receiving else { return Ok(()) };
+        let line = receiving.line();
         for sight in std::mem::take(&mut receiving.sights) {
             self.note(|| format!("  {sight:?}"));
             match sight {
@@ -46,13 +48,22 @@ impl World {
                 Sight::Anew => self.resent.ended(),
                 Sight::Rewound => self.coverage.mark("log rewound"),
                 Sight::Adopted => self.coverage.mark("candidate adopted"),
-                Sight::Renewed => self.coverage.mark("new inode"),
+                Sight::Renewed => {
+                    self.coverage.mark("new inode");
+                    self.check_renewed()?;
+                }
+                Sight::Observed(observed) => self.check_observed(&observed)?,
                 Sight::Full => {
                     self.oracle.excuses.full += 1;
                     self.coverage.mark("full disk met");
                 }
                 Sight::Resumed => self.coverage.mark("claims of an earlier run stood"),
-                Sight::Issuing => self.issuing_since = self.settled_since,
+                // The sender on this link may be a later one than that which settled last: then the receipt is too early,
+                // and speaks of what the source was.
+                Sight::Issuing => {
+                    let began = self.link_mut(line).map_or(0, |link| link.sender_began);
+                    self.issuing_since = self.settled_since.max(began);
+                }
                 Sight::Issued => {
                     self.check_receipt()?;
                     self.coverage.mark("receipt issued");
@@ -60,10 +71,30 @@ impl World {
                 Sight::JournalCut if std::mem::take(&mut self.is_cut) => self.coverage.mark("torn claim"),
                 Sight::JournalCut => self.coverage.mark("journal cut"),
                 Sight::LogCut => self.coverage.mark("manifest log cut"),
-                Sight::Withdrawn => self.coverage.mark("source changed"),
+                Sight::Withdrawn(entry) => {
+                    self.oracle.excuses.withdrawn.insert(entry.0);
+                    self.coverage.mark("source changed");
+                }
             }
         }
         Ok(())
+    }
+
+    /// A device, a file system or another program is blamed only where one of them is to blame.
+    fn check_observed(&self, observed: &[Observed]) -> Result<(), Violation> {
+        let disk = &self.receiver_setting.disk;
+        match observed.iter().find(|observed| !self.oracle.may_differ(disk, observed.entry)) {
+            Some(observed) => Err(self.stuck(&format!("a read-back differed and nothing has struck: {observed:?}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// And an inode is left for a new one only then.
+    fn check_renewed(&self) -> Result<(), Violation> {
+        match self.oracle.may_be_renewed(&self.receiver_setting.disk) {
+            true => Ok(()),
+            false => Err(self.stuck("an inode was left for a new one and nothing has struck")),
+        }
     }
 
     /// The receipt that the receiver holds is durable and true.

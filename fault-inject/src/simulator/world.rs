@@ -81,6 +81,7 @@ pub struct World {
     pub(super) plan: Plan,
     pub(super) schedule: ChaCha8Rng,
     pub(super) faults: ChaCha8Rng,
+    pub(super) strangers: ChaCha8Rng,
     pub(super) receiver_setting: receiving::Setting,
     pub(super) sender_setting: sending::Setting,
     pub(super) receiving: Option<Receiving>,
@@ -151,6 +152,7 @@ impl World {
         Ok(World {
             schedule: stream(plan.seed, "schedule"),
             faults,
+            strangers: stream(plan.seed, "strangers"),
             receiver_setting: receiving::Setting { disk: receiver, home, transfer, existing: plan.existing },
             sender_setting: sending::Setting { disk: sender, source, transfer, naming },
             receiving: None,
