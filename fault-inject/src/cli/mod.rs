@@ -14,6 +14,7 @@ mod matrix;
 mod mutants;
 mod proxy;
 mod simulate;
+mod syscalls;
 
 use std::process::ExitCode;
 
@@ -45,6 +46,7 @@ enum Command {
     Demo(demo::Demo),
     Disk(disk::Disk),
     Simulate(simulate::Simulate),
+    Syscalls(syscalls::Syscalls),
 }
 
 /// What every command takes.
@@ -73,6 +75,7 @@ pub fn main() -> ExitCode {
         Command::Demo(demo) => demo.run(),
         Command::Disk(disk) => disk.run(),
         Command::Simulate(simulate) => simulate.run(),
+        Command::Syscalls(syscalls) => syscalls.run(),
     }
 }
 
