@@ -3,8 +3,9 @@
 //!
 //! How it reaches inside: [`faulty_disk`] over any disk, in a [`child`] that runs the whole command line; [`above`] and
 //! [`proxy`], relays above and below the encryption; [`sim_disk`], a file system in memory that forgets what was not
-//! synced, under [`simulator`], [`crash`] and [`explore`]; [`fuse_disk`], a mounted one that lies; and [`rig`], real
-//! processes and signals. [`matrix`] asks all of them, and [`verdict`] has the words for what comes out.
+//! synced, under [`simulator`], [`crash`] and [`explore`]; [`fuse_disk`], a mounted one that lies; [`syscalls`], under
+//! `strace`; and [`rig`], real processes and signals. [`matrix`] asks all of them, and [`verdict`] has the words for what
+//! comes out.
 
 pub mod above;
 pub mod apart;
@@ -33,4 +34,5 @@ pub mod scripted;
 pub mod sim_disk;
 pub mod simulator;
 pub mod soak;
+pub mod syscalls;
 pub mod verdict;

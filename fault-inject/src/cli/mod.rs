@@ -16,6 +16,7 @@ mod proxy;
 mod row;
 mod simulate;
 mod soak;
+mod syscalls;
 
 use std::process::ExitCode;
 
@@ -50,6 +51,7 @@ enum Command {
     Disk(disk::Disk),
     Simulate(simulate::Simulate),
     Soak(soak::Soak),
+    Syscalls(syscalls::Syscalls),
 }
 
 /// What every command takes.
@@ -80,6 +82,7 @@ pub fn main() -> ExitCode {
         Command::Disk(disk) => disk.run(),
         Command::Simulate(simulate) => simulate.run(),
         Command::Soak(soak) => soak.run(),
+        Command::Syscalls(syscalls) => syscalls.run(),
     }
 }
 

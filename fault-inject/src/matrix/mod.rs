@@ -21,6 +21,7 @@ const PROVIDERS: &[Provider] = &[
     crate::fuse_disk::row,
     crate::proxy::row,
     crate::kills::row,
+    crate::syscalls::row,
     crate::hostile::row,
     crate::scripted::row,
     crate::crash::row,
