@@ -141,6 +141,11 @@ impl Hits {
         self.lines.iter().all(|line| KERNELS_OWN.iter().any(|own| line.contains(own)))
     }
 
+    /// Whether the file for the user's own eyes was hit: nobody reads it back but the other side, who refuses it.
+    pub fn is_on_ticket(&self) -> bool {
+        self.on("ticket.new>") > 0
+    }
+
     /// Whether a call was told of more bytes than it had given: no kernel says that.
     pub fn is_impossible(&self) -> bool {
         self.lines.iter().any(|line| {

@@ -26,6 +26,9 @@ const PATIENCE: &str = "8s";
 /// A receiver that was restarted and holds the receipt, as its sender does, lingers for a minute in case the sender does
 /// not know. After this long alone it is not waited for.
 const ALONE: Duration = Duration::from_secs(2);
+/// A side that is struck and lives longer is stopped, as its user would stop it: each new thread of it is met again, so
+/// that a fault that should come once may last.
+const STRUCK_LIFE: Duration = Duration::from_secs(20);
 /// Between two looks at running sides.
 const PAUSE: Duration = Duration::from_millis(2);
 /// Notices that say nothing about a fault.
@@ -95,7 +98,7 @@ impl Ground {
         let name = format!("count-{}", word(side));
         let trace = self.trace(&name)?;
         let mut trial = Trial::new(self, self.setup(&name), side, trace.counting());
-        if let Err(bad) = trial.to_the_end() {
+        if let Err(bad) = trial.run_on() {
             return Err(format!("a traced run without faults: {bad}"));
         }
         if trial.past.len() + trial.pair.ended.len() > 2 || trial.is_noticed(None) {
@@ -115,12 +118,19 @@ impl Ground {
         let trace = self.trace(&name)?;
         let below = trace.hurting(point, &self.source_file(), lie);
         let mut trial = Trial::new(self, self.setup(&name), point.side, below);
-        let end = trial.to_the_end().and_then(|()| trial.judge(point.fault));
+        let end = trial.run_on().and_then(|()| trial.judge(point.fault));
         let hits = trace.hits(point);
         let is_excused = hits.is_void() || hits.is_impossible();
         let first = trial.lives(point.side).next();
         let code = first.and_then(Finished::code);
-        let crash = first.filter(|_| !is_excused).and_then(|life| crash(life, point));
+        let crash = match trial.was_stopped {
+            // It lasted because each new thread was met; what met one thread or two must come to an end.
+            true if hits.lines.len() <= 2 && !hits.is_on_ticket() => {
+                first.map(|life| format!("it hung\n{}", life.describe()))
+            }
+            true => None,
+            false => first.filter(|_| !is_excused).and_then(|life| crash(life, point)),
+        };
         let verdict = match (end, crash) {
             (Err(wrong @ Verdict::Wrong(_)), _) => wrong,
             (Err(_), _) if is_excused => Verdict::Good,
@@ -129,7 +139,7 @@ impl Ground {
             (Ok(()), None) => Verdict::Good,
         };
         let (is_noticed, is_mismatch) = (trial.is_noticed(Some(point)), trial.has_said("mismatch"));
-        trial.stop();
+        trial.stop(&[Side::Receiver, Side::Sender]);
         if verdict == Verdict::Good {
             for below in [&name, &format!("{name}-trace")] {
                 held::remove_all_below(&held::open_dir(&self.scratch.join(below)));
@@ -160,6 +170,8 @@ struct Trial<'a> {
     again: u32,
     /// Both hold the receipt, and the receiver waits for nobody.
     lingers: bool,
+    /// The side that was struck did not end by itself.
+    was_stopped: bool,
 }
 
 impl Trial<'_> {
@@ -168,7 +180,18 @@ impl Trial<'_> {
         let struck = Some(setup.command(victim));
         setup.below = vec![];
         let pair = Pair { sender: None, receiver: None, ended: vec![], killed: vec![] };
-        Trial { ground, setup, pair, past: vec![], victim, struck, seen: 0, again: 0, lingers: false }
+        Trial {
+            ground,
+            setup,
+            pair,
+            past: vec![],
+            victim,
+            struck,
+            seen: 0,
+            again: 0,
+            lingers: false,
+            was_stopped: false,
+        }
     }
 
     /// All lives of a side that have ended, in their order.
@@ -199,7 +222,7 @@ impl Trial<'_> {
     }
 
     /// Until both have said 0, through as many lives as it takes.
-    fn to_the_end(&mut self) -> Result<(), Verdict> {
+    fn run_on(&mut self) -> Result<(), Verdict> {
         for _ in 0..LIVES_MAX {
             self.start();
             self.await_end()?;
@@ -232,6 +255,10 @@ impl Trial<'_> {
                 self.lingers = true;
                 return Ok(());
             }
+            if self.is_first_life() && began.elapsed() > STRUCK_LIFE {
+                self.stop(&[self.victim]);
+                continue;
+            }
             if began.elapsed() > LIFE {
                 return Err(Verdict::Stuck(format!("no end within {LIFE:?}\n{}", self.describe())));
             }
@@ -249,6 +276,11 @@ impl Trial<'_> {
             let mut fresh = self.ground.setup(&format!("{}-{}", self.setup_name(), self.again));
             fresh.target.clone_from(&self.setup.target);
             self.setup = fresh;
+        }
+        if self.pair.ended.iter().any(|(_, finished)| finished.code() == Some(2)) {
+            // What the listener wrote is no ticket: its user starts it again.
+            let _ = std::fs::remove_file(self.setup.ticket());
+            self.stop(&[Side::Receiver]);
         }
         let (done, failed) = self.pair.ended.drain(..).partition(|(_, finished)| !is_closed && is_success(finished));
         self.pair.ended = done;
@@ -340,7 +372,7 @@ impl Trial<'_> {
         let may_stay = self.lingers || matches!(fault, Fault::Eio | Fault::Enospc);
         let strangers = state::entries(target)
             .into_iter()
-            .filter(|path| !path.ends_with("source") && !(may_stay && path.ends_with(".landfall")));
+            .filter(|path| !(path.ends_with("source") || may_stay && path.ends_with(".landfall")));
         found.extend(strangers.map(|path| format!("{} was never sent", path.display())));
         if !found.is_empty() {
             return wrong(oracle::in_lines(&found));
@@ -373,13 +405,23 @@ impl Trial<'_> {
         format!("{}\n{}", past.join("\n"), self.pair.describe())
     }
 
-    /// Ends what still runs, and what it traces: that would live on without its tracer.
-    fn stop(&mut self) {
-        for running in [self.pair.sender.take(), self.pair.receiver.take()].into_iter().flatten() {
+    /// Whether the life that is struck is still under way.
+    fn is_first_life(&self) -> bool {
+        let is_running =
+            if self.victim == Side::Sender { self.pair.sender.is_some() } else { self.pair.receiver.is_some() };
+        is_running && self.lives(self.victim).next().is_none()
+    }
+
+    /// Ends these sides if they still run, and what they trace: that would live on without its tracer.
+    fn stop(&mut self, sides: &[Side]) {
+        for side in sides {
+            self.was_stopped |= *side == self.victim && self.is_first_life();
+            let slot = if *side == Side::Sender { &mut self.pair.sender } else { &mut self.pair.receiver };
+            let Some(running) = slot.take() else { continue };
             children(&running).into_iter().for_each(|child| {
                 let _ = rustix::process::kill_process(child, rustix::process::Signal::KILL);
             });
-            running.kill();
+            self.pair.ended.push((*side, running.kill()));
         }
     }
 }
