@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use super::Common;
 use crate::corrupt::{Corruption, Layer, run};
 use crate::damage::Damage;
+use crate::verdict::{Report, Verdict};
 
 /// One real transfer with bytes corrupted at one layer, told as it happens: injected here, caught there, repaired so.
 #[derive(Debug, clap::Args)]
@@ -21,9 +22,15 @@ pub(super) struct Corrupt {
     /// Bytes of the source.
     #[arg(long, default_value_t = 32 << 20)]
     bytes: u64,
+    /// Transfers go on, each with a seed of its own, until so many faults were injected at each layer.
+    #[arg(long, default_value_t = 1)]
+    injected: u64,
     #[command(flatten)]
     common: Common,
 }
+
+/// Transfers of one layer at most.
+const TRANSFERS_MAX: usize = 200;
 
 /// One layer, or all.
 #[derive(Clone, Debug)]
@@ -56,14 +63,24 @@ impl Corrupt {
         let mut reports = vec![];
         for layer in self.layer.0 {
             let rate = self.rate.unwrap_or(layer.usual_rate());
-            let corruption = Corruption { layer, size: self.size.0, rate, bytes: self.bytes, seed };
             let is_json = self.common.json;
             let mut tell = |line: &str| {
                 if !is_json {
                     println!("  {line}");
                 }
             };
-            let report = run(&corruption, &mut tell);
+            let mut sum: Option<Report> = None;
+            for seed in (seed..).take(TRANSFERS_MAX) {
+                let corruption = Corruption { layer, size: self.size.0, rate, bytes: self.bytes, seed };
+                let report = run(&corruption, &mut tell);
+                let whole = sum.map_or(report.clone(), |sum| sum.with(report));
+                let is_over = whole.injected >= self.injected || whole.verdict != Verdict::Good;
+                sum = Some(whole);
+                if is_over {
+                    break;
+                }
+            }
+            let report = sum.expect("there is at least one transfer");
             self.common.show(&report);
             reports.push(report);
         }

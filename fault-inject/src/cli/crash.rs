@@ -8,6 +8,10 @@ use crate::crash::{FailOptions, Options, ext4_report, fail_report, report};
 
 /// States of `--long`.
 const LONG_STATES: u64 = 5_000_000;
+/// Transfers of `--long` with `--fail-nth`.
+const LONG_TRANSFERS: u64 = 12;
+/// Cuts of `--long` with `--ext4`.
+const LONG_CUTS: u64 = 10_000;
 
 /// Crash-state enumeration with the real store and the real session machines on simulated disks.
 #[derive(Debug, clap::Args)]
@@ -17,8 +21,8 @@ pub(super) struct Crash {
     /// Distinct states after which the enumeration ends.
     #[arg(long, default_value_t = 100_000)]
     states: u64,
-    /// Five million states.
-    #[arg(long, conflicts_with = "states")]
+    /// Five million states; twelve transfers with --fail-nth, ten thousand cuts with --ext4.
+    #[arg(long, conflicts_with_all = ["states", "transfers", "cuts"])]
     long: bool,
     /// Instead: fail the n-th disk operation, for each n, once and lastingly.
     #[arg(long)]
@@ -41,11 +45,13 @@ impl Crash {
         let states_max = if self.long { LONG_STATES } else { self.states };
         let began = Instant::now();
         let report = if self.ext4 {
-            self.common.begin(seed, &format!("ext4 cuts={}", self.cuts));
-            ext4_report(seed, self.cuts)
+            let cuts = if self.long { LONG_CUTS } else { self.cuts };
+            self.common.begin(seed, &format!("ext4 cuts={cuts}"));
+            ext4_report(seed, cuts)
         } else if self.fail_nth {
-            self.common.begin(seed, &format!("fail-nth transfers={}", self.transfers));
-            fail_report(FailOptions { seed, workloads: self.transfers, stride: 1 })
+            let workloads = if self.long { LONG_TRANSFERS } else { self.transfers };
+            self.common.begin(seed, &format!("fail-nth transfers={workloads}"));
+            fail_report(FailOptions { seed, workloads, stride: 1 })
         } else {
             self.common.begin(seed, &format!("states={states_max}"));
             report(&Options { seed, states_max, workloads_max: u64::MAX, skip: None })
