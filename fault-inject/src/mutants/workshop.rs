@@ -26,8 +26,8 @@ const SKIPPED: i32 = 5;
 /// compiled anew for each.
 pub struct Workshop {
     root: PathBuf,
-    /// How each killer ended on the tree as it is: 0, or 5 for lack of a facility.
-    sound: BTreeMap<String, i32>,
+    /// What each killer makes of the tree as it is.
+    sound: BTreeMap<String, Verdict>,
     /// Held: two runs in one workshop would build each other's mutants.
     _lock: File,
 }
@@ -62,21 +62,23 @@ impl Workshop {
             }
             let hunt = workshop.hunt(&mutant.killer)?;
             told(&format!("  {:.1} s  {}", hunt.took.as_secs_f64(), mutant.killer));
-            match hunt.code {
-                Some(code @ (0 | SKIPPED)) => drop(workshop.sound.insert(mutant.killer.clone(), code)),
+            let verdict = match hunt.code {
+                Some(0) => Verdict::Good,
+                Some(SKIPPED) => Verdict::Skipped(format!("what `{}` needs", mutant.killer)),
                 other => {
                     let says = hunt.says;
-                    return Err(format!("`{}` ends with {other:?} on the tree as it is: {says}", mutant.killer));
+                    Verdict::Failed(format!("`{}` ends with {other:?} on the tree as it is: {says}", mutant.killer))
                 }
-            }
+            };
+            workshop.sound.insert(mutant.killer.clone(), verdict);
         }
         Ok(workshop)
     }
 
     /// Applies one mutant, hunts it, and takes it back.
     pub fn try_one(&self, mutant: &Mutant, seed: u64) -> Report {
-        if self.sound.get(&mutant.killer) == Some(&SKIPPED) {
-            return Report::skipped(&mutant.name, How::Script, &format!("what `{}` needs", mutant.killer));
+        if let Some(bad) = self.sound.get(&mutant.killer).filter(|verdict| **verdict != Verdict::Good) {
+            return Report { verdict: bad.clone(), ..Report::skipped(&mutant.name, How::Script, "") };
         }
         let (verdict, log) = match self.hunt_one(mutant) {
             Ok((built, hunt)) => (judge(&mutant.killer, &hunt), told(&mutant.killer, built, &hunt)),

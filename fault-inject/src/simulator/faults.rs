@@ -232,7 +232,8 @@ impl World {
         }
     }
 
-    /// Flips, cuts, deletes or swaps. Whether the same file now has other bytes.
+    /// Flips, cuts, deletes or swaps. Whether a file of that number may now have other bytes: a new one may get the number
+    /// of one that was deleted.
     fn damage_one(&mut self, disk: &SimDisk, files: &[Vec<u8>]) -> bool {
         let path = &files[self.faults.random_range(0..files.len())];
         let other = &files[self.faults.random_range(0..files.len())];
@@ -250,7 +251,7 @@ impl World {
         });
         // A swap of which a power cut kept one half would leave one file under two names.
         disk.settle();
-        kind < 2
+        kind < 3
     }
 
     /// Closes a side's record, as the last thing a process does. Says whether that was durable.

@@ -27,7 +27,7 @@ pub(super) struct Excuses {
     pub receiver_state: u64,
     /// The receiver's disk was full.
     pub full: u64,
-    /// Bytes of staged files were changed while the receiver was down, in the file that the journal speaks of.
+    /// Bytes of staged files were changed while the receiver was down, in a file of the number that the journal knows.
     pub marred: u64,
     /// Another program meddled with the target.
     pub meddled: u64,
