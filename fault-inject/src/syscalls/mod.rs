@@ -74,7 +74,7 @@ impl Sum {
             self.unreached += 1;
             return;
         }
-        if ended.hits.is_void() || ended.hits.is_impossible() {
+        if ended.hits.is_void(point.fault) || ended.hits.is_impossible() {
             self.void += 1;
             return;
         }

@@ -136,9 +136,9 @@ pub struct Hits {
 }
 
 impl Hits {
-    /// Whether only descriptors of the kernel's own were hit.
-    pub fn is_void(&self) -> bool {
-        self.lines.iter().all(|line| KERNELS_OWN.iter().any(|own| line.contains(own)))
+    /// Whether nothing was hit but descriptors of the kernel's own, by what they never do. A kill is one everywhere.
+    pub fn is_void(&self, fault: Fault) -> bool {
+        fault != Fault::Kill && self.lines.iter().all(|line| KERNELS_OWN.iter().any(|own| line.contains(own)))
     }
 
     /// Whether the file for the user's own eyes was hit: nobody reads it back but the other side, who refuses it.
@@ -213,7 +213,11 @@ mod tests {
     #[test]
     fn what_no_kernel_does_is_known() {
         let hits = |line: &str| Hits { lines: vec![line.to_owned()] };
-        assert!(hits("write(11<anon_inode:[eventfd]>, \"\\1\", 8) = -1 EIO (Input/output error) (INJECTED)").is_void());
+        assert!(
+            hits("write(11<anon_inode:[eventfd]>, \"\\1\", 8) = -1 EIO (Input/output error) (INJECTED)")
+                .is_void(Fault::Eio)
+        );
+        assert!(!hits("write(11<anon_inode:[eventfd]>, \"\\1\", 8) = ?").is_void(Fault::Kill));
         assert!(hits("pwrite64(4</a>, \"(, 1\"..., 96, 4096) = 100 (INJECTED)").is_impossible());
         assert!(!hits("pwrite64(4</a>, \"x\"..., 1048576, 0) = 1048576 (INJECTED)").is_impossible());
     }

@@ -120,7 +120,7 @@ impl Ground {
         let mut trial = Trial::new(self, self.setup(&name), point.side, below);
         let end = trial.run_on().and_then(|()| trial.judge(point.fault));
         let hits = trace.hits(point);
-        let is_excused = hits.is_void() || hits.is_impossible();
+        let is_excused = hits.is_void(point.fault) || hits.is_impossible();
         let first = trial.lives(point.side).next();
         let code = first.and_then(Finished::code);
         let crash = match trial.was_stopped {
