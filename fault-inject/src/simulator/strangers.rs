@@ -8,6 +8,7 @@ use rand::{Rng, RngCore};
 
 use super::faults::files_below;
 use super::oracle::durable_receipt;
+use super::plan::Class;
 use super::receiving::TARGET;
 use super::tree::{source_tree, target_tree};
 use super::world::World;
@@ -23,8 +24,10 @@ impl World {
         if is_finishing || durable_receipt(&self.receiver_setting.home, "receiver").is_some() {
             return;
         }
+        // A write of another program that the device loses is seen in the page cache alone: no read of the device tells.
         match self.strangers.random_range(0..3) {
             0 => self.plant(),
+            _ if self.plan.has(Class::WriteBack) => (),
             _ => self.meddle_with_staging(),
         }
     }
