@@ -118,8 +118,9 @@ impl Ground {
         let trace = self.trace(&name)?;
         let below = trace.hurting(point, &self.source_file(), lie);
         let mut trial = Trial::new(self, self.setup(&name), point.side, below);
-        let end = trial.run_on().and_then(|()| trial.judge(point.fault));
+        let end = trial.run_on();
         let hits = trace.hits(point);
+        let end = end.and_then(|()| trial.judge(point.fault, &hits));
         let is_excused = hits.is_void(point.fault) || hits.is_impossible();
         let first = trial.lives(point.side).next();
         let code = first.and_then(Finished::code);
@@ -330,9 +331,15 @@ impl Trial<'_> {
     /// Paths below the source that somebody has named as left out.
     fn left_out(&self) -> Vec<Vec<u8>> {
         let named = self.events().filter(|event| event["event"] == "left-out");
-        let below =
-            |event: serde_json::Value| Some(event["path"].as_str()?.strip_prefix("source/")?.as_bytes().to_vec());
-        named.filter_map(below).collect()
+        let mut paths = vec![];
+        for event in named {
+            match event["path"].as_str().and_then(|path| path.strip_prefix("source")) {
+                Some("") => paths.extend(self.ground.wanted.keys().cloned()),
+                Some(below) => paths.push(below.trim_start_matches('/').as_bytes().to_vec()),
+                None => {}
+            }
+        }
+        paths
     }
 
     fn events(&self) -> impl Iterator<Item = serde_json::Value> {
@@ -362,7 +369,7 @@ impl Trial<'_> {
     }
 
     /// What both call finished: the tree, nothing besides, one receipt, the same on both sides, that verifies.
-    fn judge(&self, fault: Fault) -> Result<(), Verdict> {
+    fn judge(&self, fault: Fault, hits: &Hits) -> Result<(), Verdict> {
         let wrong = |what: String| Err(Verdict::Wrong(format!("{what}\n{}", self.describe())));
         let target = &self.setup.target;
         let mut found =
@@ -382,12 +389,24 @@ impl Trial<'_> {
             return wrong(format!("each side should hold one receipt: {held:?}"));
         }
         let read = |at: usize| std::fs::read(&held[at][0]).map_err(|error| Verdict::Failed(error.to_string()));
-        if read(0)? != read(1)? {
+        let is_verified = |at: usize| {
+            let home = [&self.setup.receiver_home, &self.setup.sender_home][at];
+            let verified = Landfall::new("verify", home).arg("verify").arg(&held[at][0]).arg(target).run();
+            if verified.code() == Some(0) { Ok(()) } else { Err(verified.describe()) }
+        };
+        if read(0)? == read(1)? {
+            return is_verified(0).or_else(wrong);
+        }
+        // A receipt is not read back. Where its own write was lost it is refused, and the other side's still holds.
+        if fault != Fault::Lie || hits.on(".receipt") == 0 {
             return wrong("the receipts of the two sides differ".to_owned());
         }
-        let verify = Landfall::new("verify", &self.setup.receiver_home).arg("verify").arg(&held[0][0]);
-        let verified = verify.arg(&self.setup.target).run();
-        if verified.code() == Some(0) { Ok(()) } else { wrong(verified.describe()) }
+        let struck = usize::from(self.victim == Side::Sender);
+        match (is_verified(struck), is_verified(1 - struck)) {
+            (Err(_), Ok(())) => Ok(()),
+            (Ok(()), _) => wrong("a receipt whose write was lost verifies".to_owned()),
+            (_, Err(what)) => wrong(what),
+        }
     }
 
     fn hold_receipts(&self) -> bool {
