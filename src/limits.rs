@@ -113,6 +113,30 @@ pub const CHILD_LINE_BYTES_MAX: usize = 4 << 20;
 pub const KEEP_ALIVE_MS: u64 = 5000;
 /// QUIC idle timeout: a silent link is suspect after this.
 pub const IDLE_MS_MAX: u64 = 20_000;
+/// Bytes that a new link may have on its way before anything is known of the path, and after a long silence.
+pub const CONGESTION_INITIAL_BYTES: u64 = 64 * 1200;
+/// Packets that may always be on their way.
+pub const CONGESTION_PACKETS_MIN: u64 = 4;
+/// Time by which hosts may be late in sending and acknowledging. Costs a queue of that length.
+pub const CONGESTION_HOST_MS: u64 = 4;
+/// Longest time over which a path is believed to hold packets back and hand them on together.
+pub const CONGESTION_AGGREGATE_MS: u64 = 20;
+/// Longest mean delay on an empty path, beyond its shortest round trip, that is made up for.
+pub const CONGESTION_JITTER_MS_MAX: u64 = 50;
+/// Shortest time between two probes for more; up to a second is added.
+pub const CONGESTION_CYCLE_MS: u64 = 3000;
+/// A shortest round trip that nothing has confirmed for this long is measured again.
+pub const CONGESTION_RTT_EXPIRY_MS: u64 = 10_000;
+/// How long that takes at least. Costs half the rate meanwhile.
+pub const CONGESTION_PROBE_RTT_MS: u64 = 200;
+/// Nothing acknowledged for this long: the time does not count for what is remembered.
+pub const CONGESTION_SILENCE_MS: u64 = 1000;
+/// A rival met again within this time gets no more than it had.
+pub const CONGESTION_RIVAL_MEMORY_MS: u64 = 10_000;
+/// Moments of sending that are remembered for late acknowledgements, beyond two round trips.
+pub const CONGESTION_SNAPSHOT_MS: u64 = 100;
+/// Such moments at most. Costs about 64 bytes each.
+pub const CONGESTION_SNAPSHOTS_MAX: usize = 1 << 15;
 /// Pause between two `Progress` messages.
 pub const PROGRESS_MS: u64 = 500;
 /// Nothing moved for this long: say who waits for whom.

@@ -9,6 +9,7 @@ use quinn::{
     TransportConfig, ValidationTokenConfig, VarInt,
 };
 
+use super::congestion::Factory;
 use super::identity::Identity;
 use super::tls::{self, Found};
 use crate::digest;
@@ -91,7 +92,8 @@ fn transport(streams_of_peer: u32) -> TransportConfig {
         .datagram_receive_buffer_size(None)
         .max_idle_timeout(Some(idle))
         .keep_alive_interval(Some(Duration::from_millis(KEEP_ALIVE_MS)))
-        .mtu_discovery_config(Some(mtu));
+        .mtu_discovery_config(Some(mtu))
+        .congestion_controller_factory(Arc::new(Factory));
     config
 }
 

@@ -7,6 +7,7 @@
 mod accept;
 mod addresses;
 mod config;
+mod congestion;
 mod control;
 mod data;
 mod dial;

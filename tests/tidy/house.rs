@@ -15,6 +15,8 @@ const UNITS: &[&str] = &[
     "FILES",
     "THREADS",
     "PROBES",
+    "PACKETS",
+    "SNAPSHOTS",
     "DIGESTS",
     "RUNS",
     "COMPONENTS",

@@ -81,6 +81,7 @@ const OWNED: &[Owned] = &[
     Owned { path: &["rustix", "fs"], owners: &["src/disk", "src/state", "src/net/key_file"] },
     Owned { path: &["tokio", "fs"], owners: &[] },
     Owned { path: &["quinn"], owners: &["src/net"] },
+    Owned { path: &["quinn_proto"], owners: &["src/net/congestion"] },
     Owned { path: &["rustls"], owners: &["src/net"] },
     Owned { path: &["ring"], owners: &["src/net/identity"] },
 ];
@@ -89,6 +90,7 @@ const OWNED: &[Owned] = &[
 const IMPURE: &[&[&str]] = &[
     &["tokio"],
     &["quinn"],
+    &["quinn_proto"],
     &["rustls"],
     &["ring"],
     &["rand"],
