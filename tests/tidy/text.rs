@@ -106,8 +106,15 @@ fn is_macro(source: &Source, at: usize, name: &str) -> bool {
 
 /// Printing outside the face. The library emits events; what a screen shows is decided in one place.
 pub(crate) fn prints(source: &Source) -> Vec<String> {
-    let is_face =
-        ["src/cli", "src/main.rs", "fault-inject/src/main.rs", "fault-inject/src/cli", "fault-inject/src/bin"];
+    let is_face = [
+        "src/cli",
+        "src/main.rs",
+        "fault-inject/src/main.rs",
+        "fault-inject/src/cli",
+        "fault-inject/src/bin",
+        "bench/src/main.rs",
+        "bench/src/cli",
+    ];
     if !source.is_rust() || is_face.iter().any(|face| source.path.starts_with(face)) {
         return Vec::new();
     }

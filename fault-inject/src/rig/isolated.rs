@@ -55,11 +55,16 @@ impl Isolated {
 
     /// A socket inside, used from here: a socket stays in the network in which it was made.
     pub fn bind(&self, bind: impl FnOnce() -> io::Result<UdpSocket> + Send + 'static) -> io::Result<UdpSocket> {
+        self.inside(bind)
+    }
+
+    /// Makes something inside that stays there when it is used from here: a socket, a network device.
+    pub fn inside<T: Send + 'static>(&self, make: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
         let inside = std::fs::File::open(self.path())?;
         let made = std::thread::spawn(move || {
             // Only this thread moves, and it ends here.
             rustix::thread::move_into_link_name_space(inside.as_fd(), None)?;
-            bind()
+            make()
         });
         made.join().expect("the thread does not panic")
     }

@@ -1,0 +1,125 @@
+//! One direction of a line, as arithmetic: a rate, a queue that drops at its tail, a delay, random loss. Time is an
+//! argument. Packets keep their order.
+
+/// What the line is like, the same in both directions.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Line {
+    /// Bits a second, of IP packets.
+    pub rate_bits: f64,
+    /// One way, in nanoseconds.
+    pub delay_ns: u64,
+    /// What the queue holds, as nanoseconds at the rate.
+    pub queue_ns: u64,
+    /// Share of the packets that are lost behind the queue.
+    pub loss: f64,
+}
+
+/// What became of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It arrives at this time.
+    Due(u64),
+    /// The queue was full.
+    Dropped,
+    /// Lost on the way; it has used its share of the rate.
+    Lost,
+}
+
+/// What passed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Packets that arrived.
+    pub passed: u64,
+    /// Packets for which the queue had no room.
+    pub dropped: u64,
+    /// Packets that were lost.
+    pub lost: u64,
+}
+
+/// One direction.
+#[derive(Debug)]
+pub struct Direction {
+    line: Line,
+    free_at_ns: u64,
+    state: u64,
+    counts: Counts,
+}
+
+impl Direction {
+    /// An empty one; the seed decides which packets are lost.
+    pub fn new(line: Line, seed: u64) -> Direction {
+        Direction { line, free_at_ns: 0, state: seed, counts: Counts::default() }
+    }
+
+    /// Takes a packet at a time, which never goes back.
+    pub fn take(&mut self, now_ns: u64, packet_bytes: usize) -> Fate {
+        let start_ns = self.free_at_ns.max(now_ns);
+        if start_ns - now_ns > self.line.queue_ns {
+            self.counts.dropped += 1;
+            return Fate::Dropped;
+        }
+        let on_line_ns = (packet_bytes as f64 * 8e9 / self.line.rate_bits).round();
+        // Whole nanoseconds of one packet are far below what a u64 holds.
+        self.free_at_ns = start_ns + on_line_ns.max(0.0).min(1e18) as u64;
+        if self.chance() < self.line.loss {
+            self.counts.lost += 1;
+            return Fate::Lost;
+        }
+        self.counts.passed += 1;
+        Fate::Due(self.free_at_ns + self.line.delay_ns)
+    }
+
+    /// What passed so far.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// The next number of splitmix64, from 0 to 1.
+    fn chance(&mut self) -> f64 {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.state;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((mixed ^ (mixed >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+    /// 1,000 bytes are a millisecond.
+    const LINE: Line = Line { rate_bits: 8e6, delay_ns: 40 * MS, queue_ns: 2 * MS, loss: 0.0 };
+
+    #[test]
+    fn packets_wait_for_each_other_and_then_travel() {
+        let mut direction = Direction::new(LINE, 1);
+        assert_eq!(direction.take(0, 1000), Fate::Due(41 * MS));
+        assert_eq!(direction.take(0, 500), Fate::Due(41 * MS + MS / 2));
+        assert_eq!(direction.take(10 * MS, 1000), Fate::Due(51 * MS), "the line was idle");
+    }
+
+    #[test]
+    fn a_full_queue_drops_at_its_tail() {
+        let mut direction = Direction::new(LINE, 1);
+        let fates: Vec<Fate> = (0..5).map(|_| direction.take(0, 1000)).collect();
+        assert_eq!(fates[2], Fate::Due(43 * MS));
+        assert_eq!(fates[3..], [Fate::Dropped, Fate::Dropped]);
+        assert_eq!(direction.take(MS, 1000), Fate::Due(44 * MS), "there is room again");
+        assert_eq!(direction.counts(), Counts { passed: 4, dropped: 2, lost: 0 });
+    }
+
+    #[test]
+    fn losses_follow_the_seed_and_come_as_often_as_said() {
+        let lost = |seed| {
+            let mut direction = Direction::new(Line { loss: 0.01, ..LINE }, seed);
+            let fates = (0..100_000u64).map(|at| direction.take(at * MS, 1000) == Fate::Lost);
+            fates.collect::<Vec<bool>>()
+        };
+        assert_eq!(lost(7), lost(7));
+        assert_ne!(lost(7), lost(8));
+        let count = lost(7).into_iter().filter(|is_lost| *is_lost).count();
+        assert!((800..1200).contains(&count), "{count}");
+    }
+}
