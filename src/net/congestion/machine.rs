@@ -7,8 +7,8 @@
 //!
 //! - `Startup` doubles the window each round until the rate grows no more (5.3.1).
 //! - `Down` takes less than the path holds, so that its queue empties: it stands for both Drain (5.3.2) and ProbeBW_DOWN
-//!   (5.3.3.1). Once it has emptied, one round shows how long the path is and what it loses anyhow.
-//! - `Cruise` keeps the path full (5.3.3.2); `Up` takes more than it is known to carry (5.3.3.4). ProbeBW_REFILL is not
+//!   (5.3.3). Once it has emptied, one round shows how long the path is and what it loses anyhow.
+//! - `Cruise` keeps the path full (5.3.3); `Up` takes more than it is known to carry (5.3.3). ProbeBW_REFILL is not
 //!   needed: without a pacing rate of its own, the path is full before `Up`.
 //! - `ProbeRtt` takes half when nothing has confirmed the shortest round trip for long (5.3.4).
 //! - `Rival`: a queue stayed though this sender left it. Somebody else keeps it full; see `rival.rs`.
@@ -24,9 +24,9 @@ use crate::limits::{
     CONGESTION_RIVAL_MEMORY_MS, CONGESTION_RTT_EXPIRY_MS, CONGESTION_SILENCE_MS,
 };
 
-/// Section 2.8, BBR.StartupCwndGain.
+/// Section 2.6, BBR.DefaultCwndGain.
 const STARTUP_PERCENT: u64 = 200;
-/// Section 2.8, BBR.DrainPacingGain and BBR.ProbeBwDownPacingGain: a little less than the path holds.
+/// Sections 2.5 and 5.6.1, gains of Drain and ProbeBW_DOWN: a little less than the path holds.
 const DOWN_PERCENT: u64 = 95;
 /// Enough above what the path holds that no gap in the sending starves it, and that a wider path shows.
 const CRUISE_PERCENT: u64 = 120;
@@ -52,7 +52,7 @@ const UP_ROUNDS: u32 = 2;
 /// rival is gone.
 const RIVAL_ENTER_PERCENT: u32 = 115;
 const RIVAL_LEAVE_PERCENT: u32 = 105;
-/// Section 2.9.2, BBR.Headroom: what is kept of an amount that was too much.
+/// Section 2.8, BBR.Headroom: what is kept of an amount that was too much.
 const HEADROOM_PERCENT: u64 = 85;
 
 #[derive(Clone, Debug)]
@@ -314,7 +314,7 @@ impl Machine {
         }
     }
 
-    /// Section 5.3.3.6.2: between probes, a time that differs from flow to flow and from cycle to cycle.
+    /// Section 5.3.3, PickProbeWait: between probes, a time that differs from flow to flow and from cycle to cycle.
     fn cycle_time(&self) -> Duration {
         let spread = u64::from(self.cycle.wrapping_mul(0x9E37_79B9) >> 22);
         Duration::from_millis(CONGESTION_CYCLE_MS + spread)

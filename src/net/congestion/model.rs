@@ -8,7 +8,7 @@ use super::rate::{MILLION, Rate, share, time_percent};
 use super::sampler::Sample;
 use crate::limits::{CONGESTION_AGGREGATE_MS, CONGESTION_HOST_MS, CONGESTION_JITTER_MS_MAX};
 
-/// Section 2.10, BBR.LossThresh: loss in a round beyond which the path is full, above what it loses anyhow.
+/// Section 2.8, BBR.LossThresh: loss in a round beyond which the path is full, above what it loses anyhow.
 const LOSS_EXCESS_PPM: u64 = 20_000;
 /// How many standard deviations of a random loss a round may lie above that.
 const LOSS_DEVIATIONS: u64 = 3;
@@ -16,7 +16,7 @@ const LOSS_DEVIATIONS: u64 = 3;
 const LOSS_BASE_PPM_MAX: u64 = 100_000;
 /// Weight of one measurement of what is lost anyhow: one in so many.
 const LOSS_BASE_WEIGHT: u64 = 4;
-/// Section 2.10, BBR.Beta: what is left of an estimate after a round with too much loss, in percent.
+/// Section 2.8, BBR.Beta: what is left of an estimate after a round with too much loss, in percent.
 const BETA_PERCENT: u64 = 70;
 /// A round trip this much longer than the shortest still confirms it, in percent.
 const RTT_CONFIRM_PERCENT: u32 = 103;

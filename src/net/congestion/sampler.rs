@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::rate::Rate;
 use crate::limits::{CONGESTION_SNAPSHOT_MS, CONGESTION_SNAPSHOTS_MAX};
 
-/// What was known when packets were sent (section 4.1.2.2).
+/// What was known when packets were sent (section 4.1.2).
 #[derive(Clone, Copy, Debug)]
 struct Snapshot {
     sent: Instant,
@@ -97,7 +97,7 @@ impl Sampler {
         self.in_flight_bytes = self.in_flight_bytes.saturating_sub(bytes);
     }
 
-    /// Ends a batch (sections 4.1.2.3 and 4.1.2.4). `rtt_min`: no path delivers within less.
+    /// Ends a batch (section 4.1.2). `rtt_min`: no path delivers within less.
     pub(super) fn on_acks_end(
         &mut self,
         now: Instant,
@@ -129,7 +129,7 @@ impl Sampler {
         let time = send_time.max(ack_time);
         self.first_sent = self.first_sent.max(sent);
         sample.is_app_limited = snapshot.is_app_limited;
-        // Section 4.1.2.4: acknowledgements that were held up somewhere come in faster than any round trip.
+        // Section 4.1.2: acknowledgements that were held up somewhere come in faster than any round trip.
         if rtt_min.is_none_or(|rtt| time >= rtt) {
             sample.rate = Rate::over(self.delivered - snapshot.delivered, time);
         }
