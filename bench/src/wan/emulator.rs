@@ -65,7 +65,7 @@ impl Emulated {
     pub fn by_command(command: &str, line: Line, seed: u64, log: &Path) -> Result<Emulated, String> {
         let names = ["a", "b"].map(|side| format!("bench-{side}-{}", std::process::id()));
         let values = [
-            ("{rate}", format!("{}", line.rate_bits / 1e6)),
+            ("{rate}", format!("{}", line.rate_bits as f64 / 1e6)),
             ("{delay}", format!("{}", line.delay_ns as f64 / 1e6)),
             ("{queue}", format!("{}", line.queue_ns as f64 / 1e6)),
             ("{loss}", format!("{}", line.loss * 100.0)),

@@ -5,7 +5,7 @@
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Line {
     /// Bits a second, of IP packets.
-    pub rate_bits: f64,
+    pub rate_bits: u64,
     /// One way, in nanoseconds.
     pub delay_ns: u64,
     /// What the queue holds, as nanoseconds at the rate.
@@ -58,9 +58,8 @@ impl Direction {
             self.counts.dropped += 1;
             return Fate::Dropped;
         }
-        let on_line_ns = (packet_bytes as f64 * 8e9 / self.line.rate_bits).round();
-        // Whole nanoseconds of one packet are far below what a u64 holds.
-        self.free_at_ns = start_ns + on_line_ns.max(0.0).min(1e18) as u64;
+        let bits = packet_bytes as u64 * 8;
+        self.free_at_ns = start_ns + bits * 1_000_000_000 / self.line.rate_bits.max(1);
         if self.chance() < self.line.loss {
             self.counts.lost += 1;
             return Fate::Lost;
@@ -90,7 +89,7 @@ mod tests {
 
     const MS: u64 = 1_000_000;
     /// 1,000 bytes are a millisecond.
-    const LINE: Line = Line { rate_bits: 8e6, delay_ns: 40 * MS, queue_ns: 2 * MS, loss: 0.0 };
+    const LINE: Line = Line { rate_bits: 8_000_000, delay_ns: 40 * MS, queue_ns: 2 * MS, loss: 0.0 };
 
     #[test]
     fn packets_wait_for_each_other_and_then_travel() {

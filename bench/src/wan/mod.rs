@@ -28,8 +28,8 @@ pub struct Wan {
     #[command(flatten)]
     common: Common,
     /// Rate of the line in Mbit/s.
-    #[arg(long, default_value_t = 100.0)]
-    rate: f64,
+    #[arg(long, default_value_t = 100)]
+    rate: u64,
     /// Round trip in milliseconds.
     #[arg(long, default_value_t = 80.0)]
     rtt: f64,
@@ -138,7 +138,7 @@ impl Wan {
     fn line(&self, loss: f64) -> Line {
         let ns = |ms: f64| Duration::from_secs_f64(ms.max(0.0) / 1e3).as_nanos().try_into().unwrap_or(u64::MAX);
         Line {
-            rate_bits: self.rate * 1e6,
+            rate_bits: self.rate * 1_000_000,
             delay_ns: ns(self.rtt / 2.0),
             queue_ns: ns(self.queue_ms()),
             loss: loss / 100.0,
@@ -202,7 +202,7 @@ impl Wan {
         vec![
             loss.to_string(),
             cells.first().map_or_else(String::new, Cell::text),
-            landfall.map_or_else(|| "-".to_owned(), |landfall| format!("{:.0} %", 100.0 * landfall / self.rate)),
+            landfall.map_or_else(|| "-".to_owned(), |landfall| format!("{:.0} %", 100.0 * landfall / self.rate as f64)),
             cells.get(1).map_or_else(|| "-".to_owned(), Cell::text),
             figure_or_dash(landfall.zip(rsync).filter(|(_, rsync)| *rsync > 0.0).map(|(ours, theirs)| ours / theirs)),
             there,
