@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use fault_inject::rig::kill::Victim;
 use fault_inject::rig::process::Running;
-use fault_inject::rig::state::Places;
 use fault_inject::rig::tree::{Content, Tree};
+use rustix::process::Signal;
 
 use crate::cli::{Common, Failure, Say};
 use crate::measure::spread;
@@ -17,8 +17,10 @@ use crate::plot::{Chart, Shape};
 use crate::program::Ended;
 use crate::table::{Table, figure, figure_or_dash};
 
-/// Pause between two looks at the staging area.
+/// Pause between two looks at what the receiver has written.
 const LOOK_PAUSE: Duration = Duration::from_millis(1);
+/// A receiver that writes nothing for so long has nothing left to write.
+const DRAIN_PAUSE: Duration = Duration::from_millis(500);
 const MIB: u64 = 1 << 20;
 
 /// Times the restart of a transfer that was killed at half.
@@ -75,7 +77,8 @@ impl Resume {
             data_bytes / MIB,
             self.runs
         ));
-        let mut table = Table::new(&["killed", "first new chunk s", "min-max", "to the end s", "held at the kill MiB"]);
+        let mut table =
+            Table::new(&["killed", "first new chunk s", "min-max", "to the end s", "written at the kill MiB"]);
         let mut values = Vec::new();
         for (victim, name) in VICTIMS {
             let mut restarts = Vec::new();
@@ -107,29 +110,29 @@ impl Resume {
     fn once(&self, victim: Victim, source: &Path, data_bytes: u64, work: &Path) -> Result<Option<Restart>, Failure> {
         let scratch = tempfile::Builder::new().prefix("run-").tempdir_in(work).map_err(Failure::broken)?;
         let pair = Pair::new(&scratch.path().join("state"), source, &scratch.path().join("target"));
-        let places = Places {
-            sender_home: pair.state.join("sender"),
-            receiver_home: pair.state.join("receiver"),
-            target: pair.target.clone(),
-            file_count: 1,
-        };
         let (mut sender, mut receiver) = pair.start().map_err(Failure::Broken)?;
-        if !self.await_staged(&places, data_bytes / 2, &mut receiver)? {
+        if !self.await_written(data_bytes / 2, &mut receiver)? {
             return Ok(None);
         }
         let sender_dies = victim != Victim::Receiver;
         let receiver_dies = victim != Victim::Sender;
-        if receiver_dies {
-            receiver.kill();
-            receiver = pair.receiver().start();
-        }
-        let held_bytes = places.look().staging_bytes;
         if sender_dies {
-            sender.kill();
-            sender = pair.sender().start();
+            sender.signal(Signal::KILL);
+        }
+        // A receiver that lives still writes what it holds in memory: that is not new.
+        let held_bytes = if receiver_dies { written_bytes(&receiver) } else { drained_bytes(&receiver) };
+        if receiver_dies {
+            receiver.signal(Signal::KILL);
         }
         let started = Instant::now();
-        if !self.await_staged(&places, held_bytes + 1, &mut receiver)? {
+        if receiver_dies {
+            receiver = pair.receiver().start();
+        }
+        if sender_dies {
+            sender = pair.sender().start();
+        }
+        let before = if receiver_dies { 0 } else { held_bytes };
+        if !self.await_written(before + MIB, &mut receiver)? {
             return Ok(None);
         }
         let first_seconds = started.elapsed().as_secs_f64();
@@ -144,10 +147,10 @@ impl Resume {
         }
     }
 
-    /// Waits until so many bytes are allocated in staging; `false` if the receiver ends before.
-    fn await_staged(&self, places: &Places, bytes: u64, receiver: &mut Running) -> Result<bool, Failure> {
+    /// Waits until a receiver has written so many bytes; `false` if it ends before.
+    fn await_written(&self, bytes: u64, receiver: &mut Running) -> Result<bool, Failure> {
         let deadline = Instant::now() + Duration::from_secs(self.timeout);
-        while places.look().staging_bytes < bytes {
+        while written_bytes(receiver) < bytes {
             if receiver.has_ended() {
                 return Ok(false);
             }
@@ -157,5 +160,23 @@ impl Resume {
             std::thread::sleep(LOOK_PAUSE);
         }
         Ok(true)
+    }
+}
+
+/// What a process has written to files: almost nothing but chunks, in a receiver.
+fn written_bytes(receiver: &Running) -> u64 {
+    receiver.io().map_or(0, |io| io.written_bytes)
+}
+
+/// The same when it has stopped growing.
+fn drained_bytes(receiver: &Running) -> u64 {
+    let mut last = written_bytes(receiver);
+    loop {
+        std::thread::sleep(DRAIN_PAUSE);
+        let now = written_bytes(receiver);
+        if now < last + MIB {
+            return now;
+        }
+        last = now;
     }
 }
