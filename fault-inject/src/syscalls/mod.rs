@@ -209,7 +209,13 @@ fn strike_all(
                     let results = known.get(word(point.side)).and_then(|calls| calls.get(&point.call));
                     let lie = results.and_then(|kind| kind.results.get(point.nth as usize - 1).copied()).unwrap_or(0);
                     let began = Instant::now();
-                    let ended = guarded(|| ground.strike(number, point, lie));
+                    let mut ended = guarded(|| ground.strike(number, point, lie));
+                    if ended.as_ref().is_ok_and(|ended| ended.hits.is_impossible()) {
+                        // Writes came in another order than when they were counted: tell of as little as any of them.
+                        let all = results.iter().flat_map(|kind| &kind.results);
+                        let least = all.copied().filter(|bytes| *bytes > 0).min().unwrap_or(1);
+                        ended = guarded(|| ground.strike(points.len() + number, point, least));
+                    }
                     let bad = ended.as_ref().map_or_else(
                         |why| Some(why.clone()),
                         |ended| match &ended.verdict {

@@ -125,12 +125,13 @@ impl Ground {
         let first = trial.lives(point.side).next();
         let code = first.and_then(Finished::code);
         let crash = match trial.was_stopped {
+            _ if is_excused => None,
             // It lasted because each new thread was met; what met one thread or two must come to an end.
             true if hits.lines.len() <= 2 && !hits.is_on_ticket() => {
                 first.map(|life| format!("it hung\n{}", life.describe()))
             }
             true => None,
-            false => first.filter(|_| !is_excused).and_then(|life| crash(life, point)),
+            false => first.and_then(|life| crash(life, point)),
         };
         let verdict = match (end, crash) {
             (Err(wrong @ Verdict::Wrong(_)), _) => wrong,
