@@ -1,5 +1,5 @@
-//! Where mutants are made: a copy of the tree beside the build directory, which is kept, so that a run compiles only what
-//! has changed since the last one and what a patch touches.
+//! Where mutants are made: a copy of the tree beside the build directory, which is kept, so that a run compiles only
+//! what has changed since the last one and what a patch touches.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

@@ -232,8 +232,8 @@ impl World {
         }
     }
 
-    /// Flips, cuts, deletes or swaps. Whether a file of that number may now have other bytes: a new one may get the number
-    /// of one that was deleted.
+    /// Flips, cuts, deletes or swaps. Whether a file of that number may now have other bytes: a new one may get the
+    /// number of one that was deleted.
     fn damage_one(&mut self, disk: &SimDisk, files: &[Vec<u8>]) -> bool {
         let path = &files[self.faults.random_range(0..files.len())];
         let other = &files[self.faults.random_range(0..files.len())];

@@ -1,6 +1,6 @@
 //! Another program at work in the target while the receiver runs: it writes into staged files, cuts and grows them,
-//! takes their place, removes them, and puts files of its own where files of the source are to go. What it did to staging
-//! must be noticed before anything is sealed; what it put under a name is not ours.
+//! takes their place, removes them, and puts files of its own where files of the source are to go. What it did to
+//! staging must be noticed before anything is sealed; what it put under a name is not ours.
 
 use landfall::attributes::FileKind;
 use landfall::wire::Phase;
