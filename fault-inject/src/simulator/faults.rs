@@ -215,7 +215,10 @@ impl World {
         for (class, files, mark) in kinds {
             if !files.is_empty() && self.plan.odds_of(class, self.plan.odds.damage_state).draw(&mut self.faults) {
                 let has_marred = self.damage_one(&disk, &files);
-                self.oracle.excuses.marred += u64::from(has_marred && class == Class::DamageStaging);
+                if class == Class::DamageStaging {
+                    let excuses = &mut self.oracle.excuses;
+                    *(if has_marred { &mut excuses.marred } else { &mut excuses.swapped }) += 1;
+                }
                 self.oracle.excuses.receiver_state += 1;
                 self.coverage.mark(mark);
             }

@@ -29,6 +29,9 @@ pub(super) struct Excuses {
     pub full: u64,
     /// Bytes of staged files were changed while the receiver was down, in a file of the number that the journal knows.
     pub marred: u64,
+    /// Staged files were exchanged. Once, each is a file that no claim of its name speaks of; twice, it may be the one
+    /// that a claim speaks of, with what was written under the other name.
+    pub swapped: u64,
     /// Another program meddled with the target.
     pub meddled: u64,
     /// Entries that were withdrawn. Where the sender has lost the end of its log, one may hold again, and its claims
@@ -156,6 +159,7 @@ impl Oracle {
         counts.failed_at > 0
             || SimFault::ALL.iter().any(is_struck)
             || excuses.marred + excuses.meddled > 0
+            || excuses.swapped > 1
             || excuses.withdrawn.contains(&entry.0)
     }
 
