@@ -21,6 +21,8 @@ use crate::program;
 pub const SENDER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 /// See [`SENDER`].
 pub const RECEIVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+/// What is reached over the line.
+const ROUTE: &str = "10.77.0.0/24";
 /// Name of the device in both networks.
 const DEVICE: &str = "bench0";
 /// Longest packet.
@@ -95,13 +97,13 @@ impl Emulated {
         facility::run(words[0], &words[1..]).is_ok()
     }
 
-    /// Chooses the congestion control of the kernel's TCP at both ends.
+    /// Chooses the congestion control of the kernel's TCP at both ends of the bench's own line, by the route: what the
+    /// machine allows elsewhere stays as it is. Whoever brings an emulator sets it there.
     pub fn set_tcp(&self, name: &str) -> Result<(), String> {
-        let script = format!("echo {name} > /proc/sys/net/ipv4/tcp_congestion_control");
-        for end in [0, 1] {
-            let below = self.below(end);
-            let words: Vec<&str> = below.iter().map(String::as_str).chain(["sh", "-c", &script]).collect();
-            facility::run(words[0], &words[1..])?;
+        if let Networks::Own { ends, .. } = &self.networks {
+            for end in ends {
+                inside(&end.network, &["ip", "route", "replace", ROUTE, "dev", DEVICE, "congctl", name])?;
+            }
         }
         Ok(())
     }
