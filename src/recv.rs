@@ -474,6 +474,7 @@ impl<D: Rooted> Driver<D> {
 
     /// Tells the summary, says goodbye. The record is closed by whoever shows the summary.
     async fn finish(mut self, outcome: Result<Concluded, Error>) -> Result<Concluded, Error> {
+        self.watch.tell_untold(&self.engine.shared);
         let meet = self.meet.take().expect("only finishing takes it");
         let code = match &outcome {
             Ok(concluded) => {

@@ -26,6 +26,8 @@ pub(super) struct Watch {
     pub(super) sender: Option<(PeerKey, String)>,
     /// Entries of the log that were told to the face.
     entries: u32,
+    /// Entries left out whose path could not be read from the log when they were.
+    untold: Vec<(EntryIndex, Reason, Role)>,
     is_full_told: bool,
     moved: Moved,
     moved_at: Instant,
@@ -49,6 +51,7 @@ impl Watch {
             wire_bytes: 0,
             sender: None,
             entries: 0,
+            untold: vec![],
             is_full_told: false,
             moved: Moved::default(),
             moved_at: now,
@@ -83,6 +86,7 @@ impl Watch {
         }
         let idle = now.saturating_duration_since(self.moved_at);
         let is_stalled = idle >= Duration::from_millis(STALL_MS);
+        self.tell_untold(shared);
         self.tell_space(&tally, shared);
         self.events.emit(Event::Progress(Snapshot {
             phase: tally.phase,
@@ -137,13 +141,14 @@ impl Watch {
         }
     }
 
-    /// The log was replayed up to so many entries.
+    /// The log was replayed up to so many entries. What is left out is found and told anew.
     pub(super) fn replayed(&mut self, entries: u32) {
         self.entries = entries;
+        self.untold.clear();
     }
 
     /// Looks for entries that are left out, and for chunks that differed.
-    pub(super) fn look_at<D: Disk>(&self, shared: &Shared<D>, input: &Input) {
+    pub(super) fn look_at<D: Disk>(&mut self, shared: &Shared<D>, input: &Input) {
         match input {
             Input::Examined(first, found) => {
                 for (entry, disposition) in (first.0..).zip(found) {
@@ -190,13 +195,21 @@ impl Watch {
     }
 
     /// An entry is left out on this side.
-    pub(super) fn left_out<D: Disk>(&self, shared: &Shared<D>, entry: EntryIndex, reason: Reason) {
+    pub(super) fn left_out<D: Disk>(&mut self, shared: &Shared<D>, entry: EntryIndex, reason: Reason) {
         self.tell_left_out(shared, entry, reason, Role::Receiver);
     }
 
-    fn tell_left_out<D: Disk>(&self, shared: &Shared<D>, entry: EntryIndex, reason: Reason, side: Role) {
-        if let Some(path) = path_of(shared, entry) {
-            self.events.emit(Event::LeftOut { path, reason, side });
+    fn tell_left_out<D: Disk>(&mut self, shared: &Shared<D>, entry: EntryIndex, reason: Reason, side: Role) {
+        match path_of(shared, entry) {
+            Some(path) => self.events.emit(Event::LeftOut { path, reason, side }),
+            None => self.untold.push((entry, reason, side)),
+        }
+    }
+
+    /// Names what could not be named before. Before the last word there is no other time for it.
+    pub(super) fn tell_untold<D: Disk>(&mut self, shared: &Shared<D>) {
+        for (entry, reason, side) in std::mem::take(&mut self.untold) {
+            self.tell_left_out(shared, entry, reason, side);
         }
     }
 

@@ -1,0 +1,47 @@
+//! What the product has to do when one operation of its disk fails in a child, beyond what campaigns ask of it.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::time::Duration;
+
+use fault_inject::child::Child;
+use fault_inject::rig::process::build_landfall;
+use fault_inject::rig::scratch::Scratch;
+use fault_inject::rig::transfer::{Listens, Setup};
+use fault_inject::rig::tree::Tree;
+
+/// Reads of the log that are tried; a run makes fewer.
+const READS: u64 = 12;
+/// A receiver that has not ended by then hangs; its linger is in it.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// The path of what is left out stands in the manifest log, which may not be readable at that moment.
+#[test]
+fn what_is_left_out_is_named_although_the_log_could_not_be_read_then() {
+    build_landfall().unwrap();
+    let scratch = Scratch::new("unread");
+    let mut tree = Tree::new(&scratch.join("source"), 1);
+    ["one", "two", "three"].iter().for_each(|name| tree.small(name));
+    let source = tree.finish();
+    let mut ended = 0;
+    for nth in 1..=READS {
+        let mut setup = Setup::new(&scratch, &format!("run-{nth}"), &[&source], Listens::Sender);
+        let rule = format!("read-cached@manifest nth:{nth} errno:EIO").parse().unwrap();
+        let child = Child { rules: vec![rule], seed: 1, log: scratch.join(&format!("log-{nth}")) };
+        setup.receiver_below = child.command().unwrap();
+        fs::create_dir_all(setup.target.join("source")).unwrap();
+        fs::write(setup.target.join("source/two"), "mine").unwrap();
+        let live = setup.start();
+        let receiver = live.receiver.wait(PATIENCE);
+        // Some of these reads end the receiver, and nobody comes again for the sender.
+        live.sender.kill();
+        if !child.injected().is_empty() && receiver.code() == Some(5) {
+            ended += 1;
+            let names = |event: &serde_json::Value| event["event"] == "left-out" && event["path"] == "source/two";
+            let is_named = receiver.events().iter().any(names);
+            assert!(is_named, "read {nth} failed, and `two` was left out in silence\n{}", receiver.describe());
+        }
+        assert_eq!(fs::read(setup.target.join("source/two")).unwrap(), b"mine", "it is untouched");
+    }
+    assert!(ended > 0, "no read of the log failed in a run that went on");
+}
