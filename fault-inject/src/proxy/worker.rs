@@ -171,9 +171,8 @@ impl Worker {
         if self.is_dead(direction, now) {
             return self.shared.counters.add(direction, Kind::BlackedOut);
         }
-        self.shared.counters.arrived(direction, datagram.len());
         self.shared_line.took(datagram.len());
-        if self.arrived_bytes() >= self.shared.silent_after_bytes.load(Ordering::Relaxed) {
+        if self.arrived_bytes() + datagram.len() as u64 >= self.shared.silent_after_bytes.load(Ordering::Relaxed) {
             self.shared.is_silent.store(true, Ordering::Relaxed); // this one still passes
         }
         self.arrivals[direction.index()] += 1;
@@ -201,6 +200,7 @@ impl Worker {
                 self.shared.counters.add(direction, Kind::Queued);
             }
         }
+        self.shared.counters.arrived(direction, datagram.len()); // last: who sees it also sees what became of it
     }
 
     /// Sends what is due. An outage also takes what is on its way.
