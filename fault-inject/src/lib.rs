@@ -31,6 +31,7 @@ pub mod proxy;
 pub mod rig;
 pub mod rng;
 pub mod scripted;
+pub mod several;
 pub mod sim_disk;
 pub mod simulator;
 pub mod soak;

@@ -9,10 +9,14 @@ use std::time::Duration;
 use super::Common;
 use crate::fuse_disk::control::{self, Control, Next};
 use crate::fuse_disk::{Cache, Fault, FuseDisk, cases, mount, transfers};
+use crate::several;
 use crate::verdict::{How, Report};
 
 /// Pause between two looks at the socket and at the mount.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// Transfers of `--run` at the same time.
+const WORKERS: usize = 3;
 
 /// A file system that lies (FUSE), over the directory BACKING; or with --run, real transfers on it.
 ///
@@ -111,14 +115,18 @@ impl Disk {
             return ExitCode::from(4);
         }
         let mut reports = vec![];
-        for case in asked {
-            let report = transfers::run(case, seed);
-            self.common.show(&report);
-            if !self.common.json {
-                report.log.iter().for_each(|line| println!("    {line}"));
-            }
-            reports.push(report);
-        }
+        several::in_order(
+            &asked,
+            WORKERS,
+            |case| transfers::run(case, seed),
+            |report| {
+                self.common.show(&report);
+                if !self.common.json {
+                    report.log.iter().for_each(|line| println!("    {line}"));
+                }
+                reports.push(report);
+            },
+        );
         self.common.end(&reports)
     }
 }

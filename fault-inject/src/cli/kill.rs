@@ -139,13 +139,13 @@ impl Kill {
             all.extend(jobs::chains(all.len(), victims, measured, CHAINS, seed));
             all.extend(jobs::in_recovery(all.len(), RECOVERIES, seed));
         }
-        let count = all.len();
         all.retain(|job| self.job.is_none_or(|only| job.number == only));
+        all.extend(self.job.and_then(|number| jobs::make_up_numbered(number, victims, measured.took)));
         let campaign = Campaign::on(&ground);
         let mut sum: Outcome = campaign.run(&all);
         let (least, kills) = if self.every_step { (1, 0) } else { (LEAST_EACH, self.kills()) };
         if self.job.is_none() && sum.failures.is_empty() {
-            campaign.make_up(&mut sum, count, victims, least, kills, measured.took);
+            campaign.make_up(&mut sum, victims, least, kills, measured.took);
         }
         ground.assert_canary();
         let mut report = sum.report(fault, "kill", seed);

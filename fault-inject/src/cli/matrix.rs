@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use super::Common;
 use crate::matrix::rows::Layer;
-use crate::matrix::{Cell, chosen, page, run_apart};
+use crate::matrix::{Cell, chosen, page, run_all};
 use crate::verdict::{Report, Verdict};
 
 /// Runs the fault matrix: 76 faults in seven layers. A row in which nothing was injected fails.
@@ -27,15 +27,14 @@ impl Matrix {
         self.common.begin(seed, &format!("rows={}", rows.len()));
         let mut cells: Vec<Cell> = vec![];
         let mut layer: Option<Layer> = None;
-        for row in rows {
-            if layer != Some(row.layer) && !self.common.json {
-                println!("\n{:<58} {:>8} {:>8} {:>8}", row.layer.title(), "injected", "detected", "repaired");
+        run_all(&rows, seed, |cell| {
+            if layer != Some(cell.row.layer) && !self.common.json {
+                println!("\n{:<58} {:>8} {:>8} {:>8}", cell.row.layer.title(), "injected", "detected", "repaired");
             }
-            layer = Some(row.layer);
-            let cell = run_apart(row, seed);
+            layer = Some(cell.row.layer);
             self.show(&cell);
             cells.push(cell);
-        }
+        });
         if let Some(path) = &self.html {
             if let Err(error) = std::fs::write(path, page::render(&cells, seed)) {
                 eprintln!("could not write {}: {error}", path.display());

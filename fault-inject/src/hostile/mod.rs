@@ -18,12 +18,10 @@ pub mod sessions;
 pub mod stage;
 pub mod words;
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use rand::RngCore;
 
 use crate::rng::stream;
+use crate::several;
 use crate::verdict::{How, Report, Verdict};
 use keys::Key;
 pub use rows::row;
@@ -87,26 +85,19 @@ pub fn matches(pattern: &str, name: &str) -> bool {
     rest.ends_with(last)
 }
 
-/// Runs cases, several at a time; `told` hears of each as it ends. Reports come in the order of the cases.
+/// Runs cases, several at a time; `told` hears of each. Reports come in the order of the cases.
 pub fn run(cases: &[Case], seed: u64, told: &(dyn Fn(&Report) + Sync)) -> Vec<Report> {
-    let next = AtomicUsize::new(0);
-    let reports: Mutex<Vec<(usize, Report)>> = Mutex::new(vec![]);
-    std::thread::scope(|scope| {
-        for _ in 0..WORKERS.min(cases.len()) {
-            scope.spawn(|| {
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(case) = cases.get(number) else { return };
-                    let report = run_one(case, seed);
-                    told(&report);
-                    reports.lock().expect("no holder panics").push((number, report));
-                }
-            });
-        }
-    });
-    let mut reports = reports.into_inner().expect("no holder panics");
-    reports.sort_by_key(|(number, _)| *number);
-    reports.into_iter().map(|(_, report)| report).collect()
+    let mut reports = vec![];
+    several::in_order(
+        cases,
+        WORKERS,
+        |case| run_one(case, seed),
+        |report| {
+            told(&report);
+            reports.push(report);
+        },
+    );
+    reports
 }
 
 /// Runs one case.

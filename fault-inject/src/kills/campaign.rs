@@ -3,8 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rand::{Rng, SeedableRng};
@@ -18,14 +17,17 @@ use crate::rig::scratch::Scratch;
 use crate::rig::state::{self, KILLABLE, Places};
 use crate::rig::transfer::{Listens, Setup, Side};
 use crate::rig::{held, trees};
+use crate::several::{self, Room};
 use crate::verdict::{How, Report, Verdict};
 
+/// Transfers at the same time, those included that only wait for the end of a linger.
+const WORKERS: usize = 24;
 /// Transfers that are hurt at the same time: they wait for disks and clocks more than they compute.
-const WORKERS: usize = 6;
+const BUSY: usize = 6;
 /// From the last restart to the end of both sides. The receiver's linger of a minute is in it.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Rounds in which steps that were not met are tried again.
-const MAKE_UP_ROUNDS: usize = 6;
+/// How often a step is tried again that was not met, in each direction.
+const MAKE_UP_TRIES: usize = 6;
 
 /// What is sent, and where: made once for many transfers.
 pub struct Ground {
@@ -167,51 +169,70 @@ impl Campaign<'_> {
 
     /// Runs all jobs, several at a time.
     pub fn run(&self, jobs: &[Job]) -> Outcome {
-        let (next, total) = (AtomicUsize::new(0), Mutex::new(Outcome::default()));
+        let mut jobs = jobs.iter();
+        let mut sum = Outcome::default();
+        self.run_while(&mut sum, |_, _| jobs.next().cloned());
+        sum
+    }
+
+    /// More strikes, with new transfers, until each step was met `least` times and `kills` strikes counted in all.
+    pub fn make_up(&self, sum: &mut Outcome, victims: &[Victim], least: u64, kills: u64, took: Duration) {
+        let mut tries = [0; jobs::MAKE_UP_KINDS];
+        self.run_while(sum, |sum, under_way| {
+            let is_aimed = |job: &&Job, step| matches!(job.strikes[..], [(Trigger::AtStep(at), _)] if at == step);
+            let is_missed = |step| {
+                let coming = under_way.iter().filter(|job| is_aimed(job, step)).count() as u64;
+                sum.tally.at(step) + coming < least
+            };
+            let missed = KILLABLE.iter().enumerate().filter(|(_, step)| is_missed(**step));
+            let mut kinds = missed.map(|(at, _)| 2 * at + usize::from(tries[2 * at] > tries[2 * at + 1]));
+            let is_more_wanted = sum.tally.kills() + (under_way.len() as u64) < kills;
+            let by_time = jobs::MAKE_UP_KINDS - 1;
+            let kind = kinds.find(|kind| tries[*kind] < MAKE_UP_TRIES).or(is_more_wanted.then_some(by_time))?;
+            tries[kind] += 1;
+            let is_in_vain = tries[kind] as u64 > 2 * kills + MAKE_UP_TRIES as u64;
+            (!is_in_vain && sum.failures.is_empty()).then(|| jobs::make_up(kind, tries[kind] - 1, victims, took))
+        });
+    }
+
+    /// Runs what `next` gives, which knows what came out so far and what is under way, until it gives no more.
+    fn run_while(&self, sum: &mut Outcome, next: impl FnMut(&Outcome, &[Job]) -> Option<Job> + Send) {
+        struct State<'a, F> {
+            sum: &'a mut Outcome,
+            next: F,
+            under_way: Vec<Job>,
+        }
+        let state = Mutex::new(State { sum, next, under_way: vec![] });
+        let room = Room::new(BUSY);
         std::thread::scope(|scope| {
             for _ in 0..WORKERS {
                 scope.spawn(|| {
-                    while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let outcome = self.run_one(job);
-                        total.lock().unwrap_or_else(std::sync::PoisonError::into_inner).add(outcome);
+                    loop {
+                        let busy = room.enter();
+                        let job = {
+                            let State { sum, next, under_way } =
+                                &mut *state.lock().unwrap_or_else(PoisonError::into_inner);
+                            let Some(job) = next(sum, under_way) else { return };
+                            under_way.push(job.clone());
+                            job
+                        };
+                        let outcome = self.run_one(&job, busy);
+                        let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+                        state.under_way.retain(|other| other.number != job.number);
+                        state.sum.add(outcome);
                     }
                 });
             }
         });
-        total.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// More strikes, with new transfers, until each step was met `least` times and `kills` strikes counted in all.
-    pub fn make_up(&self, sum: &mut Outcome, first: usize, victims: &[Victim], least: u64, kills: u64, took: Duration) {
-        let mut number = first;
-        for _ in 0..MAKE_UP_ROUNDS {
-            let missed = sum.tally.below(least, &KILLABLE);
-            let mut jobs = vec![];
-            for (listens, step) in missed.iter().flat_map(|step| [(Listens::Receiver, *step), (Listens::Sender, *step)])
-            {
-                jobs.push(jobs::at_step(number, step, victims[number % victims.len()], listens));
-                number += 1;
-            }
-            sum.add(self.run(&jobs));
-        }
-        while sum.tally.kills() < kills && ((number - first) as u64) < 2 * kills {
-            // Spread over the first third of a run alone: what comes later is too late more often than not.
-            let job = |number: usize| {
-                let time = took.mul_f64((number * 37 % 100) as f64 / 300.0);
-                let strikes = vec![(Trigger::AfterTime(time), victims[number % victims.len()])];
-                Job { number, listens: Listens::Receiver, strikes }
-            };
-            sum.add(self.run(&(number..number + WORKERS).map(job).collect::<Vec<_>>()));
-            number += WORKERS;
-        }
-    }
-
-    fn run_one(&self, job: &Job) -> Outcome {
+    /// `busy` is given back when one side has ended after the last strike.
+    fn run_one(&self, job: &Job, busy: several::Place<'_>) -> Outcome {
         let name = format!("job-{}", job.number);
         let (setup, places) = self.setup(&name, job.listens);
         let mut outcome = Outcome { transfers: 1, ..Outcome::default() };
         let mut pair = Pair::of(setup.start());
-        let verdict = self.hurt(job, &setup, &places, &mut pair, &mut outcome);
+        let verdict = self.hurt(job, &setup, &places, &mut pair, &mut outcome, busy);
         outcome.killed = pair.killed.len() as u64;
         outcome.noticed = [Side::Sender, Side::Receiver].into_iter().map(|side| noticed(&pair, side)).sum();
         match verdict {
@@ -225,7 +246,15 @@ impl Campaign<'_> {
     }
 
     /// Runs a job to its end, and judges it.
-    fn hurt(&self, job: &Job, setup: &Setup, places: &Places, pair: &mut Pair, outcome: &mut Outcome) -> Verdict {
+    fn hurt(
+        &self,
+        job: &Job,
+        setup: &Setup,
+        places: &Places,
+        pair: &mut Pair,
+        outcome: &mut Outcome,
+        busy: several::Place<'_>,
+    ) -> Verdict {
         let mut rng = ChaCha8Rng::seed_from_u64(self.ground.seed ^ job.number as u64);
         let mut receipt = None;
         let mut last_start = Instant::now();
@@ -244,6 +273,10 @@ impl Campaign<'_> {
                 Struck::TooLate => break,
             }
         }
+        if let Err(stuck) = pair.wait_for_one(PATIENCE) {
+            return Verdict::Stuck(stuck);
+        }
+        drop(busy);
         if let Err(stuck) = pair.wait(PATIENCE).and_then(|()| pair.success()) {
             return Verdict::Stuck(stuck);
         }

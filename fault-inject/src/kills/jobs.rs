@@ -85,6 +85,29 @@ pub fn in_recovery(first: usize, count: usize, seed: u64) -> Vec<Job> {
     numbered(first, jobs.collect())
 }
 
+/// Kinds of transfers that make up for what others missed: each step in each direction, and one at a time.
+pub const MAKE_UP_KINDS: usize = 2 * KILLABLE.len() + 1;
+/// The first number of these: no list of others is as long.
+const MAKE_UP_FIRST: usize = 10_000;
+
+/// The transfer of that kind at that try.
+pub fn make_up(kind: usize, tries: usize, victims: &[Victim], took: Duration) -> Job {
+    let number = MAKE_UP_FIRST + tries * MAKE_UP_KINDS + kind;
+    let victim = victims[tries % victims.len()];
+    if let Some(step) = KILLABLE.get(kind / 2) {
+        return at_step(number, *step, victim, BOTH_DIRECTIONS[kind % 2]);
+    }
+    // Spread over the first third of a run alone: what comes later is too late more often than not.
+    let time = took.mul_f64((tries * 37 % 100) as f64 / 300.0);
+    Job { number, listens: Listens::Receiver, strikes: vec![(Trigger::AfterTime(time), victim)] }
+}
+
+/// The transfer of that number, if it is one of these.
+pub fn make_up_numbered(number: usize, victims: &[Victim], took: Duration) -> Option<Job> {
+    let at = number.checked_sub(MAKE_UP_FIRST)?;
+    Some(make_up(at % MAKE_UP_KINDS, at / MAKE_UP_KINDS, victims, took))
+}
+
 fn numbered(first: usize, mut jobs: Vec<Job>) -> Vec<Job> {
     jobs.iter_mut().zip(first..).for_each(|(job, number)| job.number = number);
     jobs

@@ -6,9 +6,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rand::Rng;
@@ -24,10 +21,13 @@ use crate::rig::transfer::{Listens, Setup, Side};
 use crate::rig::tree::{Content, Tree};
 use crate::rig::{held, process, state};
 use crate::rng::stream;
+use crate::several::{self, Room};
 use crate::verdict::{How, Report, Verdict};
 
-/// Transfers at the same time.
-const WORKERS: usize = 4;
+/// Transfers at the same time, those included that only wait for the end of a linger.
+const WORKERS: usize = 24;
+/// Transfers at the same time of which both sides are at work.
+const BUSY: usize = 4;
 /// From the restart to the end of both sides. The receiver's linger of a minute is in it.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// What a run without kills has to count at least, on each side.
@@ -99,19 +99,10 @@ fn play(seed: u64, which: Which) -> Result<Report, String> {
             places
         }
     };
-    let (next, results) = (AtomicUsize::new(0), Mutex::new(vec![]));
-    std::thread::scope(|scope| {
-        for _ in 0..WORKERS {
-            scope.spawn(|| {
-                while let Some(place) = places.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let result = ground.die_at(*place);
-                    results.lock().unwrap_or_else(PoisonError::into_inner).push((*place, result));
-                }
-            });
-        }
-    });
+    let mut results = vec![];
+    let room = Room::new(BUSY);
+    several::in_order(&places, WORKERS, |place| (*place, ground.die_at(*place, &room)), |result| results.push(result));
     ground.canary.assert_unchanged();
-    let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
     Ok(report(seed, &results))
 }
 
@@ -211,9 +202,9 @@ impl Ground {
         Ok(counts.into_iter().flat_map(spread).collect())
     }
 
-    fn die_at(&self, place: Place) -> Ended {
+    fn die_at(&self, place: Place, room: &Room) -> Ended {
         let name = place.to_string().replace(':', "-");
-        match self.die(&name, place) {
+        match self.die(&name, place, room) {
             Ok(ended) => {
                 held::remove_all_below(&held::open_dir(&self.scratch.join(&name)));
                 ended
@@ -222,7 +213,8 @@ impl Ground {
         }
     }
 
-    fn die(&self, name: &str, place: Place) -> Result<Ended, Verdict> {
+    fn die(&self, name: &str, place: Place, room: &Room) -> Result<Ended, Verdict> {
+        let busy = room.enter();
         let harness = |why: String| Verdict::Failed(why);
         let rule = format!("{} nth:{} kill", place.operation.word(), place.nth);
         let child = self.child(name, &rule).map_err(harness)?;
@@ -240,6 +232,8 @@ impl Ground {
             let resumes = stream(self.seed, name).random_bool(0.5);
             pair.revive(&setup, |side| resumes && setup.has_record(side));
         }
+        pair.wait_for_one(PATIENCE).map_err(Verdict::Stuck)?;
+        drop(busy);
         pair.wait(PATIENCE).and_then(|()| pair.success()).map_err(Verdict::Stuck)?;
         let source = self.source.file_name().unwrap_or_default();
         if let Some(what) = arrived(&self.wanted, &setup.target, Path::new(source)) {

@@ -177,6 +177,18 @@ impl Pair {
         }
     }
 
+    /// Waits until one of them has ended by itself: what the other still does is to wait for its word, at most.
+    pub fn wait_for_one(&mut self, patience: Duration) -> Result<(), String> {
+        let deadline = Instant::now() + patience;
+        while self.is_running() && self.sender.is_some() && self.receiver.is_some() {
+            if Instant::now() > deadline {
+                return Err(format!("neither side ended within {patience:?}\n{}", self.describe()));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
     /// Waits until both have ended by themselves. An error tells of those that did not.
     pub fn wait(&mut self, patience: Duration) -> Result<(), String> {
         let deadline = Instant::now() + patience;
