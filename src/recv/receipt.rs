@@ -17,7 +17,7 @@ use crate::net::{Identity, verify_signature};
 use crate::outcome::{Counts, Outcome};
 use crate::receipt::{Core, Line, VERSION, head_from_json, signing_bytes};
 use crate::state::home::Home;
-use crate::state::outcome::{tally, write_receipt_file};
+use crate::state::outcome::{store_receipt, tally};
 use crate::store::Shared;
 use crate::wire::{Exception, Message};
 
@@ -96,9 +96,7 @@ impl Issuer {
         core: &Core,
         signature: &[u8; 64],
     ) -> io::Result<()> {
-        let mut out = self.home.create_receipt(self.transfer, Role::Receiver).map_err(io::Error::other)?;
-        shared.with_log(|log| write_receipt_file(log, outcome_of, core, signature, &mut out))?;
-        out.finish()
+        shared.with_log(|log| store_receipt(log, outcome_of, core, signature, &self.home, Role::Receiver))
     }
 
     /// The receipt as it stands on disk, whole; written again, the same, if the file was damaged or lost since this

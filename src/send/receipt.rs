@@ -15,7 +15,7 @@ use crate::outcome::{Outcome, Reason};
 use crate::receipt::{Core, signing_bytes};
 use crate::source::log::SharedLog;
 use crate::state::home::Home;
-use crate::state::outcome::{Agreement, Tally, compare, copy_receipt, write_receipt_file};
+use crate::state::outcome::{Agreement, Tally, compare, copy_receipt, store_receipt};
 use crate::task::sender::ReceiptVerdict;
 use crate::wire::Exception;
 
@@ -112,11 +112,9 @@ pub(super) fn store<D: Disk>(
     home: &Home<RealDisk>,
     copy: Option<&PathBuf>,
 ) -> Result<(), Error> {
-    let (id, path) = (agreed.core.transfer, home.receipt_path(agreed.core.transfer, Role::Sender));
-    let mut out = home.create_receipt(id, Role::Sender)?;
+    let path = home.receipt_path(agreed.core.transfer, Role::Sender);
     let exceptions = |entry| agreed.exceptions.get(&entry).copied();
-    log.with(|log| write_receipt_file(log, exceptions, &agreed.core, &agreed.signature, &mut out))
-        .and_then(|()| out.finish())
+    log.with(|log| store_receipt(log, exceptions, &agreed.core, &agreed.signature, home, Role::Sender))
         .map_err(|source| Error::State { path: path.clone(), source })?;
     match copy {
         Some(to) => copy_receipt(&path, to).map_err(|source| Error::State { path: to.clone(), source }),

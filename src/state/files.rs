@@ -34,6 +34,9 @@ pub enum Damage {
     /// The first line or the check is not right.
     #[error("it is damaged")]
     Damaged,
+    /// It was written and synced, and the device gives something else.
+    #[error("it does not read back as it was written")]
+    ReadsOtherwise,
     /// Written by a program of another version.
     #[error("it has version {0}, which this landfall does not know")]
     Version(u32),

@@ -10,12 +10,15 @@ use std::path::Path;
 use crate::attributes::{FileKind, Timestamp};
 use crate::digest::{FileDigest, OutcomeDigest, OutcomeHasher, PathHash, path_hash};
 use crate::disk::Disk;
+use crate::error::Error;
 use crate::geometry::EntryIndex;
+use crate::identity::Role;
+use crate::limits::STATE_MENDS_ROUNDS_MAX;
 use crate::manifest::{Position, Record};
 use crate::outcome::{Outcome, Reason};
 use crate::receipt::{self, Core, Line};
+use crate::state::home::Home;
 use crate::state::log::ManifestLog;
-use crate::state::receipts::ReceiptWriter;
 use crate::wire::split_records;
 
 /// What a transfer came to.
@@ -104,16 +107,29 @@ fn tally_of<D: Disk>(
     Ok(tally)
 }
 
-/// Writes the lines of a receipt file: core and signature, then each path in the order in which it was hashed.
-pub fn write_receipt_file<D: Disk, E: Disk>(
+/// Makes the receipt file of one side durable: core and signature, then each path in the order in which it was hashed.
+/// One that does not read back as it was written is written anew.
+pub fn store_receipt<D: Disk, E: Disk>(
     log: &ManifestLog<D>,
     exceptions: impl Fn(EntryIndex) -> Option<Outcome>,
     core: &Core,
     signature: &[u8; 64],
-    out: &mut ReceiptWriter<E>,
+    home: &Home<E>,
+    role: Role,
 ) -> io::Result<()> {
-    out.line(&receipt::head_to_json(core, signature))?;
-    for_each_line(log, exceptions, |line| out.line(&line.to_json()))
+    let mut rounds = 1;
+    loop {
+        let mut out = home.create_receipt(core.transfer, role).map_err(|error| match error {
+            Error::State { source, .. } => source,
+            other => io::Error::other(other),
+        })?;
+        out.line(&receipt::head_to_json(core, signature))?;
+        for_each_line(log, &exceptions, |line| out.line(&line.to_json()))?;
+        match out.finish() {
+            Err(error) if error.kind() == io::ErrorKind::InvalidData && rounds < STATE_MENDS_ROUNDS_MAX => rounds += 1,
+            done => return done,
+        }
+    }
 }
 
 /// Calls `each` with the line of every live entry, sorted by path hash.

@@ -1,9 +1,10 @@
-//! Receipts in `$LANDFALL_HOME/receipts`, by transfer and role: written once, streamed, found again whole. What a
-//! receipt says is `receipt.rs`.
+//! Receipts in `$LANDFALL_HOME/receipts`, by transfer and role: written once, streamed, read back before they have a
+//! name, found again whole. What a receipt says is `receipt.rs`.
 
 use std::io;
 
-use crate::disk::{Access, Disk, DiskFile};
+use crate::digest::check8;
+use crate::disk::{Access, AlignedBuffer, Disk, DiskFile};
 use crate::identity::{Role, TransferId};
 use crate::limits::PATH_BYTES_MAX;
 use crate::state::files::{Damage, create_anew, temporary};
@@ -28,13 +29,15 @@ pub struct ReceiptWriter<D: Disk> {
     name: Vec<u8>,
     file: D::File,
     written_bytes: u64,
+    /// Length of each write, and the check of its bytes.
+    written: Vec<(usize, [u8; 8])>,
     buffer: Vec<u8>,
 }
 
 impl<D: Disk> ReceiptWriter<D> {
     pub(super) fn create(disk: D, dir: D::Dir, name: Vec<u8>) -> io::Result<ReceiptWriter<D>> {
         let file = create_anew(&disk, &dir, &temporary(&name))?;
-        Ok(ReceiptWriter { disk, dir, name, file, written_bytes: 0, buffer: vec![] })
+        Ok(ReceiptWriter { disk, dir, name, file, written_bytes: 0, written: vec![], buffer: vec![] })
     }
 
     /// Appends one line; the line's end is added.
@@ -46,17 +49,32 @@ impl<D: Disk> ReceiptWriter<D> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.file.write_all_at(&self.buffer, self.written_bytes)?;
+        self.written.push((self.buffer.len(), check8(&[&self.buffer])));
         self.written_bytes += self.buffer.len() as u64;
         self.buffer.clear();
         Ok(())
     }
 
-    /// Makes it durable, file and name. Only then may it be sent or told of.
+    /// Makes it durable, file and name, after it was read back. Only then may it be sent or told of.
+    /// [`Damage::ReadsOtherwise`]: it is to be written anew.
     pub fn finish(mut self) -> io::Result<()> {
         self.flush()?;
         self.file.sync()?;
+        self.read_back()?;
         self.disk.replace(&self.dir, &temporary(&self.name), &self.dir, &self.name)?;
         self.disk.sync_dir(&self.dir)
+    }
+
+    fn read_back(&self) -> io::Result<()> {
+        let (mut buffer, mut offset) = (AlignedBuffer::default(), 0);
+        for (length, check) in &self.written {
+            self.file.read_uncached_at(&mut buffer, offset, *length)?;
+            if buffer.bytes().len() != *length || check8(&[buffer.bytes()]) != *check {
+                return Err(Damage::ReadsOtherwise.into());
+            }
+            offset += *length as u64;
+        }
+        Ok(())
     }
 }
 

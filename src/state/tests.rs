@@ -14,13 +14,17 @@ use tempfile::TempDir;
 
 use super::files::{Damage, Kind, disclose, enclose, open_own, read_small, write_atomic, write_private};
 use super::home::Home;
+use super::log::ManifestLog;
+use super::outcome::store_receipt;
 use super::transfer::{Closed, Description, End, ReceiverSettings, Settings, Side, TransferRecord};
 use crate::attributes::Level;
 use crate::disk::{Disk, DiskFile, RealDisk};
 use crate::error::Error;
 use crate::identity::{PeerKey, Role, Secret, TransferId};
 use crate::limits::{CLOSED_STATE_DAYS, RECORD_FILE_BYTES_MAX};
+use crate::manifest::Header;
 use crate::options::{ChildCommand, Existing};
+use crate::receipt;
 use crash_disk::CrashDisk;
 
 fn secret() -> Secret {
@@ -284,6 +288,32 @@ fn a_closed_transfer_stays_closed_and_forgets_its_secret() {
     let found = home.load(record.id, record.role).unwrap().unwrap();
     assert_eq!(found.closed, Some(Closed { seconds: 2, end: End::Finished }));
     assert!(found.secret.is_none() && !found.is_resumable());
+}
+
+#[test]
+fn a_receipt_has_no_name_until_it_reads_back() {
+    let (dir, whole) = home();
+    let (disk, home) = crashing(&dir, usize::MAX);
+    let write = || {
+        let mut out = home.create_receipt(record().id, Role::Receiver).unwrap();
+        out.line("what was signed").unwrap();
+        out.finish()
+    };
+    disk.lose_writes(1);
+    assert!(write().unwrap_err().to_string().contains("read back"));
+    assert!(whole.open_receipt(record().id, Role::Receiver).unwrap().is_none());
+    write().unwrap();
+    let mut receipt = whole.open_receipt(record().id, Role::Receiver).unwrap().unwrap();
+    assert_eq!(receipt.line().unwrap().as_deref(), Some("what was signed"));
+    // Whoever stores one writes it anew.
+    let core = receipt::tests::sample();
+    let header = Header { chunk_bytes: 4096, transfer: core.transfer };
+    let root = RealDisk::open_root(dir.path()).unwrap();
+    let (log, _) = ManifestLog::open(&RealDisk::new(), &root, b"log", header, |_, _| ()).unwrap();
+    disk.lose_writes(2);
+    store_receipt(&log, |_| None, &core, &[7; 64], &home, Role::Sender).unwrap();
+    let mut receipt = whole.open_receipt(core.transfer, Role::Sender).unwrap().unwrap();
+    assert_eq!(receipt.line().unwrap(), Some(receipt::head_to_json(&core, &[7; 64])));
 }
 
 #[test]

@@ -15,7 +15,7 @@ use landfall::outcome::Outcome;
 use landfall::receipt::{Core, Line, VERSION, head_from_json, signing_bytes};
 use landfall::source::log::SharedLog;
 use landfall::state::home::Home;
-use landfall::state::outcome::{Agreement, compare, tally, write_receipt_file};
+use landfall::state::outcome::{Agreement, compare, store_receipt, tally};
 use landfall::store::Shared;
 use landfall::task::sender::ReceiptVerdict;
 use landfall::wire::{Exception, Message};
@@ -67,9 +67,7 @@ pub(super) fn issue<D: Disk>(shared: &Shared<D>, home: &Home<D>, transfer: Trans
         sender_version: "0".into(),
         receiver_version: "0".into(),
     };
-    let mut out = home.create_receipt(transfer, Role::Receiver).map_err(unwrapped)?;
-    shared.with_log(|log| write_receipt_file(log, outcome_of, &core, &sign(&core.encode()), &mut out))?;
-    out.finish()
+    shared.with_log(|log| store_receipt(log, outcome_of, &core, &sign(&core.encode()), home, Role::Receiver))
 }
 
 /// The disk's own word in an error about state, so that a full disk is known as one.
@@ -147,8 +145,6 @@ impl Arrived {
 
 /// Makes a receipt durable at the sender.
 pub(super) fn store<D: Disk>(log: &SharedLog<D>, agreed: &Agreed, home: &Home<D>) -> io::Result<()> {
-    let mut out = home.create_receipt(agreed.core.transfer, Role::Sender).map_err(unwrapped)?;
     let exceptions = |entry| agreed.exceptions.get(&entry).copied();
-    log.with(|log| write_receipt_file(log, exceptions, &agreed.core, &agreed.signature, &mut out))?;
-    out.finish()
+    log.with(|log| store_receipt(log, exceptions, &agreed.core, &agreed.signature, home, Role::Sender))
 }

@@ -120,7 +120,7 @@ impl Ground {
         let mut trial = Trial::new(self, self.setup(&name), point.side, below);
         let end = trial.run_on();
         let hits = trace.hits(point);
-        let end = end.and_then(|()| trial.judge(point.fault, &hits));
+        let end = end.and_then(|()| trial.judge(point.fault));
         let is_excused = hits.is_void(point.fault) || hits.is_impossible();
         let first = trial.lives(point.side).next();
         let code = first.and_then(Finished::code);
@@ -370,7 +370,7 @@ impl Trial<'_> {
     }
 
     /// What both call finished: the tree, nothing besides, one receipt, the same on both sides, that verifies.
-    fn judge(&self, fault: Fault, hits: &Hits) -> Result<(), Verdict> {
+    fn judge(&self, fault: Fault) -> Result<(), Verdict> {
         let wrong = |what: String| Err(Verdict::Wrong(format!("{what}\n{}", self.describe())));
         let target = &self.setup.target;
         let mut found =
@@ -390,24 +390,12 @@ impl Trial<'_> {
             return wrong(format!("each side should hold one receipt: {held:?}"));
         }
         let read = |at: usize| std::fs::read(&held[at][0]).map_err(|error| Verdict::Failed(error.to_string()));
-        let is_verified = |at: usize| {
-            let home = [&self.setup.receiver_home, &self.setup.sender_home][at];
-            let verified = Landfall::new("verify", home).arg("verify").arg(&held[at][0]).arg(target).run();
-            if verified.code() == Some(0) { Ok(()) } else { Err(verified.describe()) }
-        };
-        if read(0)? == read(1)? {
-            return is_verified(0).or_else(wrong);
-        }
-        // A receipt is not read back. Where its own write was lost it is refused, and the other side's still holds.
-        if fault != Fault::Lie || hits.on(".receipt") == 0 {
+        if read(0)? != read(1)? {
             return wrong("the receipts of the two sides differ".to_owned());
         }
-        let struck = usize::from(self.victim == Side::Sender);
-        match (is_verified(struck), is_verified(1 - struck)) {
-            (Err(_), Ok(())) => Ok(()),
-            (Ok(()), _) => wrong("a receipt whose write was lost verifies".to_owned()),
-            (_, Err(what)) => wrong(what),
-        }
+        let home = &self.setup.receiver_home;
+        let verified = Landfall::new("verify", home).arg("verify").arg(&held[0][0]).arg(target).run();
+        if verified.code() == Some(0) { Ok(()) } else { wrong(verified.describe()) }
     }
 
     fn hold_receipts(&self) -> bool {

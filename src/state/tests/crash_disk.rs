@@ -16,13 +16,27 @@ pub(super) struct CrashDisk(Arc<Mutex<State>>);
 #[derive(Debug)]
 struct State {
     left: usize,
+    /// Writes that succeed and do nothing.
+    lost_writes: usize,
     done: Vec<&'static str>,
 }
 
 impl CrashDisk {
     /// Works for so many steps.
     pub(super) fn new(left: usize) -> CrashDisk {
-        CrashDisk(Arc::new(Mutex::new(State { left, done: vec![] })))
+        CrashDisk(Arc::new(Mutex::new(State { left, lost_writes: 0, done: vec![] })))
+    }
+
+    /// The next so many writes succeed and do nothing.
+    pub(super) fn lose_writes(&self, count: usize) {
+        self.0.lock().unwrap().lost_writes = count;
+    }
+
+    fn is_write_lost(&self) -> bool {
+        let mut state = self.0.lock().unwrap();
+        let is_lost = state.lost_writes > 0;
+        state.lost_writes = state.lost_writes.saturating_sub(1);
+        is_lost
     }
 
     /// What was done.
@@ -148,6 +162,9 @@ impl DiskFile for CrashFile {
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        if self.0.is_write_lost() {
+            return Ok(());
+        }
         // Half of it may be there before the crash.
         self.1.write_all_at(&bytes[..bytes.len() / 2], offset)?;
         self.0.step("write")?;
