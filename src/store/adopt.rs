@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::intake::{Intake, whole};
-use super::staging::{Held, Place, create};
+use super::staging::{Held, Place};
 use super::{Shared, locked};
 use crate::attributes::{Level, Stamps};
 use crate::digest::{PathHash, ReceivedChunk, Verdict, VerifiedChunk, chunk_digest, is_zero, path_hash, verify};
@@ -276,7 +276,7 @@ impl<D: Disk> Intake<D> {
     pub(super) fn make_held(&mut self, entry: EntryIndex) -> io::Result<Arc<Held<D>>> {
         let file = self.shared.file_entry(entry)?;
         let path = path_hash(&file.path);
-        let made = create(&self.shared.disk, &self.shared.layout.staging, path, file.geometry)?;
+        let made = self.shared.make_staging(entry, path, file.geometry)?;
         let held = Arc::new(Held::new(entry, path, Place::Staging, made, file.geometry, file.digests)?);
         self.held.insert(entry.0, Arc::clone(&held));
         Ok(held)

@@ -193,6 +193,11 @@ impl<D: Disk> Journal<D> {
         self.durable.get(&entry.0).map_or(&[], |claims| claims)
     }
 
+    /// Entries of which runs were claimed to be durable before this process.
+    pub(super) fn claimed(&self) -> HashSet<u32> {
+        self.durable.keys().copied().collect()
+    }
+
     /// The last `Sealed` claim about a path, of whatever entry, and each `Sealing` claim after it: what stands under
     /// the path is ours if it is any of them, since any of those renames may be the last that was done.
     pub(super) fn by_path(&mut self, path: PathHash) -> io::Result<Vec<Claim>> {

@@ -20,7 +20,7 @@ mod settle;
 mod staging;
 mod tree;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::attributes::Level;
@@ -61,6 +61,8 @@ pub struct Shared<D: Disk> {
     pub(crate) device: u64,
     pub(crate) log: RwLock<ManifestLog<D>>,
     pub(crate) journal: Mutex<Journal<D>>,
+    /// Entries of which an earlier run claimed runs to be durable.
+    pub(crate) claimed: HashSet<u32>,
     pub(crate) directories: Mutex<Directories<D>>,
     pub(crate) ledger: Mutex<Ledger>,
     /// Held while records are appended, and while a receipt is made: it speaks of one state of the log.

@@ -59,7 +59,7 @@ pub fn recover<D: Disk>(
             staged.insert(listed.name);
         }
     }
-    let is_journal_cut = journal.had_rest;
+    let (is_journal_cut, claimed) = (journal.had_rest, journal.claimed());
     let directories = Directories::new(disk.clone(), layout.root.clone(), &layout.state)?;
     let device = disk.stat_dir(&layout.root)?.device;
     let shared = Arc::new(Shared {
@@ -70,6 +70,7 @@ pub fn recover<D: Disk>(
         device,
         log: RwLock::new(log),
         journal: Mutex::new(journal),
+        claimed,
         directories: Mutex::new(directories),
         ledger: Mutex::new(ledger),
         gate: Mutex::new(()),

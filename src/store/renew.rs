@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::intake::Intake;
 use super::layout::LEFT_SUFFIX;
-use super::staging::{Held, Place, create};
+use super::staging::{Held, Place};
 use super::{is_full, locked};
 use crate::digest::{ReceivedChunk, Verdict, verify};
 use crate::disk::{AlignedBuffer, Disk, DiskFile};
@@ -57,7 +57,7 @@ impl<D: Disk> Intake<D> {
             }
         }
         // Without space nothing is copied: whoever writes the first chunk meets that again, and waits.
-        let made = match create(&disk, staging, old.path, file.geometry) {
+        let made = match self.shared.make_staging(entry, old.path, file.geometry) {
             Err(error) if is_full(&error) => return Ok(kept),
             other => other?,
         };

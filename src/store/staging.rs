@@ -3,8 +3,8 @@
 use std::io;
 use std::sync::Mutex;
 
-use super::layout::staging_name;
-use super::locked;
+use super::layout::{LEFT_SUFFIX, staging_name};
+use super::{Shared, locked};
 use crate::attributes::{FileKind, Level, Stamps, Timestamp};
 use crate::digest::{FileDigest, PathHash};
 use crate::disk::{Access, Disk, DiskFile};
@@ -153,8 +153,36 @@ impl<D: Disk> Held<D> {
     }
 }
 
+impl<D: Disk> Shared<D> {
+    /// A new staging file of an entry, whose inode number no claim of an earlier run speaks of. A claim may outlive its
+    /// inode, and numbers are given anew: after a power cut it would speak for bytes that were never synced.
+    pub(super) fn make_staging(&self, entry: EntryIndex, path: PathHash, geometry: Geometry) -> io::Result<D::File> {
+        let (disk, staging) = (&self.disk, &self.layout.staging);
+        let mut made = create(disk, staging, path, geometry)?;
+        if !self.claimed.contains(&entry.0) {
+            return Ok(made);
+        }
+        let (name, mut others) = (staging_name(path), vec![]);
+        let left = [&name[..], LEFT_SUFFIX].concat();
+        loop {
+            let inode = made.stat()?.inode;
+            if !locked(&self.journal).durable(entry).iter().any(|claim| claim.inode == inode) {
+                break;
+            }
+            // Open until another number is found, so that this one is not given again.
+            others.push(made);
+            disk.replace(staging, &name, staging, &left)?;
+            made = create(disk, staging, path, geometry)?;
+        }
+        if !others.is_empty() {
+            disk.remove(staging, &left)?;
+        }
+        Ok(made)
+    }
+}
+
 /// Makes a new staging file of the entry's size. Whatever had the name is removed.
-pub(crate) fn create<D: Disk>(disk: &D, staging: &D::Dir, path: PathHash, geometry: Geometry) -> io::Result<D::File> {
+fn create<D: Disk>(disk: &D, staging: &D::Dir, path: PathHash, geometry: Geometry) -> io::Result<D::File> {
     let name = staging_name(path);
     let file = match disk.create_exclusive(staging, &name) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {

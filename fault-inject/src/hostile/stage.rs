@@ -20,7 +20,7 @@ use crate::rig::scratch::Scratch;
 /// Memory that an attack may cost the binary, in bytes.
 pub const GROWTH_BYTES_MAX: u64 = 64 << 20;
 /// How long the binary may take to end after an attack.
-const END_PATIENCE: Duration = Duration::from_secs(40);
+const END_PATIENCE: Duration = Duration::from_secs(25);
 
 /// Who dials whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
