@@ -152,6 +152,14 @@ pub const QUESTION_MS: u64 = 2000;
 pub const SPACE_CHECK_MS: u64 = 2000;
 /// Default patience without any link when nobody watches.
 pub const PATIENCE_MS: u64 = 600_000;
+/// What a limit on the rate lets through at once, as the time that it takes: what a pause may earn.
+pub const LIMIT_BURST_MS: u64 = 20;
+/// Least content that goes at once below a limit.
+pub const LIMIT_PIECE_BYTES_MIN: usize = 1024;
+/// Most content that goes at once below a limit.
+pub const LIMIT_PIECE_BYTES_MAX: usize = 256 << 10;
+/// Lowest limit on the rate, in bytes per second: a chunk takes 17 minutes.
+pub const LIMIT_BYTES_PER_S_MIN: u64 = 1000;
 /// A ticket that is not taken expires after this.
 pub const TICKET_SECONDS: u64 = 24 * 3600;
 /// State of closed transfers is pruned after this.

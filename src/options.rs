@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,6 +70,8 @@ pub struct CommonOptions {
     pub meeting: Meeting,
     /// Time without any link after which a taken transfer gives up; `None` is for ever.
     pub patience: Option<Duration>,
+    /// Content that this side lets through in a second; it is not kept with the transfer.
+    pub limit_bytes_per_s: Option<NonZeroU64>,
     /// A further copy of the receipt.
     pub receipt: Option<PathBuf>,
     /// Whether an open transfer is continued.

@@ -349,8 +349,8 @@ impl<D: Rooted> Driver<D> {
         let Some(channel) = &mut self.channel else { return Ok(()) };
         channel.is_continued = true;
         let commands = self.engine.commander();
-        let chunk_bytes = crate::limits::CHUNK_BYTES;
-        spawn_readers(&mut channel.readers, &channel.link, chunk_bytes, &self.permits, &commands, &self.data.0);
+        let (readers, limiter) = (&mut channel.readers, &self.setup.limiter);
+        spawn_readers(readers, &channel.link, limiter, &self.permits, &commands, &self.data.0);
         // The brain counts what is on its way: chunks of the last link that still wait for the intake come first.
         self.connects += 1;
         self.engine.tell(Command::Echo(Input::Connected));

@@ -23,7 +23,7 @@ use crate::event::{Event, Events, Snapshot};
 use crate::identity::Role;
 use crate::limits::{ANSWER_ALONE_MS, CHUNK_BYTES, FRAME_BYTES_MAX, PROGRESS_MS, STATE_MENDS_ROUNDS_MAX};
 use crate::meet::{HelloExtras, Meet, Met, Opened, Wish};
-use crate::net::{CloseCode, ControlReceiver, LinkError};
+use crate::net::{CloseCode, ControlReceiver, Limiter, LinkError};
 use crate::options::{Meeting, SendOptions};
 use crate::path::RelPath;
 use crate::session::sender::{Outgoing, Sender};
@@ -81,6 +81,7 @@ pub async fn run<D: Rooted>(
         arrived: Arc::new(Arrived::default()),
         agreed: None,
         jobs: JoinSet::new(),
+        limiter: Limiter::new(options.common.limit_bytes_per_s),
         wire_bytes: Arc::new(AtomicU64::new(0)),
         failure: None,
         mends: 0,
@@ -118,6 +119,7 @@ struct Driver<D: Rooted> {
     arrived: Arc<Arrived>,
     agreed: Option<Box<Agreed>>,
     jobs: JoinSet<Result<Done, Error>>,
+    limiter: Limiter,
     wire_bytes: Arc<AtomicU64>,
     /// Why this side stops, where the brain only knows that it does.
     failure: Option<Error>,
@@ -265,7 +267,8 @@ impl<D: Rooted> Driver<D> {
         }
         self.line_count += 1;
         self.arrived = Arc::new(Arrived::default());
-        self.line = Some(Line::open(met, self.line_count, cursor, &self.wire_bytes, &self.workers.report));
+        let (number, limiter) = (self.line_count, &self.limiter);
+        self.line = Some(Line::open(met, number, cursor, limiter, &self.wire_bytes, &self.workers.report));
         self.tell(Input::Connected(rung, receipt));
         Ok(())
     }

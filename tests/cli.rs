@@ -53,6 +53,9 @@ const CASES: &[Case] = &[
     case(&["recv", "@/in", "--patience", "soon"], 2, &["soon"]),
     case(&["recv", "@/in", "--listen", "nowhere"], 2, &["nowhere"]),
     case(&["send", "@/tree", "--patience", "-1"], 2, &["-1"]),
+    case(&["send", "@/tree", "--limit", "fast"], 2, &["fast", "500KiB/s"]),
+    case(&["recv", "@/in", "--limit", "10"], 2, &["lowest limit", "1000"]),
+    case(&["resume", "--limit", "0"], 2, &["--limit"]),
     case(&["verify"], 2, &["RECEIPT"]),
     // Brought by other issues: unknown until then, not stubs.
     case(&["send", "@/tree", "--expect", "@/sums"], 2, &["--expect"]),

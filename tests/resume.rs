@@ -11,13 +11,12 @@ mod whole;
 
 use std::time::Duration;
 
-use common::kill::Victim;
 use common::scratch::Scratch;
 use common::seed::Seed;
 use common::state::{KILLABLE, Step};
 use common::transfer::{self, BOTH_DIRECTIONS, Setup, Side};
 use common::{facility, trees};
-use fault_inject::kills::campaign::{Campaign, Ground};
+use fault_inject::kills::campaign::{Campaign, Ground, Wanted};
 use fault_inject::kills::jobs;
 
 /// Kills that the default run must reach.
@@ -32,17 +31,17 @@ fn any_kill_is_survived() {
     facility::assert_locked(&ground.source.join("locked"));
     let campaign = Campaign::on(&ground);
     let measured = campaign.measure().unwrap();
-    let victims = [Victim::Sender, Victim::Receiver, Victim::Both];
-    let mut all = jobs::at_every_step(0, &victims, 1);
-    all.extend(jobs::after_changes(all.len(), &victims, measured, 80));
-    all.extend(jobs::chains(all.len(), &victims, measured, 40, seed.value));
+    let mut all = jobs::at_every_step(0, &jobs::VICTIMS, 1);
+    all.extend(jobs::after_changes(all.len(), &jobs::VICTIMS, measured, 80));
+    all.extend(jobs::chains(all.len(), &jobs::VICTIMS, measured, 40, seed.value));
     let only = std::env::var("LANDFALL_TEST_JOB").ok();
     all.retain(|job| only.as_ref().is_none_or(|only| job.number.to_string() == *only));
     let number = only.as_ref().and_then(|only| only.parse().ok());
-    all.extend(number.and_then(|number| jobs::make_up_numbered(number, &victims, measured.took)));
+    all.extend(number.and_then(|number| jobs::make_up_numbered(number, measured.took)));
     let mut sum = campaign.run(&all);
     if only.is_none() && sum.failures.is_empty() {
-        campaign.make_up(&mut sum, &victims, 1, KILLS_MIN, measured.took);
+        let wanted = Wanted { each_step: 1, each_point: 0, kills: KILLS_MIN };
+        campaign.make_up(&mut sum, &jobs::VICTIMS, wanted, measured.took);
     }
     let told: Vec<String> = sum.failures.iter().map(|(job, verdict)| format!("{job:?}: {verdict}")).collect();
     let first = sum.failures.first().map_or(0, |(job, _)| job.number);

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use landfall::identity::{PeerKey, Role};
-use landfall::net::{Accept, CloseCode, Endpoint, Identity, Next};
+use landfall::net::{Accept, CloseCode, Endpoint, Identity, Limiter, Next};
 use tokio::runtime::Builder;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
@@ -64,7 +64,7 @@ fn send(files: &[PathBuf], address: oneshot::Receiver<(SocketAddr, PeerKey)>) ->
             link.sender.send(b"hello").await.map_err(text)?;
             link.receiver.recv_within(16, MEETING_PATIENCE).await.map_err(text)?;
             link.link.raise_windows(Role::Sender);
-            let mut stream = link.link.open_data().await.map_err(text)?;
+            let mut stream = link.link.open_data(&Limiter::default()).await.map_err(text)?;
             while let Some(piece) = read.recv().await {
                 stream.send(&header(&piece), Some(piece.bytes)).await.map_err(text)?;
             }
@@ -115,7 +115,7 @@ fn receive(targets: &[PathBuf], ready: oneshot::Sender<(SocketAddr, PeerKey)>) -
             link.receiver.recv_within(16, MEETING_PATIENCE).await.map_err(text)?;
             link.link.raise_windows(Role::Receiver);
             link.sender.send(b"welcome").await.map_err(text)?;
-            let mut stream = link.link.accept_data().await.map_err(text)?;
+            let mut stream = link.link.accept_data(&Limiter::default()).await.map_err(text)?;
             let mut head = [0; HEADER_BYTES];
             while stream.read_header(&mut head).await.map_err(text)? == Next::Header {
                 let (file, offset, length) = place(&head);

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use landfall::identity::{Role, Secret};
 use landfall::limits::{CHUNK_BYTES, FRAME_BYTES_MAX};
 use landfall::net::{
-    Accept, CloseCode, ControlReceiver, ControlSender, DataReceiver, DataSender, Endpoint, Identity, Link, LinkError,
-    NewLink, Next,
+    Accept, CloseCode, ControlReceiver, ControlSender, DataReceiver, DataSender, Endpoint, Identity, Limiter, Link,
+    LinkError, NewLink, Next,
 };
 use landfall::ticket::Ticket;
 use landfall::wire::{Body, CHUNK_HEADER_BYTES, ChunkHeader, Message};
@@ -230,8 +230,8 @@ impl<M: Meddler> Relay<M> {
 
     async fn data(&self, sender: &Link, receiver: &Link) {
         let mut streams = JoinSet::new();
-        while let Ok(from) = sender.accept_data().await {
-            let Ok(into) = receiver.open_data().await else { break };
+        while let Ok(from) = sender.accept_data(&Limiter::default()).await {
+            let Ok(into) = receiver.open_data(&Limiter::default()).await else { break };
             streams.spawn(pump(from, into, Arc::clone(&self.meddler)));
         }
         std::future::pending().await

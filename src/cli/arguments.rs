@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::SignedDuration;
 
 use crate::attributes::Level;
+use crate::limits::LIMIT_BYTES_PER_S_MIN;
 use crate::options::Existing;
 
 const ABOUT: &str = "Move files between two machines and prove that they arrived on the receiver's disk";
@@ -105,6 +107,9 @@ pub(super) struct BothArguments {
     /// Without it: never on a terminal, else 10 minutes. A ticket that nobody takes expires after a day either way.
     #[arg(long, value_name = "DUR", value_parser = parse_patience, allow_negative_numbers = true, help_heading = LINK)]
     pub(super) patience: Option<Patience>,
+    /// Let through so many bytes of content a second, as `2MB` or `500KiB/s`; without it a rerun has none
+    #[arg(long, value_name = "RATE", value_parser = parse_rate, allow_negative_numbers = true, help_heading = LINK)]
+    pub(super) limit: Option<NonZeroU64>,
     /// Start a new transfer even if an open one has the same description; that one is closed
     #[arg(long, help_heading = LINK)]
     pub(super) new: bool,
@@ -160,6 +165,9 @@ pub(super) struct ResumeArguments {
     /// Give up after this long without any link, as `90s`, `10m`, `2h` or `forever`
     #[arg(long, value_name = "DUR", value_parser = parse_patience, allow_negative_numbers = true)]
     pub(super) patience: Option<Patience>,
+    /// Let through so many bytes of content a second, as `2MB` or `500KiB/s`
+    #[arg(long, value_name = "RATE", value_parser = parse_rate, allow_negative_numbers = true)]
+    pub(super) limit: Option<NonZeroU64>,
 }
 
 /// `landfall status`.
@@ -269,6 +277,15 @@ fn parse_bytes(text: &str) -> Result<u64, String> {
     size.map(|size| size.as_u64()).map_err(|_| "a size is written as `1000000`, `500MB` or `2TiB`".to_owned())
 }
 
+fn parse_rate(text: &str) -> Result<NonZeroU64, String> {
+    let bytes = parse_bytes(text.strip_suffix("/s").unwrap_or(text)).ok().and_then(NonZeroU64::new);
+    let rate = bytes.ok_or_else(|| "a rate is written as `2MB` or `500KiB/s`".to_owned())?;
+    match rate.get() < LIMIT_BYTES_PER_S_MIN {
+        true => Err(format!("the lowest limit is {LIMIT_BYTES_PER_S_MIN} bytes a second")),
+        false => Ok(rate),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -285,6 +302,15 @@ mod tests {
         match parse(line).unwrap().command.unwrap() {
             Command::Send(arguments) => arguments,
             other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_rate_is_a_size_a_second() {
+        let rate = |text| parse_rate(text).map(NonZeroU64::get);
+        assert_eq!((rate("2MB"), rate("500KiB/s"), rate("1000")), (Ok(2_000_000), Ok(512_000), Ok(1000)));
+        for bad in ["0", "999", "-1", "fast", "/s", "2MB/h"] {
+            assert!(rate(bad).is_err(), "{bad}");
         }
     }
 

@@ -62,6 +62,7 @@ pub(super) fn parse(task: ChildTask) -> Result<Asked, Failure> {
         meeting: Meeting::Child { owner, secret },
         // The parent decides how long to wait: the child ends with it.
         patience: None,
+        limit_bytes_per_s: None,
         receipt: None,
         continuation: Continue::Open,
     };

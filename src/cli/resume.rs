@@ -83,8 +83,9 @@ fn job(record: &TransferRecord, home: &Path, arguments: &ResumeArguments, consol
         Role::Sender => Job::Send(record.send_options(home.to_owned())),
         Role::Receiver => Job::Receive(record.recv_options(home.to_owned(), consent)?),
     };
+    let (Job::Send(SendOptions { common, .. }) | Job::Receive(RecvOptions { common, .. })) = &mut job;
+    common.limit_bytes_per_s = arguments.limit;
     if let Some(given) = arguments.patience {
-        let (Job::Send(SendOptions { common, .. }) | Job::Receive(RecvOptions { common, .. })) = &mut job;
         common.patience = patience(Some(given));
     }
     Some(job)

@@ -5,27 +5,39 @@ use bytes::Bytes;
 use quinn::{ReadExactError, RecvStream, SendStream};
 
 use super::error::LinkError;
+use super::limiter::Limiter;
 
 /// The sender's end of a data stream.
 #[derive(Debug)]
 pub struct DataSender {
     stream: SendStream,
+    limiter: Limiter,
 }
 
 impl DataSender {
-    pub(super) fn new(stream: SendStream) -> DataSender {
-        DataSender { stream }
+    pub(super) fn new(stream: SendStream, limiter: Limiter) -> DataSender {
+        DataSender { stream, limiter }
     }
 
     /// Sends a header and its body, if it has one. The body is not copied: QUIC holds it until it is acknowledged.
     /// Must not be cancelled: a part of the body would stay unsent.
     pub async fn send(&mut self, header: &[u8], body: Option<Bytes>) -> Result<(), LinkError> {
         let header = Bytes::copy_from_slice(header);
-        match body {
-            Some(body) => self.stream.write_all_chunks(&mut [header, body]).await?,
-            None => self.stream.write_chunk(header).await?,
+        let Some(mut body) = body else { return Ok(self.stream.write_chunk(header).await?) };
+        let piece = self.next_piece(&mut body).await;
+        self.stream.write_all_chunks(&mut [header, piece]).await?;
+        while !body.is_empty() {
+            let piece = self.next_piece(&mut body).await;
+            self.stream.write_chunk(piece).await?;
         }
         Ok(())
+    }
+
+    /// What of a body goes next, once it is within the limit.
+    async fn next_piece(&self, body: &mut Bytes) -> Bytes {
+        let piece = body.split_to(self.limiter.piece_bytes(body.len()));
+        self.limiter.take(piece.len()).await;
+        piece
     }
 
     /// Says that no header follows. What was sent still arrives, as long as the link lives.
@@ -48,11 +60,12 @@ pub enum Next {
 #[derive(Debug)]
 pub struct DataReceiver {
     stream: RecvStream,
+    limiter: Limiter,
 }
 
 impl DataReceiver {
-    pub(super) fn new(stream: RecvStream) -> DataReceiver {
-        DataReceiver { stream }
+    pub(super) fn new(stream: RecvStream, limiter: Limiter) -> DataReceiver {
+        DataReceiver { stream, limiter }
     }
 
     /// Fills `header`, or finds the end of the stream in its place. Must not be cancelled: a part would be lost.
@@ -70,8 +83,11 @@ impl DataReceiver {
     pub async fn read_body(&mut self, length: usize) -> Result<Bytes, LinkError> {
         let mut body = Vec::with_capacity(length);
         while body.len() < length {
-            match self.stream.read_chunk(length - body.len(), true).await? {
-                Some(chunk) => body.extend_from_slice(&chunk.bytes),
+            match self.stream.read_chunk(self.limiter.piece_bytes(length - body.len()), true).await? {
+                Some(chunk) => {
+                    self.limiter.take(chunk.bytes.len()).await;
+                    body.extend_from_slice(&chunk.bytes);
+                }
                 None => return Err(LinkError::Misbehaved("a data stream ended inside a body")),
             }
         }

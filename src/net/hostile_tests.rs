@@ -19,7 +19,7 @@ use super::test_support::{
     PATIENCE, Pair, address_of, dial, dialler, end_of, identity, listener, listener_key, loopback, round_trip,
 };
 use super::tls::{self, Found, PinnedListener, SERVER_NAME};
-use super::{Accept, CloseCode, Endpoint, LinkError, NewLink};
+use super::{Accept, CloseCode, Endpoint, Limiter, LinkError, NewLink};
 use crate::identity::Role;
 use crate::limits::{DATA_STREAMS, HELLO_BYTES_MAX, IDLE_MS_MAX, INCOMING_MAX, UNPROVED_WINDOW_BYTES};
 
@@ -138,7 +138,7 @@ async fn a_stranger_gets_no_data_stream_and_one_small_window_until_it_is_proved(
     let mut opening = JoinSet::new();
     for _ in 0..=DATA_STREAMS {
         let link = pair.near.link.clone();
-        opening.spawn(async move { link.open_data().await.unwrap() });
+        opening.spawn(async move { link.open_data(&Limiter::default()).await.unwrap() });
     }
     for _ in 0..10 {
         round_trip(&mut pair.near, &mut pair.far).await;
@@ -204,10 +204,10 @@ async fn a_frame_longer_than_its_kind_may_be_is_misbehaviour_before_it_costs_mem
 async fn a_data_stream_that_ends_inside_is_misbehaviour() {
     let pair = Pair::proved().await;
     for (bytes, message) in [(5, "a data stream ended inside a header"), (12, "a data stream ended inside a body")] {
-        let mut stream = pair.near.link.open_data().await.unwrap();
+        let mut stream = pair.near.link.open_data(&Limiter::default()).await.unwrap();
         stream.send(&vec![0; bytes], None).await.unwrap();
         stream.finish();
-        let mut stream = pair.far.link.accept_data().await.unwrap();
+        let mut stream = pair.far.link.accept_data(&Limiter::default()).await.unwrap();
         let mut header = [0; 8];
         let ended = async {
             stream.read_header(&mut header).await?;

@@ -13,6 +13,7 @@ use super::config::window;
 use super::control::{ControlReceiver, ControlSender};
 use super::data::{DataReceiver, DataSender};
 use super::error::{CloseCode, LinkError};
+use super::limiter::Limiter;
 use super::tls::peer_key;
 use crate::identity::{Meeting, PeerKey, Role};
 use crate::limits::{CONTROL_WINDOW_BYTES, DATA_STREAMS, LINK_WINDOW_BYTES};
@@ -122,14 +123,14 @@ impl Link {
         }
     }
 
-    /// Opens a data stream; waits until the receiver allows it.
-    pub async fn open_data(&self) -> Result<DataSender, LinkError> {
-        Ok(DataSender::new(self.0.connection.open_uni().await?))
+    /// Opens a data stream below a limit; waits until the receiver allows it.
+    pub async fn open_data(&self, limiter: &Limiter) -> Result<DataSender, LinkError> {
+        Ok(DataSender::new(self.0.connection.open_uni().await?, limiter.clone()))
     }
 
-    /// Waits for a data stream that the sender opens. May be cancelled.
-    pub async fn accept_data(&self) -> Result<DataReceiver, LinkError> {
-        Ok(DataReceiver::new(self.0.connection.accept_uni().await?))
+    /// Waits for a data stream that the sender opens, to be read below a limit. May be cancelled.
+    pub async fn accept_data(&self, limiter: &Limiter) -> Result<DataReceiver, LinkError> {
+        Ok(DataReceiver::new(self.0.connection.accept_uni().await?, limiter.clone()))
     }
 
     /// Closes the link at once: what is not yet delivered is lost (see [`ControlSender::finish`]), operations on

@@ -16,14 +16,16 @@ use tokio::task::JoinSet;
 use super::test_support::{
     PATIENCE, Pair, address_of, dial, dialler, end_of, identity, listener, listener_key, loopback, round_trip,
 };
-use super::{Accept, BindError, CloseCode, DataReceiver, DataSender, Endpoint, Link, LinkError, Next, random_secret};
+use super::{
+    Accept, BindError, CloseCode, DataReceiver, DataSender, Endpoint, Limiter, Link, LinkError, Next, random_secret,
+};
 use crate::identity::Role;
 use crate::limits::{CHUNK_BYTES, DATA_STREAMS, FRAME_BYTES_MAX, MTU_BYTES_MAX, STREAM_WINDOW_BYTES};
 
 const HEADER_BYTES: usize = 8;
 
 async fn send_chunks(link: Link, chunk: Bytes, count: u64, sent: Arc<AtomicU64>) {
-    let mut stream: DataSender = link.open_data().await.unwrap();
+    let mut stream: DataSender = link.open_data(&Limiter::default()).await.unwrap();
     for index in 0..count {
         stream.send(&index.to_be_bytes(), Some(chunk.clone())).await.unwrap();
         sent.fetch_add(1, Ordering::Relaxed);
@@ -58,7 +60,7 @@ async fn send_over_all_streams(link: &Link, chunk_count: u64) {
 async fn receive_over_all_streams(link: &Link) -> u64 {
     let mut receivers = JoinSet::new();
     for _ in 0..DATA_STREAMS {
-        receivers.spawn(receive_chunks(link.accept_data().await.unwrap(), sample_chunk()));
+        receivers.spawn(receive_chunks(link.accept_data(&Limiter::default()).await.unwrap(), sample_chunk()));
     }
     receivers.join_all().await.into_iter().sum()
 }
@@ -165,7 +167,7 @@ async fn control_moves_while_data_streams_are_full_and_nobody_reads_them() {
     }
     let mut receivers = JoinSet::new();
     for _ in 0..DATA_STREAMS {
-        receivers.spawn(receive_chunks(pair.far.link.accept_data().await.unwrap(), chunk.clone()));
+        receivers.spawn(receive_chunks(pair.far.link.accept_data(&Limiter::default()).await.unwrap(), chunk.clone()));
     }
     assert_eq!(receivers.join_all().await, vec![3 * stream_chunks; DATA_STREAMS]);
     senders.join_all().await;

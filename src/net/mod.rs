@@ -15,6 +15,7 @@ mod endpoint;
 mod error;
 mod identity;
 mod key_file;
+mod limiter;
 mod link;
 mod tls;
 
@@ -33,4 +34,5 @@ pub use endpoint::{Accept, Endpoint};
 pub use error::{BindError, CloseCode, LinkError};
 pub use identity::{Identity, NoRandomness, random, random_secret, verify_signature};
 pub use key_file::IdentityError;
+pub use limiter::Limiter;
 pub use link::{Link, LinkStats, NewLink};

@@ -9,8 +9,8 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinSet;
 
 use super::engine::Command;
-use crate::limits::{DATA_STREAMS, IN_FLIGHT_BYTES_MAX};
-use crate::net::{DataReceiver, Link, LinkError, Next};
+use crate::limits::{CHUNK_BYTES, DATA_STREAMS, IN_FLIGHT_BYTES_MAX};
+use crate::net::{DataReceiver, Limiter, Link, LinkError, Next};
 use crate::wire::{Body, CHUNK_HEADER_BYTES, ChunkHeader};
 
 /// What a chunk counts at least against the permits, so that empty ones are bounded too.
@@ -33,19 +33,20 @@ pub(super) fn permits() -> Arc<Semaphore> {
 pub(super) fn spawn_readers(
     tasks: &mut JoinSet<()>,
     link: &Link,
-    chunk_bytes: u32,
+    limiter: &Limiter,
     permits: &Arc<Semaphore>,
     commands: &Commander<Command>,
     news: &UnboundedSender<DataNews>,
 ) {
-    let (link, permits, commands, news) = (link.clone(), Arc::clone(permits), commands.clone(), news.clone());
+    let (link, limiter, permits) = (link.clone(), limiter.clone(), Arc::clone(permits));
+    let (commands, news) = (commands.clone(), news.clone());
     tasks.spawn(async move {
         let mut readers = JoinSet::new();
         for _ in 0..DATA_STREAMS {
-            let Ok(stream) = link.accept_data().await else { break };
+            let Ok(stream) = link.accept_data(&limiter).await else { break };
             let (permits, commands, news) = (Arc::clone(&permits), commands.clone(), news.clone());
             readers.spawn(async move {
-                let ended = read_stream(stream, chunk_bytes, permits, &commands, &news).await;
+                let ended = read_stream(stream, permits, &commands, &news).await;
                 if let Err(Ended::Misbehaved(what)) = ended {
                     drop(news.send(DataNews::Misbehaved(what)));
                 }
@@ -69,14 +70,13 @@ impl From<LinkError> for Ended {
 
 async fn read_stream(
     mut stream: DataReceiver,
-    chunk_bytes: u32,
     permits: Arc<Semaphore>,
     commands: &Commander<Command>,
     news: &UnboundedSender<DataNews>,
 ) -> Result<(), Ended> {
     let mut bytes = [0; CHUNK_HEADER_BYTES];
     while let Next::Header = stream.read_header(&mut bytes).await? {
-        let header = ChunkHeader::decode(&bytes, chunk_bytes).map_err(|_| Ended::Misbehaved("a chunk header"))?;
+        let header = ChunkHeader::decode(&bytes, CHUNK_BYTES).map_err(|_| Ended::Misbehaved("a chunk header"))?;
         let length = match header.body {
             Body::Bytes(length) => length,
             Body::Zero | Body::Gone(_) => 0,

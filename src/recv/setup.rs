@@ -21,6 +21,7 @@ use crate::limits::{
 };
 use crate::manifest::Header;
 use crate::meet::{Meet, Met, Opened, Wish, patiently};
+use crate::net::Limiter;
 use crate::options::{Answer, Consent, Meeting, Question, RecvOptions};
 use crate::path::STATE_DIR_NAME;
 use crate::session;
@@ -49,6 +50,7 @@ pub(super) struct Setup<D: Rooted> {
     pub(super) meet: Option<Box<Meet>>,
     pub(super) settings: ReceiverSettings,
     pub(super) patience: Option<Duration>,
+    pub(super) limiter: Limiter,
     pub(super) is_agreed: bool,
     pub(super) consent: Consent,
     question: Asked,
@@ -110,6 +112,7 @@ pub(super) async fn open<D: Rooted>(disk: D, options: RecvOptions, events: Event
         events,
         settings,
         patience: record.settings.patience,
+        limiter: Limiter::new(options.common.limit_bytes_per_s),
         is_agreed: record.is_agreed || !is_asking,
         consent: options.consent,
         question: Asked::NotYet,

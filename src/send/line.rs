@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::workers::{Lanes, Outgoing, Report};
 use crate::limits::{FAREWELL_MS, IN_FLIGHT_CHUNKS_MAX};
 use crate::meet::Met;
-use crate::net::{CloseCode, ControlReceiver, ControlSender, Link, LinkError};
+use crate::net::{CloseCode, ControlReceiver, ControlSender, Limiter, Link, LinkError};
 use crate::state::log::Cursor;
 use crate::task::sender::Input;
 use crate::wire::Message;
@@ -50,6 +50,7 @@ impl Line {
         met: Met,
         number: u64,
         cursor: Cursor,
+        limiter: &Limiter,
         wire_bytes: &Arc<AtomicU64>,
         report: &mpsc::Sender<Report>,
     ) -> Line {
@@ -59,7 +60,7 @@ impl Line {
         writers.spawn(write_control(sender, frames, number, report.clone()));
         let lanes = std::array::from_fn(|_| {
             let (lane, chunks) = mpsc::channel(IN_FLIGHT_CHUNKS_MAX as usize);
-            data.push(writers.spawn(write_data(link.clone(), chunks, Arc::clone(wire_bytes))));
+            data.push(writers.spawn(write_data(link.clone(), limiter.clone(), chunks, Arc::clone(wire_bytes))));
             lane
         });
         let lanes = Lanes { line: number, lanes };
@@ -109,10 +110,11 @@ async fn write_control(
 
 async fn write_data(
     link: Link,
+    limiter: Limiter,
     mut chunks: mpsc::Receiver<Outgoing>,
     wire_bytes: Arc<AtomicU64>,
 ) -> Result<(), LinkError> {
-    let mut stream = link.open_data().await?;
+    let mut stream = link.open_data(&limiter).await?;
     while let Some(chunk) = chunks.recv().await {
         let length = chunk.body.as_ref().map_or(0, bytes::Bytes::len) as u64;
         stream.send(&chunk.header, chunk.body).await?;

@@ -218,6 +218,7 @@ impl TransferRecord {
 
     fn common_options(&self, home: PathBuf) -> CommonOptions {
         CommonOptions {
+            limit_bytes_per_s: None,
             home,
             meeting: Meeting::Resume(self.id),
             patience: self.settings.patience,

@@ -1,12 +1,13 @@
 //! Links that lose, change, double, delay and go silent: the transfer ends as over a good one.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::common::process::PATIENT;
 use crate::common::relay::Relay;
 use crate::common::scratch::Scratch;
 use crate::common::seed::Seed;
-use crate::common::transfer::{self, BOTH_DIRECTIONS, Listens, Setup};
+use crate::common::transfer::{self, BOTH_DIRECTIONS, Listens, Setup, Side};
+use crate::common::tree::{Content, Tree};
 use crate::common::trees;
 
 /// A link is bad from before the first datagram on; the tree arrives all the same.
@@ -40,6 +41,37 @@ fn a_tree_arrives_over_a_link_that_doubles_and_delays() {
         relay.duplicate_permille(200);
         relay.delay(Duration::from_millis(15));
     });
+}
+
+#[test]
+fn a_limit_of_either_side_holds_and_a_rerun_goes_without() {
+    const BYTES: u64 = 3_000_000;
+    let scratch = Scratch::new("limit");
+    let mut tree = Tree::new(&scratch.join("source"), 1);
+    tree.file("file", &Content::Random(BYTES));
+    let source = tree.finish();
+    for side in [Side::Sender, Side::Receiver] {
+        let mut setup = Setup::new(&scratch, &format!("{side:?}"), &[&source], Listens::Receiver);
+        let options = if side == Side::Sender { &mut setup.sender_options } else { &mut setup.receiver_options };
+        options.extend(["--limit".into(), "300kB/s".into()]);
+        let started = Instant::now();
+        let mut live = setup.start();
+        // Ten seconds at that rate, less what the pace of one burst and the receiver's first window let through.
+        let is_begun = live.receiver.wait_until("a megabyte", PATIENT, |receiver| {
+            receiver.stdout().lines().any(|line| {
+                let event: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
+                event["wire_bytes"].as_u64().is_some_and(|bytes| bytes >= 1 << 20)
+            })
+        });
+        assert!(is_begun);
+        let took = started.elapsed().as_secs_f64();
+        assert!(took > 3.0, "{took} s for a chunk of 1,048,576 bytes at 300 kB/s at the {side:?}");
+        live.kill_both();
+        let options = if side == Side::Sender { &mut setup.sender_options } else { &mut setup.receiver_options };
+        options.truncate(options.len() - 2);
+        setup.restart().wait(PATIENT).assert_success();
+        transfer::assert_arrived(&source, &setup.target);
+    }
 }
 
 #[test]
