@@ -6,15 +6,17 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use super::Common;
-use crate::kills::campaign::{Campaign, Ground, Outcome};
+use crate::kills::campaign::{Campaign, Ground, Outcome, Wanted};
 use crate::kills::operations::{Place, Which, at_operations};
 use crate::kills::{self, jobs, signals};
 use crate::rig::kill::Victim;
 use crate::rig::state::KILLABLE;
-use crate::verdict::{Report, Verdict};
+use crate::verdict::{How, Report, Verdict};
 
 /// Kills that must meet each step.
 const LEAST_EACH: u64 = 5;
+/// Places that so many kills must meet: a step, victim and direction, or a kind of operation on a side.
+const PLACES: usize = 60;
 /// Transfers that are killed after a visible change of state.
 const BY_CHANGE: u64 = 80;
 /// Transfers that are killed several times.
@@ -80,6 +82,7 @@ impl Kill {
         let seed = self.common.seed();
         self.common
             .begin(seed, &format!("rounds={} side={:?} every_step={}", self.kills(), self.side, self.every_step));
+        let mut met = vec![];
         let is_only = self.stop || self.kill_loop || self.signals || self.operation.is_some();
         let mut reports = vec![];
         let mut take = |report: Report| {
@@ -90,7 +93,9 @@ impl Kill {
             reports.push(report);
         };
         if !is_only {
-            take(self.campaign(seed));
+            let (report, counts) = self.campaign(seed);
+            met.extend(counts);
+            take(report);
         }
         let is_whole = !is_only && !self.every_step && self.job.is_none();
         let which = match self.operation {
@@ -99,7 +104,12 @@ impl Kill {
             None => is_whole.then_some(Which::Each(OF_EACH_KIND)),
         };
         if let Some(which) = which {
-            take(at_operations(seed, which));
+            let (report, counts) = at_operations(seed, which);
+            met.extend(counts);
+            take(report);
+        }
+        if is_whole {
+            take(self.places(&met, seed));
         }
         if self.kill_loop || is_whole {
             take(kills::kill_loop(seed));
@@ -119,19 +129,32 @@ impl Kill {
         if self.long { LONG_ROUNDS } else { self.rounds }
     }
 
-    fn campaign(&self, seed: u64) -> Report {
+    /// Whether enough places were met often enough.
+    fn places(&self, met: &[u64], seed: u64) -> Report {
+        let often = met.iter().filter(|count| **count >= LEAST_EACH).count();
+        let is_enough = often >= PLACES || !matches!(self.side, Who::Any);
+        Report {
+            injected: met.iter().sum(),
+            verdict: if is_enough { Verdict::Good } else { Verdict::Vacuous },
+            log: vec![format!("{often} of {} places were met at least {LEAST_EACH} times", met.len())],
+            reproduce: format!("cargo run --release -p fault-inject -- kill --seed {seed:#x}"),
+            ..Report::skipped("places that kills met", How::Signal, "")
+        }
+    }
+
+    fn campaign(&self, seed: u64) -> (Report, Vec<u64>) {
         let fault = "SIGKILL at steps, at changes, in recovery, at random";
         let measured =
             Ground::new(seed).and_then(|ground| Campaign::on(&ground).measure().map(|found| (ground, found)));
         let (ground, measured) = match measured {
             Ok(both) => both,
-            Err(why) => return kills::failed(fault, why),
+            Err(why) => return (kills::failed(fault, why), vec![]),
         };
         let victims: &[Victim] = match self.side {
             Who::Sender => &[Victim::Sender],
             Who::Receiver => &[Victim::Receiver],
             Who::Both => &[Victim::Both],
-            Who::Any => &[Victim::Sender, Victim::Receiver, Victim::Both],
+            Who::Any => &jobs::VICTIMS,
         };
         let mut all = jobs::at_every_step(0, victims, if self.every_step { 1 } else { 2 });
         if !self.every_step {
@@ -140,12 +163,13 @@ impl Kill {
             all.extend(jobs::in_recovery(all.len(), RECOVERIES, seed));
         }
         all.retain(|job| self.job.is_none_or(|only| job.number == only));
-        all.extend(self.job.and_then(|number| jobs::make_up_numbered(number, victims, measured.took)));
+        all.extend(self.job.and_then(|number| jobs::make_up_numbered(number, measured.took)));
         let campaign = Campaign::on(&ground);
         let mut sum: Outcome = campaign.run(&all);
         let (least, kills) = if self.every_step { (1, 0) } else { (LEAST_EACH, self.kills()) };
         if self.job.is_none() && sum.failures.is_empty() {
-            campaign.make_up(&mut sum, victims, least, kills, measured.took);
+            let each_point = if self.every_step { 1 } else { LEAST_EACH };
+            campaign.make_up(&mut sum, victims, Wanted { each_step: least, each_point, kills }, measured.took);
         }
         ground.assert_canary();
         let mut report = sum.report(fault, "kill", seed);
@@ -154,6 +178,6 @@ impl Kill {
             report.log.push(format!("too seldom: {missed:?}"));
             report.verdict = Verdict::Vacuous;
         }
-        report
+        (report, sum.points.into_values().collect())
     }
 }

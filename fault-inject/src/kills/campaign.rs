@@ -14,7 +14,7 @@ use crate::rig::kill::{Pair, Struck, Tally, Trigger, Victim};
 use crate::rig::oracle::{self, Canary, Snapshot};
 use crate::rig::process::{self, Finished};
 use crate::rig::scratch::Scratch;
-use crate::rig::state::{self, KILLABLE, Places};
+use crate::rig::state::{self, Places};
 use crate::rig::transfer::{Listens, Setup, Side};
 use crate::rig::{held, trees};
 use crate::several::{self, Room};
@@ -26,7 +26,7 @@ const WORKERS: usize = 24;
 const BUSY: usize = 6;
 /// From the last restart to the end of both sides. The receiver's linger of a minute is in it.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// How often a step is tried again that was not met, in each direction.
+/// How often a step, victim and direction is tried again that was not met often enough.
 const MAKE_UP_TRIES: usize = 6;
 
 /// What is sent, and where: made once for many transfers.
@@ -56,6 +56,17 @@ impl Ground {
     pub fn assert_canary(&self) {
         self.canary.assert_unchanged();
     }
+}
+
+/// What a campaign has to come to.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// Kills at each step.
+    pub each_step: u64,
+    /// Kills at each step, of each victim, in each direction.
+    pub each_point: u64,
+    /// Kills in all.
+    pub kills: u64,
 }
 
 /// A kill's place: the step that it met, whom, and who was listening.
@@ -93,6 +104,11 @@ impl Outcome {
         self.transfers += other.transfers;
         self.slowest = self.slowest.max(other.slowest);
         self.failures.extend(other.failures);
+    }
+
+    /// Kills at a step, of a victim, in a direction.
+    pub fn at(&self, point: Point) -> u64 {
+        self.points.get(&point).copied().unwrap_or(0)
     }
 
     /// As a report; `command` is what repeats it.
@@ -175,23 +191,28 @@ impl Campaign<'_> {
         sum
     }
 
-    /// More strikes, with new transfers, until each step was met `least` times and `kills` strikes counted in all.
-    pub fn make_up(&self, sum: &mut Outcome, victims: &[Victim], least: u64, kills: u64, took: Duration) {
+    /// More strikes, with new transfers, until what is wanted is there, as far as a few tries bring it.
+    pub fn make_up(&self, sum: &mut Outcome, victims: &[Victim], wanted: Wanted, took: Duration) {
         let mut tries = [0; jobs::MAKE_UP_KINDS];
         self.run_while(sum, |sum, under_way| {
-            let is_aimed = |job: &&Job, step| matches!(job.strikes[..], [(Trigger::AtStep(at), _)] if at == step);
-            let is_missed = |step| {
-                let coming = under_way.iter().filter(|job| is_aimed(job, step)).count() as u64;
-                sum.tally.at(step) + coming < least
+            let is_missed = |kind: &usize| {
+                let Some((step, victim, listens)) = jobs::make_up_point(*kind) else { return false };
+                let aimed =
+                    under_way.iter().filter(|job| matches!(job.strikes[..], [(Trigger::AtStep(at), _)] if at == step));
+                let (mut at_step, mut at_point) = (sum.tally.at(step), sum.at(point(step, victim, listens)));
+                for job in aimed {
+                    at_step += 1;
+                    at_point += u64::from(job.listens == listens && job.strikes[0].1 == victim);
+                }
+                victims.contains(&victim) && (at_step < wanted.each_step || at_point < wanted.each_point)
             };
-            let missed = KILLABLE.iter().enumerate().filter(|(_, step)| is_missed(**step));
-            let mut kinds = missed.map(|(at, _)| 2 * at + usize::from(tries[2 * at] > tries[2 * at + 1]));
-            let is_more_wanted = sum.tally.kills() + (under_way.len() as u64) < kills;
             let by_time = jobs::MAKE_UP_KINDS - 1;
-            let kind = kinds.find(|kind| tries[*kind] < MAKE_UP_TRIES).or(is_more_wanted.then_some(by_time))?;
+            let is_more_wanted = sum.tally.kills() + (under_way.len() as u64) < wanted.kills;
+            let mut kinds = (0..by_time).filter(|kind| tries[*kind] < MAKE_UP_TRIES);
+            let kind = kinds.find(is_missed).or(is_more_wanted.then_some(by_time))?;
             tries[kind] += 1;
-            let is_in_vain = tries[kind] as u64 > 2 * kills + MAKE_UP_TRIES as u64;
-            (!is_in_vain && sum.failures.is_empty()).then(|| jobs::make_up(kind, tries[kind] - 1, victims, took))
+            let is_in_vain = tries[kind] as u64 > 2 * wanted.kills + MAKE_UP_TRIES as u64;
+            (!is_in_vain && sum.failures.is_empty()).then(|| jobs::make_up(kind, tries[kind] - 1, took))
         });
     }
 

@@ -85,27 +85,35 @@ pub fn in_recovery(first: usize, count: usize, seed: u64) -> Vec<Job> {
     numbered(first, jobs.collect())
 }
 
-/// Kinds of transfers that make up for what others missed: each step in each direction, and one at a time.
-pub const MAKE_UP_KINDS: usize = 2 * KILLABLE.len() + 1;
+/// Whom to kill.
+pub const VICTIMS: [Victim; 3] = [Victim::Sender, Victim::Receiver, Victim::Both];
+/// Kinds of transfers that make up for what others missed: each step, victim and direction, and one at a time.
+pub const MAKE_UP_KINDS: usize = KILLABLE.len() * VICTIMS.len() * BOTH_DIRECTIONS.len() + 1;
 /// The first number of these: no list of others is as long.
 const MAKE_UP_FIRST: usize = 10_000;
 
+/// Step, victim and direction of a kind; `None` for the last, which goes by time.
+pub fn make_up_point(kind: usize) -> Option<(Step, Victim, Listens)> {
+    let step = KILLABLE.get(kind / (VICTIMS.len() * BOTH_DIRECTIONS.len()))?;
+    Some((*step, VICTIMS[kind / BOTH_DIRECTIONS.len() % VICTIMS.len()], BOTH_DIRECTIONS[kind % BOTH_DIRECTIONS.len()]))
+}
+
 /// The transfer of that kind at that try.
-pub fn make_up(kind: usize, tries: usize, victims: &[Victim], took: Duration) -> Job {
+pub fn make_up(kind: usize, tries: usize, took: Duration) -> Job {
     let number = MAKE_UP_FIRST + tries * MAKE_UP_KINDS + kind;
-    let victim = victims[tries % victims.len()];
-    if let Some(step) = KILLABLE.get(kind / 2) {
-        return at_step(number, *step, victim, BOTH_DIRECTIONS[kind % 2]);
+    if let Some((step, victim, listens)) = make_up_point(kind) {
+        return at_step(number, step, victim, listens);
     }
     // Spread over the first third of a run alone: what comes later is too late more often than not.
     let time = took.mul_f64((tries * 37 % 100) as f64 / 300.0);
-    Job { number, listens: Listens::Receiver, strikes: vec![(Trigger::AfterTime(time), victim)] }
+    let strikes = vec![(Trigger::AfterTime(time), VICTIMS[tries % VICTIMS.len()])];
+    Job { number, listens: Listens::Receiver, strikes }
 }
 
 /// The transfer of that number, if it is one of these.
-pub fn make_up_numbered(number: usize, victims: &[Victim], took: Duration) -> Option<Job> {
+pub fn make_up_numbered(number: usize, took: Duration) -> Option<Job> {
     let at = number.checked_sub(MAKE_UP_FIRST)?;
-    Some(make_up(at % MAKE_UP_KINDS, at / MAKE_UP_KINDS, victims, took))
+    Some(make_up(at % MAKE_UP_KINDS, at / MAKE_UP_KINDS, took))
 }
 
 fn numbered(first: usize, mut jobs: Vec<Job>) -> Vec<Job> {

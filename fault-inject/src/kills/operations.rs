@@ -71,7 +71,7 @@ impl FromStr for Place {
 /// Which places.
 #[derive(Clone, Copy, Debug)]
 pub enum Which {
-    /// So many of each kind of operation on each side, spread over the run.
+    /// So many of each kind of operation on each side, spread over the run; again where there are fewer.
     Each(u64),
     /// All of them.
     All,
@@ -79,16 +79,16 @@ pub enum Which {
     Only(Place),
 }
 
-/// Dies at these places, each in a transfer of its own.
-pub fn at_operations(seed: u64, which: Which) -> Report {
+/// Dies at these places, each in a transfer of its own. Gives how many died at each kind of operation and side, too.
+pub fn at_operations(seed: u64, which: Which) -> (Report, Vec<u64>) {
     let fault = "SIGKILL at operations of the disk";
     match play(seed, which) {
-        Ok(report) => Report { fault: fault.to_owned(), ..report },
-        Err(why) => failed(fault, why),
+        Ok((report, met)) => (Report { fault: fault.to_owned(), ..report }, met),
+        Err(why) => (failed(fault, why), vec![]),
     }
 }
 
-fn play(seed: u64, which: Which) -> Result<Report, String> {
+fn play(seed: u64, which: Which) -> Result<(Report, Vec<u64>), String> {
     process::build_landfall()?;
     let ground = Ground::new(seed);
     let places = match which {
@@ -101,7 +101,9 @@ fn play(seed: u64, which: Which) -> Result<Report, String> {
     };
     let mut results = vec![];
     let room = Room::new(BUSY);
-    several::in_order(&places, WORKERS, |place| (*place, ground.die_at(*place, &room)), |result| results.push(result));
+    let numbered: Vec<(usize, Place)> = places.into_iter().enumerate().collect();
+    let die = |(number, place): &(usize, Place)| (*place, ground.die_at(*number, *place, &room));
+    several::in_order(&numbered, WORKERS, die, |result| results.push(result));
     ground.canary.assert_unchanged();
     Ok(report(seed, &results))
 }
@@ -109,7 +111,7 @@ fn play(seed: u64, which: Which) -> Result<Report, String> {
 /// How a transfer ended whose victim was to die; `None` if it did not come to that operation.
 type Ended = Option<Verdict>;
 
-fn report(seed: u64, results: &[(Place, Ended)]) -> Report {
+fn report(seed: u64, results: &[(Place, Ended)]) -> (Report, Vec<u64>) {
     let mut met: BTreeMap<String, u64> = BTreeMap::new();
     let (mut verdict, mut log) = (Verdict::Good, vec![]);
     let mut again = String::new();
@@ -140,7 +142,7 @@ fn report(seed: u64, results: &[(Place, Ended)]) -> Report {
         reproduce: format!("cargo run --release -p fault-inject -- kill{again} --seed {seed:#x}"),
         ..Report::skipped("", How::Child, "")
     };
-    report.unless_vacuous()
+    (report.unless_vacuous(), met.into_values().collect())
 }
 
 /// What is sent, and where.
@@ -196,14 +198,14 @@ impl Ground {
             return Err(format!("only {counts:?} were counted"));
         }
         let spread = |(operation, count): (Operation, u64)| {
-            let wanted = if let Which::Each(each) = which { each.min(count) } else { count };
-            (0..wanted).map(move |at| Place { side, operation, nth: 1 + at * count / wanted })
+            let wanted = if let Which::Each(each) = which { each } else { count };
+            (0..wanted).map(move |at| Place { side, operation, nth: 1 + (at * count / wanted.min(count)) % count })
         };
         Ok(counts.into_iter().flat_map(spread).collect())
     }
 
-    fn die_at(&self, place: Place, room: &Room) -> Ended {
-        let name = place.to_string().replace(':', "-");
+    fn die_at(&self, number: usize, place: Place, room: &Room) -> Ended {
+        let name = format!("{number}-{}", place.to_string().replace(':', "-"));
         match self.die(&name, place, room) {
             Ok(ended) => {
                 held::remove_all_below(&held::open_dir(&self.scratch.join(&name)));

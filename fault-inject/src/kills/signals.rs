@@ -170,6 +170,11 @@ fn strike(setup: &Setup, pair: &mut Pair, case: Case, side: Side) -> Result<(), 
     if !is_right {
         return Err(Verdict::Stuck(format!("{case:?} ended it in another way\n{}", ended.describe())));
     }
+    if ended.code() == Some(0) {
+        // Whoever runs us ignores the signal (`nohup`), and so does what we start: it went on to its end.
+        pair.ended.push((side, ended));
+        return Ok(());
+    }
     let after = places.look();
     pair.killed.push((side, ended));
     let is_kept = after.staging_bytes >= before.staging_bytes || after.sealed_files > before.sealed_files;
