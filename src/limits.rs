@@ -113,6 +113,8 @@ pub const CHILD_LINE_BYTES_MAX: usize = 4 << 20;
 pub const KEEP_ALIVE_MS: u64 = 5000;
 /// QUIC idle timeout: a silent link is suspect after this.
 pub const IDLE_MS_MAX: u64 = 20_000;
+/// Pause between two looks whether what was sent is still acknowledged.
+pub const UNANSWERED_LOOK_MS: u64 = 1000;
 /// Bytes that a new link may have on its way before anything is known of the path, and after a long silence.
 pub const CONGESTION_INITIAL_BYTES: u64 = 64 * 1200;
 /// Packets that may always be on their way.

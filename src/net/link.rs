@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use quinn::{Connection, Side, VarInt};
 use rustls::pki_types::CertificateDer;
+use tokio::time::{Instant, sleep};
 use tracing::debug;
 
 use super::config::window;
@@ -16,7 +17,7 @@ use super::error::{CloseCode, LinkError};
 use super::limiter::Limiter;
 use super::tls::peer_key;
 use crate::identity::{Meeting, PeerKey, Role};
-use crate::limits::{CONTROL_WINDOW_BYTES, DATA_STREAMS, LINK_WINDOW_BYTES};
+use crate::limits::{CONTROL_WINDOW_BYTES, DATA_STREAMS, IDLE_MS_MAX, LINK_WINDOW_BYTES, UNANSWERED_LOOK_MS};
 
 const EXPORTER_LABEL: &[u8] = b"EXPORTER-landfall-v1";
 
@@ -58,6 +59,10 @@ pub struct LinkStats {
     pub sent_packets: u64,
     /// Packets of these that were declared lost.
     pub lost_packets: u64,
+    /// Frames sent that the peer has to acknowledge: of streams, and to keep the link alive.
+    pub asking_frames: u64,
+    /// Acknowledgements that came.
+    pub answers: u64,
 }
 
 impl Link {
@@ -149,9 +154,43 @@ impl Link {
         self.0.connection.close_reason().map(LinkError::from)
     }
 
+    /// Waits until nothing that this side sent was acknowledged for a whole idle timeout. The peer may be heard all the
+    /// while: then only the way to it is dead, and QUIC would wait for a further timeout after the peer's. May be
+    /// cancelled.
+    pub async fn unanswered(&self) -> LinkError {
+        let mut unanswered = Unanswered::default();
+        loop {
+            sleep(Duration::from_millis(UNANSWERED_LOOK_MS)).await;
+            let LinkStats { asking_frames, answers, .. } = self.stats();
+            if unanswered.is_over(Instant::now(), asking_frames, answers) {
+                return LinkError::Silent;
+            }
+        }
+    }
+
     /// What QUIC measures, now.
     pub fn stats(&self) -> LinkStats {
         self.0.stats()
+    }
+}
+
+/// Since when what was sent waits for an acknowledgement.
+#[derive(Debug, Default)]
+struct Unanswered {
+    asked: u64,
+    answers: u64,
+    since: Option<Instant>,
+}
+
+impl Unanswered {
+    /// Looks at how many frames ask for an acknowledgement and how many came by now.
+    fn is_over(&mut self, now: Instant, asked: u64, answers: u64) -> bool {
+        if answers != self.answers {
+            *self = Unanswered { asked, answers, since: None };
+        } else if asked != self.asked {
+            self.since.get_or_insert(now);
+        }
+        self.since.is_some_and(|since| now - since >= Duration::from_millis(IDLE_MS_MAX))
     }
 }
 
@@ -166,6 +205,8 @@ impl Inner {
             sent_bytes: stats.udp_tx.bytes,
             sent_packets: path.sent_packets,
             lost_packets: path.lost_packets,
+            asking_frames: stats.frame_tx.stream + stats.frame_tx.ping,
+            answers: stats.frame_rx.acks,
         }
     }
 }
@@ -182,5 +223,25 @@ impl Drop for Inner {
             lost_packets = stats.lost_packets,
             "the link is over"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stays_unanswered_for_an_idle_timeout_is_over_and_nothing_else() {
+        let (mut unanswered, start) = (Unanswered::default(), Instant::now());
+        let at = |ms| start + Duration::from_millis(ms);
+        // Answered each time, however long ago the last question was.
+        assert!(!unanswered.is_over(at(0), 10, 5));
+        assert!(!unanswered.is_over(at(60_000), 10, 5), "nothing was asked");
+        assert!(!unanswered.is_over(at(61_000), 12, 5), "just asked");
+        assert!(!unanswered.is_over(at(80_999), 20, 5), "asked again and again, not for so long");
+        assert!(!unanswered.is_over(at(81_500), 21, 6), "answered at last");
+        assert!(!unanswered.is_over(at(90_000), 22, 6));
+        assert!(!unanswered.is_over(at(90_000 + IDLE_MS_MAX - 1), 22, 6));
+        assert!(unanswered.is_over(at(90_000 + IDLE_MS_MAX), 22, 6));
     }
 }

@@ -34,12 +34,12 @@ pub(super) struct Line {
     pub(super) link: Link,
     /// Frames of the peer.
     pub(super) receiver: ControlReceiver,
-    /// Writers; the first that ends ends the line.
+    /// Writers, and a watch for answers; the first that ends ends the line.
     pub(super) writers: JoinSet<Result<(), LinkError>>,
     /// How far the log was sent.
     pub(super) cursor: Cursor,
     pub(super) lanes: Lanes,
-    /// The writers of data streams.
+    /// What ends with the link: the writers of data streams, and the watch for answers.
     data: Vec<AbortHandle>,
     control: mpsc::Sender<Frame>,
 }
@@ -63,6 +63,8 @@ impl Line {
             data.push(writers.spawn(write_data(link.clone(), limiter.clone(), chunks, Arc::clone(wire_bytes))));
             lane
         });
+        let watched = link.clone();
+        data.push(writers.spawn(async move { Err(watched.unanswered().await) }));
         let lanes = Lanes { line: number, lanes };
         Line { link, receiver, writers, data, cursor, lanes, control }
     }
