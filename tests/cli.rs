@@ -307,13 +307,17 @@ fn names_cannot_speak_to_the_terminal() {
 }
 
 #[test]
-fn quiet_means_quiet_and_a_closed_stdout_stops_nothing() {
+fn quiet_means_quiet_verbose_tells_and_a_closed_stdout_stops_nothing() {
     let scratch = Scratch::new("quiet");
     let source = trees::medley(&scratch.join("source"), 1);
     let quiet = Landfall::new("quiet", &scratch.join("home")).arg("send").arg(&source).arg("--to");
     let finished = quiet.arg(scratch.join("target")).arg("-q").run();
     finished.assert_code(0);
     assert!(finished.stderr.is_empty(), "{}", finished.describe());
+    let told = Landfall::new("told", &scratch.join("home")).arg("send").arg(&source).arg("--to");
+    let finished = told.arg(scratch.join("target-3")).arg("-v").run();
+    finished.assert_code(0);
+    assert!(finished.stderr_text().contains("socket buffers: "), "{}", finished.describe());
     let shell = "exec \"$0\" \"$@\" >&-";
     let closed = Landfall::new("closed stdout", &scratch.join("home")).below(&["sh", "-c", shell]);
     let finished = closed.arg("send").arg(&source).arg("--to").arg(scratch.join("target-2")).run();

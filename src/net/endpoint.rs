@@ -145,6 +145,14 @@ fn bind_socket(address: SocketAddr) -> io::Result<UdpSocket> {
     // The system gives less than what is asked for where an administrator has set a limit; both calls then succeed.
     socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES)?;
     socket.set_send_buffer_size(SOCKET_BUFFER_BYTES)?;
+    // Linux tells twice what it gave, for its own bookkeeping (socket(7)).
+    let (receive, send) = (socket.recv_buffer_size()? / 2, socket.send_buffer_size()? / 2);
+    tracing::info!("socket buffers: {receive} bytes to receive, {send} to send");
+    for (got, limit) in [(receive, "rmem_max"), (send, "wmem_max")] {
+        if got < SOCKET_BUFFER_BYTES {
+            tracing::info!("more would lose fewer packets: `sysctl -w net.core.{limit}={SOCKET_BUFFER_BYTES}`");
+        }
+    }
     socket.bind(&address.into())?;
     Ok(socket.into())
 }
