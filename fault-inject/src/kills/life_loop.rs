@@ -27,9 +27,10 @@ const LIVES_MAX: usize = 150;
 /// From the last restart to the end.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Bytes that may not shrink: what is allocated in staging, and what is sealed.
+/// Bytes that may not shrink: what is allocated in staging, without the file system's own blocks, and what is sealed.
 fn stands_bytes(look: &Look) -> u64 {
-    if look.sealed_files > 0 { CHUNKS * CHUNK_BYTES } else { look.staging_bytes }
+    let whole = CHUNKS * CHUNK_BYTES;
+    if look.sealed_files > 0 { whole } else { look.staging_bytes.min(whole) }
 }
 
 /// See the module.
