@@ -27,7 +27,7 @@ pub struct Peers {
     #[arg(
         long,
         value_delimiter = ',',
-        default_value = "cp,careful,rsync,rsync-fsync,rsync-c,scp,tar,qcp,sendme,landfall"
+        default_value = "cp,careful,rsync,rsync-fsync,rsync-c,scp,tar,qcp,sendme,landfall,landfall-to,rsync-again,landfall-again"
     )]
     tools: Vec<Tool>,
     /// Runs of each tool on each load.
@@ -164,8 +164,9 @@ impl Row {
     /// One timed run into a new directory, which is removed afterwards.
     fn once(&mut self, source: &Path, wanted: &Snapshot, below: &Path, workshop: &Workshop) -> Result<(), Failure> {
         let target = tempfile::Builder::new().prefix("target-").tempdir_in(below).map_err(Failure::broken)?;
+        let prepared = workshop.prepare(self.tool, source, target.path());
         let meter = Meter::start();
-        let outcome = workshop.run(self.tool, source, target.path());
+        let outcome = prepared.and_then(|()| workshop.run(self.tool, source, target.path()));
         let sample = meter.stop();
         match outcome {
             Ok(()) => {

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use fault_inject::rig::facility;
+use fault_inject::rig::{facility, process};
 
 use crate::pair::Pair;
 use crate::sshd::Sshd;
@@ -36,6 +36,12 @@ pub enum Tool {
     Sendme,
     /// landfall, two processes.
     Landfall,
+    /// `landfall send --to`, a copy on one machine.
+    LandfallTo,
+    /// The same command once more after its success; only that is timed.
+    LandfallAgain,
+    /// `rsync -a -c` over what `rsync -a` has made; only that is timed.
+    RsyncAgain,
 }
 
 impl Tool {
@@ -52,6 +58,9 @@ impl Tool {
             Tool::Qcp => "qcp",
             Tool::Sendme => "sendme",
             Tool::Landfall => "landfall",
+            Tool::LandfallTo => "landfall-to",
+            Tool::LandfallAgain => "landfall-again",
+            Tool::RsyncAgain => "rsync-again",
         }
     }
 
@@ -62,10 +71,12 @@ impl Tool {
             Tool::Careful => "synced; read from the device and hashed; no network",
             Tool::Rsync => "a checksum of the stream",
             Tool::RsyncFsync => "a checksum of the stream; synced file by file",
-            Tool::RsyncC => "both sides hashed, from the cache",
+            Tool::RsyncC | Tool::RsyncAgain => "both sides hashed, from the cache",
             Tool::Scp | Tool::Tar | Tool::Qcp => "nothing beyond the transport",
             Tool::Sendme => "chunks verified on arrival",
-            Tool::Landfall => "synced; read from the device and verified; a signed receipt",
+            Tool::Landfall | Tool::LandfallTo | Tool::LandfallAgain => {
+                "synced; read from the device and verified; a signed receipt"
+            }
         }
     }
 
@@ -73,12 +84,12 @@ impl Tool {
     pub fn lacks(self) -> Option<String> {
         let programs: &[&str] = match self {
             Tool::Cp | Tool::Careful => &["cp", "sync"],
-            Tool::Rsync | Tool::RsyncFsync | Tool::RsyncC => &["rsync", "ssh", "sshd", "ssh-keygen"],
+            Tool::Rsync | Tool::RsyncFsync | Tool::RsyncC | Tool::RsyncAgain => &["rsync", "ssh", "sshd", "ssh-keygen"],
             Tool::Scp => &["scp", "ssh", "sshd", "ssh-keygen"],
             Tool::Tar => &["tar", "ssh", "sshd", "ssh-keygen"],
             Tool::Qcp => &["qcp", "ssh", "sshd", "ssh-keygen"],
             Tool::Sendme => &["sendme"],
-            Tool::Landfall => &[],
+            Tool::Landfall | Tool::LandfallTo | Tool::LandfallAgain => &[],
         };
         let missing = programs.iter().find(|name| program::find(name).is_none());
         missing.map(|name| format!("`{name}` is not installed"))
@@ -86,7 +97,10 @@ impl Tool {
 
     /// Whether it runs over ssh.
     pub fn needs_ssh(self) -> bool {
-        !matches!(self, Tool::Cp | Tool::Careful | Tool::Sendme | Tool::Landfall)
+        matches!(
+            self,
+            Tool::Rsync | Tool::RsyncFsync | Tool::RsyncC | Tool::RsyncAgain | Tool::Scp | Tool::Tar | Tool::Qcp
+        )
     }
 
     /// Where the tree stands that arrived in `target`: some put the named directory inside.
@@ -150,6 +164,24 @@ impl Workshop {
         Ok(pair)
     }
 
+    /// What has to stand in `target` before the clock starts.
+    pub fn prepare(&self, tool: Tool, source: &Path, target: &Path) -> Result<(), String> {
+        match tool {
+            Tool::LandfallAgain => self.local_copy(source, target),
+            Tool::RsyncAgain => self.run(Tool::Rsync, source, target),
+            _ => Ok(()),
+        }
+    }
+
+    /// One command for both sides, with a state of its own for each target.
+    fn local_copy(&self, source: &Path, target: &Path) -> Result<(), String> {
+        let name = target.file_name().unwrap_or_default().to_string_lossy();
+        let home = format!("LANDFALL_HOME={}", self.dir.join(format!("home-{name}")).display());
+        let (program, from) = (process::binary(), format!("{}/.", source.display()));
+        let words = ["env", &home, &program.to_string_lossy(), "send", &from, "--to", &target.to_string_lossy(), "-q"];
+        self.run_words(&words)
+    }
+
     /// Copies the contents of `source` into the empty directory `target`. An error says why it failed.
     pub fn run(&self, tool: Tool, source: &Path, target: &Path) -> Result<(), String> {
         let (from, to) = (source.to_string_lossy(), target.to_string_lossy());
@@ -164,7 +196,7 @@ impl Workshop {
                 }
                 Ok(())
             }
-            Tool::Rsync | Tool::RsyncFsync | Tool::RsyncC => self.rsync(tool, &from, &to),
+            Tool::Rsync | Tool::RsyncFsync | Tool::RsyncC | Tool::RsyncAgain => self.rsync(tool, &from, &to),
             Tool::Scp => {
                 let config = self.ssh()?.client_config().to_string_lossy();
                 self.run_words(&["scp", "-F", &config, "-rpq", &format!("{from}/."), &format!("peer:{to}")])
@@ -177,6 +209,7 @@ impl Workshop {
             Tool::Qcp => self.qcp(&from, &to),
             Tool::Sendme => self.sendme(source, target),
             Tool::Landfall => self.pair(source, target)?.run(self.patience),
+            Tool::LandfallTo | Tool::LandfallAgain => self.local_copy(source, target),
         }
     }
 
@@ -186,8 +219,10 @@ impl Workshop {
         if tool == Tool::RsyncFsync {
             words.insert(2, "--fsync");
         }
-        self.run_words(&words)?;
-        if tool == Tool::RsyncC {
+        if tool != Tool::RsyncAgain {
+            self.run_words(&words)?;
+        }
+        if matches!(tool, Tool::RsyncC | Tool::RsyncAgain) {
             words.insert(2, "-c");
             self.run_words(&words)?;
         }
