@@ -380,6 +380,7 @@ impl Receiver {
         if self.full_deadline().is_some_and(|deadline| now >= deadline) {
             return self.stop(StopReason::DiskFull);
         }
+        self.ending.advance(&mut self.tasks, now, self.full_since.is_some());
         if self.is_consented && !self.ending.has_receipt() {
             self.examine_more();
             self.adopt_more();
@@ -395,7 +396,6 @@ impl Receiver {
                 self.ending.finish(&mut self.tasks);
             }
         }
-        self.ending.advance(&mut self.tasks, now, self.full_since.is_some());
         if self.space_due.is_some_and(|due| now >= due) {
             self.space_due = None;
             self.tasks.push_back(Task::LookAtSpace);

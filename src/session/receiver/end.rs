@@ -135,7 +135,8 @@ impl Ending {
             self.is_stalled = false;
             match self.stage {
                 Stage::Finishing => tasks.push_back(Task::FinishTree),
-                Stage::Issuing => tasks.push_back(Task::IssueReceipt),
+                // From the start: the sender on the link may be a later one, which has not settled yet.
+                Stage::Issuing => self.stage = Stage::Open,
                 Stage::Closing(_) => tasks.push_back(Task::Close),
                 Stage::Open | Stage::Issued | Stage::Over => (),
             }
