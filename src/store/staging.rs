@@ -10,6 +10,7 @@ use crate::digest::{FileDigest, PathHash};
 use crate::disk::{Access, Disk, DiskFile};
 use crate::geometry::{ChunkIndex, ChunkSet, EntryIndex, Geometry};
 use crate::path::RelPath;
+use crate::state::files::create_anew;
 use crate::state::log::DigestTable;
 
 /// What a file is to become.
@@ -157,40 +158,30 @@ impl<D: Disk> Shared<D> {
     /// A new staging file of an entry, whose inode number no claim of an earlier run speaks of. A claim may outlive its
     /// inode, and numbers are given anew: after a power cut it would speak for bytes that were never synced.
     pub(super) fn make_staging(&self, entry: EntryIndex, path: PathHash, geometry: Geometry) -> io::Result<D::File> {
-        let (disk, staging) = (&self.disk, &self.layout.staging);
-        let mut made = create(disk, staging, path, geometry)?;
+        let (disk, staging, name) = (&self.disk, &self.layout.staging, staging_name(path));
         if !self.claimed.contains(&entry.0) {
-            return Ok(made);
+            return create(disk, staging, &name, geometry);
         }
-        let (name, mut others) = (staging_name(path), vec![]);
-        let left = [&name[..], LEFT_SUFFIX].concat();
-        loop {
+        // Under a name that the next start removes: a power cut must not leave the other one for such an inode, either.
+        let aside = [&name[..], b"-new", LEFT_SUFFIX].concat();
+        let mut others = vec![];
+        let made = loop {
+            let made = create(disk, staging, &aside, geometry)?;
             let inode = made.stat()?.inode;
             if !locked(&self.journal).durable(entry).iter().any(|claim| claim.inode == inode) {
-                break;
+                break made;
             }
             // Open until another number is found, so that this one is not given again.
             others.push(made);
-            disk.replace(staging, &name, staging, &left)?;
-            made = create(disk, staging, path, geometry)?;
-        }
-        if !others.is_empty() {
-            disk.remove(staging, &left)?;
-        }
+        };
+        disk.replace(staging, &aside, staging, &name)?;
         Ok(made)
     }
 }
 
 /// Makes a new staging file of the entry's size. Whatever had the name is removed.
-fn create<D: Disk>(disk: &D, staging: &D::Dir, path: PathHash, geometry: Geometry) -> io::Result<D::File> {
-    let name = staging_name(path);
-    let file = match disk.create_exclusive(staging, &name) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            disk.remove(staging, &name)?;
-            disk.create_exclusive(staging, &name)?
-        }
-        other => other?,
-    };
+fn create<D: Disk>(disk: &D, staging: &D::Dir, name: &[u8], geometry: Geometry) -> io::Result<D::File> {
+    let file = create_anew(disk, staging, name)?;
     // A file of one chunk gets its length from its only write.
     if geometry.chunk_count() > 1 {
         file.set_len(geometry.file_bytes())?;

@@ -150,17 +150,13 @@ impl Oracle {
         self.has_disk_faults(disk) || self.excuses.marred + self.excuses.meddled > 0
     }
 
-    /// Whether bytes of an entry that differ when they are read back may be blamed on anybody. With two power cuts they
-    /// may: the first may hide a claim behind a shorter length of the journal, the inode it speaks of goes its way, and
-    /// the second may keep the length that the next process gave the journal, and not the bytes. Then the old claim is
-    /// there again. It is read back, found wrong, and costs work.
+    /// Whether bytes of an entry that differ when they are read back may be blamed on anybody.
     pub(super) fn may_differ(&self, disk: &SimDisk, entry: EntryIndex) -> bool {
         const NAMES_AND_WRITES: [SimFault; 3] = [SimFault::WriteFails, SimFault::SyncDirFails, SimFault::NameFails];
         let counts = disk.counts();
         let is_struck = |fault: &SimFault| counts.struck(*fault) > 0 && !NAMES_AND_WRITES.contains(fault);
         let excuses = &self.excuses;
         counts.failed_at > 0
-            || counts.crash.crashes > 1
             || SimFault::ALL.iter().any(is_struck)
             || excuses.marred + excuses.meddled > 0
             || excuses.swapped > 1
