@@ -358,6 +358,11 @@ fn a_finish_without_space_is_tried_again_when_there_is_some() {
     assert_eq!(bench.settled(SEALED), ["finishtree"]);
     assert!(bench.hear(Input::StateFull).is_empty());
     assert_eq!(bench.hear(Input::Space(u64::MAX, 9)), ["finishtree"]);
+    assert_eq!(bench.hear(Input::TreeFinished), ["issuereceipt"]);
+    assert!(["", ""] == [Input::StateFull, Input::LinkLost].map(|input| bench.hear(input).concat()));
+    bench.hear(Input::Connected); // of a sender that has not settled: what was complete may be older than its source
+    assert!(bench.hear(Input::Space(u64::MAX, 9)).is_empty());
+    assert_eq!(bench.hear(Input::Settled(0)), ["finishtree"]);
 }
 
 #[test]
