@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep};
 use tracing::debug;
 
 use super::config::window;
+use super::congestion;
 use super::control::{ControlReceiver, ControlSender};
 use super::data::{DataReceiver, DataSender};
 use super::error::{CloseCode, LinkError};
@@ -59,10 +60,10 @@ pub struct LinkStats {
     pub sent_packets: u64,
     /// Packets of these that were declared lost.
     pub lost_packets: u64,
-    /// Frames sent that the peer has to acknowledge: of streams, and to keep the link alive.
-    pub asking_frames: u64,
-    /// Acknowledgements that came.
-    pub answers: u64,
+    /// Bytes sent of which nothing is known yet.
+    pub in_flight_bytes: u64,
+    /// Bytes sent that were acknowledged on this path.
+    pub acknowledged_bytes: u64,
 }
 
 impl Link {
@@ -161,8 +162,8 @@ impl Link {
         let mut unanswered = Unanswered::default();
         loop {
             sleep(Duration::from_millis(UNANSWERED_LOOK_MS)).await;
-            let LinkStats { asking_frames, answers, .. } = self.stats();
-            if unanswered.is_over(Instant::now(), asking_frames, answers) {
+            let LinkStats { in_flight_bytes, acknowledged_bytes, .. } = self.stats();
+            if unanswered.is_over(Instant::now(), in_flight_bytes, acknowledged_bytes) {
                 return LinkError::Silent;
             }
         }
@@ -177,17 +178,17 @@ impl Link {
 /// Since when what was sent waits for an acknowledgement.
 #[derive(Debug, Default)]
 struct Unanswered {
-    asked: u64,
-    answers: u64,
+    acknowledged_bytes: u64,
     since: Option<Instant>,
 }
 
 impl Unanswered {
-    /// Looks at how many frames ask for an acknowledgement and how many came by now.
-    fn is_over(&mut self, now: Instant, asked: u64, answers: u64) -> bool {
-        if answers != self.answers {
-            *self = Unanswered { asked, answers, since: None };
-        } else if asked != self.asked {
+    /// Looks at how much is on its way, and how much was acknowledged by now. That acknowledgements come says nothing:
+    /// QUIC repeats the last one with whatever the peer sends.
+    fn is_over(&mut self, now: Instant, in_flight_bytes: u64, acknowledged_bytes: u64) -> bool {
+        if acknowledged_bytes != self.acknowledged_bytes || in_flight_bytes == 0 {
+            *self = Unanswered { acknowledged_bytes, since: None };
+        } else {
             self.since.get_or_insert(now);
         }
         self.since.is_some_and(|since| now - since >= Duration::from_millis(IDLE_MS_MAX))
@@ -198,6 +199,8 @@ impl Inner {
     fn stats(&self) -> LinkStats {
         let stats = self.connection.stats();
         let path = stats.path;
+        let controller = self.connection.congestion_state();
+        let (in_flight_bytes, acknowledged_bytes) = congestion::on_their_way_and_acknowledged(controller);
         LinkStats {
             round_trip: path.rtt,
             mtu_bytes: path.current_mtu,
@@ -205,8 +208,8 @@ impl Inner {
             sent_bytes: stats.udp_tx.bytes,
             sent_packets: path.sent_packets,
             lost_packets: path.lost_packets,
-            asking_frames: stats.frame_tx.stream + stats.frame_tx.ping,
-            answers: stats.frame_rx.acks,
+            in_flight_bytes,
+            acknowledged_bytes,
         }
     }
 }
@@ -234,14 +237,15 @@ mod tests {
     fn what_stays_unanswered_for_an_idle_timeout_is_over_and_nothing_else() {
         let (mut unanswered, start) = (Unanswered::default(), Instant::now());
         let at = |ms| start + Duration::from_millis(ms);
-        // Answered each time, however long ago the last question was.
-        assert!(!unanswered.is_over(at(0), 10, 5));
-        assert!(!unanswered.is_over(at(60_000), 10, 5), "nothing was asked");
-        assert!(!unanswered.is_over(at(61_000), 12, 5), "just asked");
-        assert!(!unanswered.is_over(at(80_999), 20, 5), "asked again and again, not for so long");
+        assert!(!unanswered.is_over(at(0), 0, 0));
+        assert!(!unanswered.is_over(at(60_000), 0, 0), "nothing is on its way");
+        assert!(!unanswered.is_over(at(61_000), 10, 0), "just sent");
+        assert!(!unanswered.is_over(at(80_999), 20, 0), "sent again and again, not for so long");
         assert!(!unanswered.is_over(at(81_500), 21, 6), "answered at last");
         assert!(!unanswered.is_over(at(90_000), 22, 6));
-        assert!(!unanswered.is_over(at(90_000 + IDLE_MS_MAX - 1), 22, 6));
-        assert!(unanswered.is_over(at(90_000 + IDLE_MS_MAX), 22, 6));
+        assert!(!unanswered.is_over(at(100_000), 0, 6), "the rest is known to be lost");
+        assert!(!unanswered.is_over(at(110_000), 22, 6));
+        assert!(!unanswered.is_over(at(110_000 + IDLE_MS_MAX - 1), 22, 6));
+        assert!(unanswered.is_over(at(110_000 + IDLE_MS_MAX), 22, 6));
     }
 }

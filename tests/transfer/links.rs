@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::common::process::PATIENT;
+use fault_inject::rng::Odds;
+
+use crate::common::process::{PATIENT, Running};
 use crate::common::relay::Relay;
 use crate::common::scratch::Scratch;
 use crate::common::seed::Seed;
@@ -93,5 +95,23 @@ fn a_silence_longer_than_any_timeout_only_interrupts() {
     let done = live.wait(PATIENT);
     done.assert_success(); // a silent peer is not a dead peer
     assert!(done.sender.stdout_text().contains("link-lost"), "the silence was noticed\n{}", done.describe());
+    transfer::assert_arrived(&source, &setup.target);
+}
+
+#[test]
+fn a_link_that_is_dead_one_way_is_given_up_by_the_side_that_still_hears() {
+    let scratch = Scratch::new("one-way");
+    let source = trees::medley(&scratch.join("source"), 1);
+    let mut setup = Setup::new(&scratch, "run", &[&source], Listens::Receiver);
+    setup.through_relay(1).rate(6 << 20);
+    let mut live = setup.start();
+    assert!(live.sender.wait_until("some of it", PATIENT, |_| setup.relay().all_bytes() > 4 << 20));
+    setup.relay().proxy().turn(|dials| dials.to_listener.drop = Odds::per_million(1_000_000));
+    // The receiver is heard until its idle timeout of 20 s is over: going by its own silence, this side took 40 s.
+    let is_lost = |sender: &Running| sender.stdout().contains("\"link-lost\"");
+    assert!(live.sender.wait_until("the loss", Duration::from_secs(33), is_lost), "{}", live.sender.describe("runs"));
+    assert!(setup.relay().harmed() > 5, "{} datagrams were lost", setup.relay().harmed());
+    setup.relay().proxy().turn(|dials| dials.to_listener.drop = Odds::per_million(0));
+    live.wait(PATIENT).assert_success();
     transfer::assert_arrived(&source, &setup.target);
 }

@@ -114,6 +114,11 @@ impl Machine {
         self.window_bytes
     }
 
+    /// Bytes that are on their way, and bytes that were acknowledged.
+    pub(super) fn on_their_way_and_acknowledged(&self) -> (u64, u64) {
+        (self.sampler.in_flight_bytes(), self.sampler.delivered_bytes())
+    }
+
     pub(super) fn on_mtu(&mut self, mtu: u16) {
         self.model.on_mtu(mtu);
         self.window_bytes = self.window_bytes.max(self.window_min());

@@ -40,6 +40,12 @@ impl ControllerFactory for Factory {
     }
 }
 
+/// Bytes that are on their way, and bytes that were acknowledged, as a connection's controller counts them.
+pub(super) fn on_their_way_and_acknowledged(controller: Box<dyn Controller>) -> (u64, u64) {
+    let ours = controller.into_any().downcast::<Adapter>();
+    ours.map_or((0, 0), |adapter| adapter.0.on_their_way_and_acknowledged())
+}
+
 /// What quinn tells its controller, handed to the machine.
 #[derive(Clone, Debug)]
 struct Adapter(Machine);

@@ -61,6 +61,11 @@ impl Sampler {
         }
     }
 
+    /// Bytes acknowledged on this path.
+    pub(super) fn delivered_bytes(&self) -> u64 {
+        self.delivered
+    }
+
     /// Bytes on their way, as far as known here.
     pub(super) fn in_flight_bytes(&self) -> u64 {
         self.in_flight_bytes
