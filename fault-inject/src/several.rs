@@ -37,25 +37,25 @@ pub struct Room {
     changed: Condvar,
 }
 
-/// A place in a [`Room`], given back when it is dropped.
-pub struct Place<'a>(&'a Room);
+/// A turn in a [`Room`], given back when it is dropped.
+pub struct Turn<'a>(&'a Room);
 
 impl Room {
     /// For so many.
-    pub fn new(places: usize) -> Room {
-        Room { free: Mutex::new(places), changed: Condvar::new() }
+    pub fn new(turns: usize) -> Room {
+        Room { free: Mutex::new(turns), changed: Condvar::new() }
     }
 
-    /// Waits for a place.
-    pub fn enter(&self) -> Place<'_> {
+    /// Waits for a turn.
+    pub fn enter(&self) -> Turn<'_> {
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         let mut free = self.changed.wait_while(free, |free| *free == 0).unwrap_or_else(PoisonError::into_inner);
         *free -= 1;
-        Place(self)
+        Turn(self)
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Turn<'_> {
     fn drop(&mut self) {
         *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
         self.0.changed.notify_one();
@@ -72,7 +72,7 @@ mod tests {
         let (room, busy, most) = (Room::new(3), AtomicUsize::new(0), AtomicUsize::new(0));
         let jobs: Vec<u64> = (0..40).collect();
         let work = |job: &u64| {
-            let _place = room.enter();
+            let _turn = room.enter();
             most.fetch_max(busy.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
             std::thread::sleep(Duration::from_millis(job * 7 % 5));
             busy.fetch_sub(1, Ordering::SeqCst);

@@ -248,7 +248,7 @@ impl Campaign<'_> {
     }
 
     /// `busy` is given back when one side has ended after the last strike.
-    fn run_one(&self, job: &Job, busy: several::Place<'_>) -> Outcome {
+    fn run_one(&self, job: &Job, busy: several::Turn<'_>) -> Outcome {
         let name = format!("job-{}", job.number);
         let (setup, places) = self.setup(&name, job.listens);
         let mut outcome = Outcome { transfers: 1, ..Outcome::default() };
@@ -274,7 +274,7 @@ impl Campaign<'_> {
         places: &Places,
         pair: &mut Pair,
         outcome: &mut Outcome,
-        busy: several::Place<'_>,
+        busy: several::Turn<'_>,
     ) -> Verdict {
         let mut rng = ChaCha8Rng::seed_from_u64(self.ground.seed ^ job.number as u64);
         let mut receipt = None;

@@ -2,7 +2,6 @@
 //! exit codes, the JSON events, the logs and the oracle.
 
 use std::path::Path;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use super::counts::{Counts, Kind};
@@ -15,6 +14,7 @@ use crate::rig::scratch::Scratch;
 use crate::rig::state;
 use crate::rig::transfer::{Listens, Live, Setup, Side};
 use crate::rig::tree::{Content, Tree};
+use crate::several;
 use crate::verdict::{How, Report, Verdict};
 
 /// From the start to the end of one transfer: what the QUIC interop runner allows.
@@ -67,13 +67,9 @@ impl Trial {
         {
             return Report::skipped(&self.fault(), How::Proxy, &needs);
         }
-        let waiting = Mutex::new((0..self.scenario.count(self.pace)).rev().collect::<Vec<u32>>());
-        let take = || waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop();
-        let one_after_another = || std::iter::from_fn(|| take().map(|number| self.one(number))).collect::<Vec<_>>();
-        let outcomes: Vec<Outcome> = std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..WORKERS).map(|_| scope.spawn(one_after_another)).collect();
-            workers.into_iter().flat_map(|worker| worker.join().expect("a worker shows its own panic")).collect()
-        });
+        let numbers: Vec<u32> = (0..self.scenario.count(self.pace)).collect();
+        let mut outcomes = vec![];
+        several::in_order(&numbers, WORKERS, |number| self.one(*number), |outcome| outcomes.push(outcome));
         self.report(&outcomes)
     }
 
