@@ -126,6 +126,9 @@ impl World {
         self.is_cut = counts.crashes > 0;
         self.oracle.excuses.receiver_state += counts.crashes;
         self.resent.ended();
+        if counts.renames_half_kept > 0 {
+            self.resent.lost_names();
+        }
         self.lose_all_links();
         let disk = &self.receiver_setting.disk;
         if how == Stop::PowerCut {

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use landfall::disk::Disk;
 use landfall::identity::{Role, TransferId};
 use landfall::limits::{LINGER_MS, PATIENCE_MS, SIMULATED_CHUNK_BYTES};
@@ -19,10 +20,11 @@ use landfall::state::home::Home;
 use landfall::state::log::AppendError;
 use landfall::store::{Done, Intake, Layout, Policy, Settler, Shared, Work, recover};
 use landfall::task::receiver::{End, Input, Noted, SettledFile, Task};
-use landfall::wire::{Hello, Message, Phase};
+use landfall::wire::{ChunkHeader, Hello, Message, Phase};
 
 use super::link::{Flying, LinkId};
 use super::receipts;
+use super::resent::WrittenChunk;
 use super::sights::Sight;
 use crate::sim_disk::{SimDir, SimDisk};
 
@@ -394,19 +396,28 @@ impl Receiving {
                 Heard::Records(notes, error)
             }
             Command::Chunk(flying) => {
-                let Ok(header) = landfall::wire::ChunkHeader::decode(&flying.header, SIMULATED_CHUNK_BYTES) else {
+                let Ok(header) = ChunkHeader::decode(&flying.header, SIMULATED_CHUNK_BYTES) else {
                     self.said.push(Said::Misbehaved("a chunk header".into()));
                     return;
                 };
                 if flying.is_duplicate {
                     self.sights.push(Sight::Duplicate);
                 }
-                Heard::Input(self.intake.receive(header, flying.body))
+                Heard::Input(self.receive(header, flying.body))
             }
             Command::Echo(input) => Heard::Input(input),
             Command::Settled(files) => return self.intake.after_settle(&files),
         };
         self.heard.push_back(said);
+    }
+
+    fn receive(&mut self, header: ChunkHeader, body: Option<Bytes>) -> Input {
+        let input = self.intake.receive(header, body.clone());
+        // Of a chunk that was there already nothing is written.
+        if let Input::Written(place, 1..) = input {
+            self.sights.push(Sight::Written(WrittenChunk::new(place, body.as_deref())));
+        }
+        input
     }
 
     /// The settler's thread does its next piece.

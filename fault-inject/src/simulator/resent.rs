@@ -2,6 +2,7 @@
 //! power cuts, lost links and an unsteady link goes wrong. Counted by the simulator from what it sees.
 
 use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use landfall::task::receiver::{SettleResult, SettledFile};
 use landfall::wire::Place;
@@ -21,13 +22,33 @@ const HARMLESS: [Class; 9] = [
     Class::BadReads,
 ];
 
+/// A chunk that was written, by place and content: a sender whose log lost its end may give the number of one file to
+/// another, and a file that never was durable has to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct WrittenChunk {
+    entry: u32,
+    chunk: u32,
+    content: u64,
+}
+
+impl WrittenChunk {
+    /// The chunk at a place with the bytes it came with, none for zeros.
+    pub(super) fn new(place: Place, body: Option<&[u8]>) -> WrittenChunk {
+        let mut hasher = DefaultHasher::new();
+        body.hash(&mut hasher);
+        WrittenChunk { entry: place.entry, chunk: place.chunk, content: hasher.finish() }
+    }
+}
+
 /// Follows chunks from their arrival to their claim.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Resent {
     is_watching: bool,
-    open: BTreeSet<(u32, u32)>,
-    closed: BTreeSet<(u32, u32)>,
-    durable: BTreeSet<(u32, u32)>,
+    open: BTreeSet<WrittenChunk>,
+    closed: BTreeSet<WrittenChunk>,
+    durable: BTreeSet<WrittenChunk>,
+    /// Files whose names are durable, too.
+    sealed: BTreeSet<u32>,
     /// Chunks written, each time counted.
     pub written: u64,
 }
@@ -40,12 +61,12 @@ impl Resent {
     }
 
     /// A chunk was written.
-    pub(super) fn written(&mut self, place: Place) -> Result<(), String> {
+    pub(super) fn written(&mut self, chunk: WrittenChunk) -> Result<(), String> {
         self.written += 1;
-        let chunk = (place.entry, place.chunk);
         self.open.insert(chunk);
+        self.sealed.remove(&chunk.entry);
         match self.is_watching && self.durable.contains(&chunk) {
-            true => Err(format!("chunk {} of entry {} was durable and was sent again", chunk.1, chunk.0)),
+            true => Err(format!("chunk {} of entry {} was durable and was sent again", chunk.chunk, chunk.entry)),
             false => Ok(()),
         }
     }
@@ -64,7 +85,10 @@ impl Resent {
                 _ => false,
             };
             if is_durable {
-                self.durable.extend(self.closed.iter().filter(|(file, _)| *file == entry.0));
+                self.durable.extend(self.closed.iter().filter(|chunk| chunk.entry == entry.0));
+            }
+            if matches!(result, SettleResult::Sealed { .. }) {
+                self.sealed.insert(entry.0);
             }
         }
         self.closed.clear();
@@ -74,5 +98,12 @@ impl Resent {
     pub(super) fn ended(&mut self) {
         self.open.clear();
         self.closed.clear();
+    }
+
+    /// A power cut kept the one half of a rename that takes the staging name away, and not the one that gives the
+    /// final name. The bytes are durable then and nobody finds them: only a file that was sealed has its directories
+    /// synced.
+    pub(super) fn lost_names(&mut self) {
+        self.durable.retain(|chunk| self.sealed.contains(&chunk.entry));
     }
 }

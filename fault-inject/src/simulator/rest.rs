@@ -136,6 +136,9 @@ impl World {
         self.sender_setting.source.stop(Stop::Kill);
         self.sender_setting.source.reboot();
         self.is_cut = true;
+        if counts.renames_half_kept > 0 {
+            self.resent.lost_names();
+        }
         self.oracle.excuses.receiver_state += 1;
         let disk = &self.receiver_setting.disk;
         self.oracle.check_names(disk, View::Cached).map_err(Violation::Wrong)?;

@@ -4,6 +4,8 @@ use landfall::geometry::EntryIndex;
 use landfall::store::Observed;
 use landfall::task::receiver::{Disposition, Input, SettleResult, SettledFile, WriteError};
 
+use super::resent::WrittenChunk;
+
 /// What the oracle and the counters are told.
 #[derive(Clone, Debug)]
 pub(super) enum Sight {
@@ -14,7 +16,7 @@ pub(super) enum Sight {
     /// The open batch was closed.
     Closed,
     /// A chunk was written.
-    Written(landfall::wire::Place),
+    Written(WrittenChunk),
     /// The second of two equal chunks was taken in.
     Duplicate,
     /// The log was cut to an earlier position.
@@ -45,8 +47,6 @@ impl Sight {
     /// What the driver's input shows.
     pub(super) fn of(input: &Input) -> Option<Sight> {
         let sight = match input {
-            // Of a chunk that was there already nothing is written.
-            Input::Written(place, bytes) if *bytes > 0 => Sight::Written(*place),
             Input::Adopted(items) if items.iter().any(|item| item.missing.len() < item.run.count as usize) => {
                 Sight::Adopted
             }

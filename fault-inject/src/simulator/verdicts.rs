@@ -43,7 +43,7 @@ impl World {
             match sight {
                 Sight::Settled(files) => self.take_settled(&files),
                 Sight::Closed => self.resent.closed(),
-                Sight::Written(place) => self.resent.written(place).map_err(Violation::Wrong)?,
+                Sight::Written(chunk) => self.resent.written(chunk).map_err(Violation::Wrong)?,
                 Sight::Duplicate => self.coverage.mark("duplicate delivered"),
                 Sight::Anew => self.resent.ended(),
                 Sight::Rewound => self.coverage.mark("log rewound"),
