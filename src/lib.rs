@@ -15,6 +15,7 @@
 //! Imports point down; `tests/tidy.rs` holds the table.
 
 pub mod attributes;
+pub mod buffers;
 pub mod cli;
 pub mod digest;
 pub mod disk;

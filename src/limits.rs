@@ -42,6 +42,12 @@ pub const UNVERIFIED_BYTES_MAX: u64 = 1 << 30;
 pub const SCAN_BYTES: u64 = 64 << 20;
 /// Threads (and so the depth) of a parallel disk phase.
 pub const POOL_THREADS: usize = 16;
+/// Alignment that every known file system's O_DIRECT accepts, in memory and on the device.
+pub const DIRECT_ALIGNMENT_BYTES: usize = 4096;
+/// Bytes from which on one read or write goes past the page cache, where the file system states that it can.
+pub const DIRECT_BYTES_MIN: usize = 256 << 10;
+/// Chunk buffers that are kept for the next chunk. Each costs a chunk of memory.
+pub const BUFFERS_KEPT_MAX: usize = 32;
 /// Bytes of one uncached read.
 pub const READ_BACK_BYTES: usize = 1 << 20;
 /// How often a direct read may end inside a unit before the end of the file, as it does while the file grows.

@@ -1,7 +1,6 @@
 //! A buffer that O_DIRECT accepts, without `unsafe`: an over-allocated vector and its aligned part.
 
-/// Alignment that every known file system's O_DIRECT accepts, in memory and on the device.
-pub(super) const ALIGNMENT_BYTES: usize = 4096;
+use crate::limits::DIRECT_ALIGNMENT_BYTES;
 
 /// A reusable, aligned buffer. Holds the bytes of the last read.
 #[derive(Debug, Default)]
@@ -13,9 +12,9 @@ pub struct AlignedBuffer {
 impl AlignedBuffer {
     /// An aligned slice of at least `len` bytes, `len` rounded up to the alignment; its content is unspecified.
     pub fn prepare(&mut self, len: usize) -> &mut [u8] {
-        let rounded = len.next_multiple_of(ALIGNMENT_BYTES);
-        if self.storage.len() < rounded + ALIGNMENT_BYTES {
-            self.storage.resize(rounded + ALIGNMENT_BYTES, 0);
+        let rounded = len.next_multiple_of(DIRECT_ALIGNMENT_BYTES);
+        if self.storage.len() < rounded + DIRECT_ALIGNMENT_BYTES {
+            self.storage.resize(rounded + DIRECT_ALIGNMENT_BYTES, 0);
         }
         self.filled = 0;
         let start = self.start();
@@ -41,7 +40,7 @@ impl AlignedBuffer {
     }
 
     fn start(&self) -> usize {
-        if self.storage.is_empty() { 0 } else { self.storage.as_ptr().align_offset(ALIGNMENT_BYTES) }
+        if self.storage.is_empty() { 0 } else { self.storage.as_ptr().align_offset(DIRECT_ALIGNMENT_BYTES) }
     }
 }
 
@@ -55,7 +54,7 @@ mod tests {
         assert!(buffer.bytes().is_empty());
         for len in [1, 4095, 4096, 4097, 1 << 20] {
             let slice = buffer.prepare(len);
-            assert!(slice.len() >= len && slice.as_ptr().align_offset(ALIGNMENT_BYTES) == 0);
+            assert!(slice.len() >= len && slice.as_ptr().align_offset(DIRECT_ALIGNMENT_BYTES) == 0);
             slice[0] = 7;
             buffer.set_filled(1);
             assert_eq!(buffer.bytes(), [7]);

@@ -14,13 +14,12 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Advice, Mode, OFlags, SeekFrom, Statx, StatxFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
-use super::buffer::ALIGNMENT_BYTES;
 use super::kernel::{open_beneath, stat_descriptor, statx_descriptor, through_procfs};
 use super::real::is_volatile;
 use super::real_file::read_up_to;
 use super::{AlignedBuffer, RealDir};
 use crate::attributes::Level;
-use crate::limits::{DIRECT_STALLS_MAX, EVICTION_PROBES_MAX};
+use crate::limits::{DIRECT_ALIGNMENT_BYTES, DIRECT_STALLS_MAX, EVICTION_PROBES_MAX};
 
 /// More than a page-cache folio can be long, and a multiple of it: dropping a page that lies in a larger folio
 /// needs the whole folio inside the range.
@@ -104,8 +103,8 @@ impl Bypass {
 }
 
 /// Whether the file system states that it reads this file by O_DIRECT at our alignment. Silence is no.
-fn is_direct_stated(stat: &Statx) -> bool {
-    let divides = |alignment: u32| alignment != 0 && (ALIGNMENT_BYTES as u64).is_multiple_of(alignment.into());
+pub(super) fn is_direct_stated(stat: &Statx) -> bool {
+    let divides = |alignment: u32| alignment != 0 && (DIRECT_ALIGNMENT_BYTES as u64).is_multiple_of(alignment.into());
     let is_stated = stat.stx_mask & StatxFlags::DIOALIGN.bits() != 0;
     is_stated && divides(stat.stx_dio_mem_align) && divides(stat.stx_dio_offset_align)
 }
@@ -118,16 +117,16 @@ fn is_inside_inode(file: &File, stat: &Statx, block_bytes: u64) -> bool {
 }
 
 /// Errors that say "not this way"; all others (no descriptors left, a failing disk) are the caller's to hear.
-fn is_refusal(error: &io::Error) -> bool {
+pub(super) fn is_refusal(error: &io::Error) -> bool {
     const REFUSALS: [Errno; 7] =
         [Errno::INVAL, Errno::OPNOTSUPP, Errno::ACCESS, Errno::PERM, Errno::NOENT, Errno::LOOP, Errno::STALE];
     error.kind() == io::ErrorKind::Unsupported
         || REFUSALS.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
-/// A second descriptor of the same inode, for reading.
-fn reopen(file: &File, dir: &RealDir, name: &[u8], flags: OFlags) -> io::Result<File> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | flags;
+/// A second descriptor of the same inode: for reading, unless the flags say otherwise.
+pub(super) fn reopen(file: &File, dir: &RealDir, name: &[u8], flags: OFlags) -> io::Result<File> {
+    let flags = OFlags::CLOEXEC | flags;
     let through = through_procfs(file.as_fd(), |table, entry| rustix::fs::openat(table, entry, flags, Mode::empty()));
     match through {
         Err(error) if error.kind() == io::ErrorKind::Unsupported => reopen_by_name(file, dir, name, flags),
@@ -148,7 +147,7 @@ pub(super) fn reopen_by_name(file: &File, dir: &RealDir, name: &[u8], flags: OFl
 
 /// Reads whole units that cover the range, and moves the wanted bytes to the front of the buffer.
 fn read_direct(file: &File, buffer: &mut AlignedBuffer, offset: u64, len: usize) -> io::Result<Level> {
-    let start = offset - offset % ALIGNMENT_BYTES as u64;
+    let start = offset - offset % DIRECT_ALIGNMENT_BYTES as u64;
     let skip = usize::try_from(offset - start).expect("less than the alignment");
     let wanted = skip + len;
     let slice = buffer.prepare(wanted);
@@ -160,7 +159,7 @@ fn read_direct(file: &File, buffer: &mut AlignedBuffer, offset: u64, len: usize)
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         }
-        let excess = filled % ALIGNMENT_BYTES;
+        let excess = filled % DIRECT_ALIGNMENT_BYTES;
         if excess == 0 || filled >= wanted {
             continue;
         }

@@ -8,6 +8,7 @@
 
 mod buffer;
 mod bypass;
+mod direct;
 mod kernel;
 mod real;
 mod real_dir;

@@ -13,6 +13,7 @@ use rustix::fs::{Advice, FallocateFlags, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 
 use super::bypass::Bypass;
+use super::direct;
 use super::kernel::{PERMISSION_BITS, component, open_beneath, stat_component, stat_descriptor, times_from};
 use super::{Access, AlignedBuffer, DiskFile, Extent, RealDir, Stat};
 use crate::attributes::{FileKind, Level, Timestamp};
@@ -32,6 +33,8 @@ pub struct RealFile {
     name: Box<[u8]>,
     /// Opened at the first read that is to go past the cache, and kept if more of them will come.
     bypass: OnceLock<Bypass>,
+    writer: direct::Writer,
+    reader: direct::Reader,
     /// Held exclusively while pages are probed: on some file systems a writer makes a probe say "absent".
     changes: RwLock<()>,
     ownership: Ownership,
@@ -57,7 +60,7 @@ impl RealFile {
         let file = File::from(open_beneath(dir.fd(), name, flags, Mode::empty())?);
         let stat = stat_descriptor(file.as_fd())?;
         regular(&stat)?;
-        Ok(RealFile::new(file, dir, name, &stat))
+        Ok(RealFile::new(file, dir, name, &stat, direct::Writer::new(false)))
     }
 
     /// Makes a new file.
@@ -69,16 +72,16 @@ impl RealFile {
         if stat.mode & PERMISSION_BITS != NEW_FILE_MODE {
             rustix::fs::fchmod(&file, mode)?;
         }
-        Ok(RealFile::new(file, dir, name, &stat))
+        Ok(RealFile::new(file, dir, name, &stat, direct::Writer::new(true)))
     }
 
-    fn new(file: File, dir: &RealDir, name: &[u8], stat: &Stat) -> RealFile {
+    fn new(file: File, dir: &RealDir, name: &[u8], stat: &Stat, writer: direct::Writer) -> RealFile {
         let ownership = match stat.owner == rustix::process::geteuid().as_raw() {
             true => Ownership::Ours,
             false => Ownership::Foreign,
         };
-        let (bypass, changes) = (OnceLock::new(), RwLock::new(()));
-        RealFile { file, dir: dir.clone(), name: name.into(), bypass, changes, ownership }
+        let (bypass, reader, changes) = (OnceLock::new(), direct::Reader::default(), RwLock::new(()));
+        RealFile { file, dir: dir.clone(), name: name.into(), bypass, writer, reader, changes, ownership }
     }
 
     fn open_bypass(&self) -> io::Result<Bypass> {
@@ -112,7 +115,18 @@ impl DiskFile for RealFile {
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        read_up_to(&self.file, buffer, offset)
+        if !direct::is_eligible(buffer, offset) || self.reader.is_cached(&self.file, offset, buffer.len()) {
+            return read_up_to(&self.file, buffer, offset);
+        }
+        if self.bypass.get().is_none()
+            && let Ok(bypass) = self.open_bypass()
+        {
+            self.bypass.get_or_init(|| bypass);
+        }
+        match self.bypass.get() {
+            Some(Bypass::Direct(direct)) => direct::read(direct, &self.file, buffer, offset),
+            _ => read_up_to(&self.file, buffer, offset),
+        }
     }
 
     fn read_uncached_at(&self, buffer: &mut AlignedBuffer, offset: u64, len: usize) -> io::Result<Level> {
@@ -129,13 +143,14 @@ impl DiskFile for RealFile {
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.change(|| self.file.write_all_at(bytes, offset))
+        self.change(|| self.writer.write_all_at(&self.file, &self.dir, &self.name, bytes, offset))
     }
 
     fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
         if len == 0 {
             return Ok(());
         }
+        self.writer.punched();
         self.change(|| {
             let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
             match rustix::io::retry_on_intr(|| rustix::fs::fallocate(&self.file, flags, offset, len)) {

@@ -6,6 +6,7 @@ use quinn::{ReadExactError, RecvStream, SendStream};
 
 use super::error::LinkError;
 use super::limiter::Limiter;
+use crate::buffers::Buffers;
 
 /// The sender's end of a data stream.
 #[derive(Debug)]
@@ -61,11 +62,12 @@ pub enum Next {
 pub struct DataReceiver {
     stream: RecvStream,
     limiter: Limiter,
+    buffers: Buffers,
 }
 
 impl DataReceiver {
-    pub(super) fn new(stream: RecvStream, limiter: Limiter) -> DataReceiver {
-        DataReceiver { stream, limiter }
+    pub(super) fn new(stream: RecvStream, limiter: Limiter, buffers: Buffers) -> DataReceiver {
+        DataReceiver { stream, limiter, buffers }
     }
 
     /// Fills `header`, or finds the end of the stream in its place. Must not be cancelled: a part would be lost.
@@ -78,19 +80,21 @@ impl DataReceiver {
         }
     }
 
-    /// Reads a body of `length` bytes into one allocation of exactly that size. The caller has compared the length
-    /// with what it asked for: it is not merely what the peer claims. Must not be cancelled.
+    /// Reads a body of `length` bytes into one buffer. The caller has compared the length with what it asked for: it is
+    /// not merely what the peer claims. Must not be cancelled.
     pub async fn read_body(&mut self, length: usize) -> Result<Bytes, LinkError> {
-        let mut body = Vec::with_capacity(length);
-        while body.len() < length {
-            match self.stream.read_chunk(self.limiter.piece_bytes(length - body.len()), true).await? {
+        let mut body = self.buffers.take(length);
+        let mut filled = 0;
+        while filled < length {
+            match self.stream.read_chunk(self.limiter.piece_bytes(length - filled), true).await? {
                 Some(chunk) => {
                     self.limiter.take(chunk.bytes.len()).await;
-                    body.extend_from_slice(&chunk.bytes);
+                    body.bytes_mut()[filled..filled + chunk.bytes.len()].copy_from_slice(&chunk.bytes);
+                    filled += chunk.bytes.len();
                 }
                 None => return Err(LinkError::Misbehaved("a data stream ended inside a body")),
             }
         }
-        Ok(body.into())
+        Ok(body.freeze())
     }
 }

@@ -8,6 +8,8 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
+use crate::buffers::{Buffer, Buffers};
+use crate::digest;
 use crate::geometry::EntryIndex;
 use crate::limits::{HASH_AHEAD_BYTES, HASH_AHEAD_CHUNKS_MAX, HASH_AHEAD_ENTRIES_MAX};
 use crate::wire::{Place, WantRun};
@@ -22,6 +24,11 @@ pub enum Content {
 }
 
 impl Content {
+    /// What a buffer holds.
+    pub(crate) fn of(buffer: Buffer) -> Content {
+        if digest::is_zero(buffer.as_ref()) { Content::Zero } else { Content::Bytes(buffer.freeze()) }
+    }
+
     fn held_bytes(&self) -> u64 {
         match self {
             Content::Bytes(bytes) => bytes.len() as u64,
@@ -75,6 +82,7 @@ impl State {
 pub struct HashAhead {
     state: Mutex<State>,
     room: Condvar,
+    buffers: Buffers,
 }
 
 impl HashAhead {
@@ -88,7 +96,7 @@ impl HashAhead {
             produced_entry: entry_count,
             gate: Gate::Open,
         };
-        HashAhead { state: Mutex::new(state), room: Condvar::new() }
+        HashAhead { state: Mutex::new(state), room: Condvar::new(), buffers: Buffers::default() }
     }
 
     /// Keeps a chunk that was just hashed, unless the receiver has looked past it already: a file that it compares
@@ -100,6 +108,11 @@ impl HashAhead {
             state.bytes += content.held_bytes();
             state.chunks.insert(place, Held { content, is_wanted: false });
         }
+    }
+
+    /// Where chunks lie that are read.
+    pub fn buffers(&self) -> &Buffers {
+        &self.buffers
     }
 
     /// Takes note that the log has so many entries.

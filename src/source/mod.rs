@@ -15,9 +15,11 @@ use std::io;
 
 use rustix::io::Errno;
 
+use crate::buffers::Buffers;
 use crate::disk::DiskFile;
 use crate::limits::SOURCE_READS_MAX;
 use crate::outcome::Reason;
+use crate::source::ahead::Content;
 use crate::state::log::read_exact_at;
 
 /// What an error of the source's disk means for the entry that was to be read.
@@ -36,12 +38,12 @@ pub(crate) fn reason_of(error: &io::Error) -> Reason {
 }
 
 /// Reads exactly `len` bytes; an I/O error is believed only when it comes back.
-pub(crate) fn read_chunk<F: DiskFile>(file: &F, offset: u64, len: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; len];
+pub(crate) fn read_chunk<F: DiskFile>(file: &F, offset: u64, len: usize, buffers: &Buffers) -> io::Result<Content> {
+    let mut buffer = buffers.take(len);
     let mut attempt = 1;
     loop {
-        match read_exact_at(file, &mut bytes, offset) {
-            Ok(()) => return Ok(bytes),
+        match read_exact_at(file, buffer.bytes_mut(), offset) {
+            Ok(()) => return Ok(Content::of(buffer)),
             Err(error) if attempt >= SOURCE_READS_MAX || reason_of(&error) != Reason::SourceError => {
                 return Err(error);
             }

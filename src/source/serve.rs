@@ -6,8 +6,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
+use crate::buffers::Buffers;
 use crate::digest::{self, ReceivedChunk, Verdict};
 use crate::disk::{AlignedBuffer, Disk, DiskFile, Extent};
 use crate::event::{Event, Found};
@@ -88,8 +87,10 @@ impl<D: Disk> Server<D> {
     fn read(&mut self, entry: EntryIndex, described: SourceFile<D>, chunk: ChunkIndex) -> io::Result<Served> {
         let expected = described.table.get(chunk.get())?;
         let opened = self.open(entry, described);
-        let read = opened
-            .and_then(|source| read_content(&source.file, &source.described, chunk).map(|content| (content, source)));
+        let read = opened.and_then(|source| {
+            let content = read_content::<D>(&source.file, &source.described, chunk, self.ahead.buffers())?;
+            Ok((content, source))
+        });
         let (content, source) = match read {
             Ok(read) => read,
             Err(error) => return Ok(gone(entry, reason_of(&error), None)),
@@ -138,7 +139,9 @@ impl<D: Disk> Server<D> {
         let geometry = source.described.geometry;
         let len = geometry.chunk_len(chunk) as usize;
         source.file.read_uncached_at(&mut self.buffer, geometry.offset(chunk), len)?;
-        Ok(content_of(self.buffer.bytes().to_vec()))
+        let mut buffer = self.ahead.buffers().take(self.buffer.bytes().len());
+        buffer.bytes_mut().copy_from_slice(self.buffer.bytes());
+        Ok(Content::of(buffer))
     }
 }
 
@@ -146,11 +149,12 @@ fn gone(entry: EntryIndex, reason: Reason, event: Option<Event>) -> Served {
     Served { answer: Answer::Gone(reason), event, renew: Some((entry, reason)) }
 }
 
-fn content_of(bytes: Vec<u8>) -> Content {
-    if digest::is_zero(&bytes) { Content::Zero } else { Content::Bytes(Bytes::from(bytes)) }
-}
-
-fn read_content<D: Disk>(file: &D::File, described: &SourceFile<D>, chunk: ChunkIndex) -> io::Result<Content> {
+fn read_content<D: Disk>(
+    file: &D::File,
+    described: &SourceFile<D>,
+    chunk: ChunkIndex,
+    buffers: &Buffers,
+) -> io::Result<Content> {
     let (offset, len) = (described.geometry.offset(chunk), described.geometry.chunk_len(chunk));
     if described.geometry.chunk_count() > 1 {
         let extent = file.extent_at(offset).map_err(|error| match error.kind() {
@@ -161,7 +165,7 @@ fn read_content<D: Disk>(file: &D::File, described: &SourceFile<D>, chunk: Chunk
             return Ok(Content::Zero);
         }
     }
-    Ok(content_of(read_chunk(file, offset, len as usize)?))
+    read_chunk(file, offset, len as usize, buffers)
 }
 
 fn is_right<D: Disk>(described: &SourceFile<D>, id: ChunkId, content: &Content, expected: digest::ChunkDigest) -> bool {

@@ -109,6 +109,7 @@ impl<D: Disk> Settler<D> {
     /// Does one piece of work. `issue` makes, signs and persists the receipt, when it comes to that.
     pub fn perform(&mut self, work: Work<D>, issue: impl FnOnce(&Shared<D>) -> io::Result<()>) -> Input {
         let shared = std::sync::Arc::clone(&self.shared);
+        let is_closing = matches!(work, Work::Close);
         let outcome = match work {
             Work::Settle(batch) => self.settle(batch).map(Input::BatchSettled),
             Work::ReadBack(entry, run, handle) => Ok(Input::ReadBackDone(entry, run, self.read_back(&handle, run))),
@@ -134,6 +135,14 @@ impl<D: Disk> Settler<D> {
             }
             Work::Close => shared.remove_state().map(|()| Input::Closed),
         };
-        outcome.unwrap_or_else(|error| if is_full(&error) { Input::StateFull } else { Input::StateFailed })
+        outcome.unwrap_or_else(|error| {
+            match is_closing {
+                true => {
+                    tracing::warn!(%error, "the working state in the target could not be removed; `.landfall` stays")
+                }
+                false => tracing::warn!(%error, "the working state could not be read or written"),
+            }
+            if is_full(&error) { Input::StateFull } else { Input::StateFailed }
+        })
     }
 }

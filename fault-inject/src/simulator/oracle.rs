@@ -37,6 +37,10 @@ pub(super) struct Excuses {
     /// Entries that were withdrawn. Where the sender has lost the end of its log, one may hold again, and its claims
     /// speak of bytes that a later version has overwritten in the same staging file.
     pub withdrawn: BTreeSet<u32>,
+    /// The receiver's log was cut to an earlier position, by whatever means. An earlier version whose withdrawal was in
+    /// what is gone holds again until it is told anew, and what is copied for it from the target overwrites what claims
+    /// of the later version speak of.
+    pub log_cut: bool,
 }
 
 /// What a receipt says of one path.
@@ -161,6 +165,7 @@ impl Oracle {
             || excuses.marred + excuses.meddled > 0
             || excuses.swapped > 1
             || excuses.withdrawn.contains(&entry.0)
+            || ((excuses.log_cut || excuses.receiver_state > 0) && !excuses.withdrawn.is_empty())
     }
 
     /// The receipt was persisted: everything it says is true now, on what would survive a power cut. `since` is the

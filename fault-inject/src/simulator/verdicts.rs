@@ -46,7 +46,10 @@ impl World {
                 Sight::Written(chunk) => self.resent.written(chunk).map_err(Violation::Wrong)?,
                 Sight::Duplicate => self.coverage.mark("duplicate delivered"),
                 Sight::Anew => self.resent.ended(),
-                Sight::Rewound => self.coverage.mark("log rewound"),
+                Sight::Rewound => {
+                    self.oracle.excuses.log_cut = true;
+                    self.coverage.mark("log rewound");
+                }
                 Sight::Adopted => self.coverage.mark("candidate adopted"),
                 Sight::Renewed => {
                     self.coverage.mark("new inode");
@@ -70,7 +73,10 @@ impl World {
                 }
                 Sight::JournalCut if std::mem::take(&mut self.is_cut) => self.coverage.mark("torn claim"),
                 Sight::JournalCut => self.coverage.mark("journal cut"),
-                Sight::LogCut => self.coverage.mark("manifest log cut"),
+                Sight::LogCut => {
+                    self.oracle.excuses.log_cut = true;
+                    self.coverage.mark("manifest log cut");
+                }
                 Sight::Withdrawn(entry) => {
                     self.oracle.excuses.withdrawn.insert(entry.0);
                     self.coverage.mark("source changed");

@@ -2,6 +2,7 @@
 //! of the two can meet a refusal, the test says so.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod direct;
 mod files;
 mod names;
 mod uncached;
