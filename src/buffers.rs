@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use crate::limits::{BUFFERS_KEPT_MAX, CHUNK_BYTES, DIRECT_ALIGNMENT_BYTES, DIRECT_BYTES_MIN};
+use crate::limits::{BUFFER_CHUNKS_MAX, CHUNK_BYTES, DIRECT_ALIGNMENT_BYTES, DIRECT_BYTES_MIN};
 
 /// Where buffers are taken from and come back to. Clones share them.
 #[derive(Clone, Debug, Default)]
@@ -28,7 +28,7 @@ impl Buffers {
 
     fn put_back(&self, storage: Vec<u8>) {
         let mut free = self.lock();
-        if free.len() < BUFFERS_KEPT_MAX {
+        if free.len() < BUFFER_CHUNKS_MAX {
             free.push(storage);
         }
     }
@@ -99,8 +99,8 @@ mod tests {
         let buffers = Buffers::default();
         assert_eq!(buffers.take(5).freeze().len(), 5);
         assert!(buffers.take(0).as_ref().is_empty());
-        let taken: Vec<Buffer> = (0..BUFFERS_KEPT_MAX + 3).map(|_| buffers.take(CHUNK_BYTES as usize)).collect();
+        let taken: Vec<Buffer> = (0..BUFFER_CHUNKS_MAX + 3).map(|_| buffers.take(CHUNK_BYTES as usize)).collect();
         drop(taken);
-        assert_eq!(buffers.lock().len(), BUFFERS_KEPT_MAX);
+        assert_eq!(buffers.lock().len(), BUFFER_CHUNKS_MAX);
     }
 }

@@ -47,7 +47,7 @@ pub const DIRECT_ALIGNMENT_BYTES: usize = 4096;
 /// Bytes from which on one read or write goes past the page cache, where the file system states that it can.
 pub const DIRECT_BYTES_MIN: usize = 256 << 10;
 /// Chunk buffers that are kept for the next chunk. Each costs a chunk of memory.
-pub const BUFFERS_KEPT_MAX: usize = 32;
+pub const BUFFER_CHUNKS_MAX: usize = 32;
 /// Bytes of one uncached read.
 pub const READ_BACK_BYTES: usize = 1 << 20;
 /// How often a direct read may end inside a unit before the end of the file, as it does while the file grows.

@@ -38,7 +38,7 @@ pub(crate) const MODULES: &[Module] = &[
     module(2, "session", "WORDS FORMATS"),
     module(3, "pool", "limits error"),
     module(3, "buffers", "limits"),
-    module(3, "disk", "limits attributes path error"),
+    module(3, "disk", "limits attributes path error buffers"),
     module(3, "net", "WORDS FORMATS buffers"),
     module(3, "state", "WORDS FORMATS disk net"),
     module(3, "source", "WORDS FORMATS buffers disk pool state"),

@@ -1,4 +1,5 @@
 //! Large aligned reads and writes: they mean what the buffered ones mean, and leave nothing in the cache.
+#![allow(clippy::print_stderr, clippy::print_stdout, reason = "a test says what it skips, and its seed")]
 
 use std::fs::{self, File};
 use std::io::IoSliceMut;
