@@ -124,8 +124,16 @@ pub(super) fn is_refusal(error: &io::Error) -> bool {
         || REFUSALS.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
-/// A second descriptor of the same inode: for reading, unless the flags say otherwise.
+/// A second descriptor of the same inode: for reading, unless the flags say otherwise. Where the file is ours, reading by
+/// it does not count as access: else each read-back would dirty an inode that was just synced.
 pub(super) fn reopen(file: &File, dir: &RealDir, name: &[u8], flags: OFlags) -> io::Result<File> {
+    match reopen_with(file, dir, name, flags | OFlags::NOATIME) {
+        Err(error) if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) => reopen_with(file, dir, name, flags),
+        opened => opened,
+    }
+}
+
+fn reopen_with(file: &File, dir: &RealDir, name: &[u8], flags: OFlags) -> io::Result<File> {
     let flags = OFlags::CLOEXEC | flags;
     let through = through_procfs(file.as_fd(), |table, entry| rustix::fs::openat(table, entry, flags, Mode::empty()));
     match through {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver as Commands, RecvTimeoutError, Sender as Commander, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
@@ -27,6 +27,11 @@ use crate::wire::ChunkHeader;
 
 /// Makes, signs and persists the receipt.
 pub(super) type Issue<D> = Arc<dyn Fn(&Shared<D>) -> io::Result<()> + Send + Sync>;
+
+/// Words that the intake keeps back at most.
+const WORDS_KEPT_MAX: usize = 64;
+/// How long it keeps back the first of them.
+const WORDS_KEPT_FOR: Duration = Duration::from_millis(1);
 
 /// What the intake's thread is told.
 pub(super) enum Command {
@@ -188,6 +193,33 @@ impl<D: Disk> Drop for Engine<D> {
     }
 }
 
+/// What the intake has to say, kept back while it has more to do: each word wakes the driver, and thousands of small
+/// chunks come together.
+struct Words<'a> {
+    heard: &'a UnboundedSender<Heard>,
+    kept: Vec<Heard>,
+    since: Instant,
+}
+
+impl Words<'_> {
+    fn keep(&mut self, said: Heard) {
+        if self.kept.is_empty() {
+            self.since = Instant::now();
+        }
+        self.kept.push(said);
+    }
+
+    /// Whether they should wait no longer, whatever there is to do.
+    fn is_due(&self) -> bool {
+        self.kept.len() >= WORDS_KEPT_MAX || (!self.kept.is_empty() && self.since.elapsed() >= WORDS_KEPT_FOR)
+    }
+
+    /// `false` if nobody hears any more.
+    fn say(&mut self) -> bool {
+        self.kept.drain(..).all(|said| self.heard.send(said).is_ok())
+    }
+}
+
 fn run_intake<D: Disk>(
     mut intake: Intake<D>,
     commands: &Commands<Command>,
@@ -195,11 +227,27 @@ fn run_intake<D: Disk>(
     heard: &UnboundedSender<Heard>,
     pause: &Pause,
 ) {
-    while let Ok(command) = commands.recv() {
+    let mut words = Words { heard, kept: vec![], since: Instant::now() };
+    loop {
+        let next = if words.is_due() { None } else { commands.try_recv().ok() };
+        let command = match next {
+            Some(command) => command,
+            None => {
+                if !words.say() {
+                    return;
+                }
+                let Ok(command) = commands.recv() else { return };
+                command
+            }
+        };
         let said = match command {
             Command::Task(task) => match intake.perform(task) {
                 Done::Input(input) => Heard::Input(input),
                 Done::Work(piece) => {
+                    // What the settler says of a batch is heard after what was said of its chunks.
+                    if !words.say() {
+                        return;
+                    }
                     drop(work.send(piece));
                     continue;
                 }
@@ -211,7 +259,8 @@ fn run_intake<D: Disk>(
                 while let Some(AppendError::Io(full)) = &error
                     && is_full(full)
                 {
-                    if heard.send(Heard::Input(Input::StateFull)).is_err() || !pause.wait() {
+                    words.keep(Heard::Input(Input::StateFull));
+                    if !words.say() || !pause.wait() {
                         return;
                     }
                     error = intake.finish_append().err().map(AppendError::Io);
@@ -225,9 +274,17 @@ fn run_intake<D: Disk>(
                 Heard::Input(input)
             }
             Command::Echo(input) => Heard::Input(input),
-            Command::End => return,
+            Command::End => {
+                words.say();
+                return;
+            }
             Command::Reached(answer) => {
+                // Whoever waits for it takes what was said before.
+                let is_heard = words.say();
                 let _ = answer.send(());
+                if !is_heard {
+                    return;
+                }
                 continue;
             }
             Command::Settled(files) => {
@@ -235,9 +292,7 @@ fn run_intake<D: Disk>(
                 continue;
             }
         };
-        if heard.send(said).is_err() {
-            return;
-        }
+        words.keep(said);
     }
 }
 

@@ -275,13 +275,16 @@ impl<D: Disk> Intake<D> {
         }
     }
 
-    /// The open batch, closed. Files of it that are whole accept no more chunks; others may have lost one since they
-    /// were, and are not sealed.
+    /// The open batch, closed. Files of it that are to be sealed accept no more chunks. Those that have lost one since
+    /// they were whole are not sealed by this batch: what comes for them from now on no sync of it is sure to cover.
     pub fn close_batch(&mut self) -> Batch<D> {
-        let batch = std::mem::take(&mut self.batch);
-        for file in batch.files.values().filter(|file| file.finish.is_some()) {
+        let mut batch = std::mem::take(&mut self.batch);
+        for file in batch.files.values_mut().filter(|file| file.finish.is_some()) {
             let mut marks = locked(&file.held.marks);
             marks.is_frozen = marks.held.is_full();
+            if !marks.is_frozen {
+                file.finish = None;
+            }
         }
         batch
     }

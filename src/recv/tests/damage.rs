@@ -5,8 +5,12 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::rig::{Ended, Rig};
-use super::sender::{Sender, tree};
-use crate::task::receiver::End;
+use super::sender::{CHUNK, Sender, Tree, file, tree};
+use crate::disk::RealDisk;
+use crate::geometry::ChunkRun;
+use crate::store::Intake;
+use crate::task::receiver::{Disposition, End, Input, SettleResult};
+use crate::wire::Place;
 
 /// Steps at which something of everything is there: staged, claimed, sealed, and still missing.
 fn stops() -> Vec<usize> {
@@ -119,4 +123,38 @@ fn staging_that_is_cut_grown_or_removed_during_a_run_heals() {
         }
     }
     assert!(hits > 10);
+}
+
+/// A chunk came back bad after its file was put into the open batch to be sealed, and comes again while that batch is
+/// being synced: no sync has covered it, and the file is not sealed by this batch, although every chunk reads back.
+#[test]
+fn a_chunk_that_comes_while_its_batch_is_synced_is_not_sealed_with_it() {
+    let (rig, tree) = (Rig::new(), Tree::from([("file".into(), file(9, 2 * CHUNK))]));
+    let mut sender = Sender::of(&tree);
+    let mut run = rig.start(None);
+    let (intake, settler) = (&mut run.store.intake, &mut run.store.settler);
+    intake.append(&sender.page(0, 1000), &mut vec![]).unwrap();
+    let entry = sender.entry("file");
+    assert_eq!(intake.examine(entry, 1), [Disposition::Fresh]);
+    let mut receive = |intake: &mut Intake<RealDisk>, chunk| {
+        let place = Place { entry: entry.0, chunk };
+        let (header, bytes) = sender.chunk(place);
+        assert!(matches!(intake.receive(header, bytes), Input::Written(written, 1..) if written == place));
+    };
+    receive(intake, 0);
+    receive(intake, 1);
+    intake.finish(entry).unwrap();
+    flip(&files(&rig.state().join("staging"))[0], CHUNK as u64 + 7);
+    let handle = intake.handle(entry).unwrap();
+    assert_eq!(settler.read_back(&handle, ChunkRun { first: 0, count: 2 }), [1]);
+    let batch = intake.close_batch();
+    receive(intake, 1);
+    let settled = settler.settle(batch).unwrap();
+    assert!(matches!(&settled[0].result, SettleResult::Durable { bad, .. } if bad.is_empty()), "{settled:?}");
+    assert!(!rig.at("file").exists());
+    intake.after_settle(&settled);
+    intake.finish(entry).unwrap();
+    let settled = settler.settle(intake.close_batch()).unwrap();
+    assert!(matches!(settled[0].result, SettleResult::Sealed { .. }), "{settled:?}");
+    rig.compare(&tree);
 }
