@@ -254,19 +254,9 @@ fn run_intake<D: Disk>(
                 Done::Nothing | Done::NotMine(_) => continue,
             },
             Command::Records(page, permit) => {
-                let mut notes = vec![];
-                let mut error = intake.append(&page, &mut notes).err();
-                while let Some(AppendError::Io(full)) = &error
-                    && is_full(full)
-                {
-                    words.keep(Heard::Input(Input::StateFull));
-                    if !words.say() || !pause.wait() {
-                        return;
-                    }
-                    error = intake.finish_append().err().map(AppendError::Io);
-                }
+                let Some(said) = append(&mut intake, &page, &mut words, pause) else { return };
                 drop(permit);
-                Heard::Records(notes, error)
+                said
             }
             Command::Chunk(header, bytes, permit) => {
                 let input = intake.receive(header, bytes);
@@ -294,6 +284,22 @@ fn run_intake<D: Disk>(
         };
         words.keep(said);
     }
+}
+
+/// Appends records, however long that waits for space. `None` if the engine ends meanwhile.
+fn append<D: Disk>(intake: &mut Intake<D>, page: &[u8], words: &mut Words<'_>, pause: &Pause) -> Option<Heard> {
+    let mut notes = vec![];
+    let mut error = intake.append(page, &mut notes).err();
+    while let Some(AppendError::Io(full)) = &error
+        && is_full(full)
+    {
+        words.keep(Heard::Input(Input::StateFull));
+        if !words.say() || !pause.wait() {
+            return None;
+        }
+        error = intake.finish_append().err().map(AppendError::Io);
+    }
+    Some(Heard::Records(notes, error))
 }
 
 fn run_settler<D: Disk>(

@@ -14,6 +14,7 @@ use crate::manifest::{
     DecodeError, DigestPlaces, FRAME_OVERHEAD_BYTES, HEADER_BYTES, Header, Ladder, Parsed, Position, Record, Sequence,
     SequenceError, Step, frame, parse_frame,
 };
+use crate::state::blocks::Blocks;
 use crate::state::files::open_own;
 use crate::wire::push_record;
 
@@ -79,7 +80,7 @@ impl Checkpoint {
 /// Digests of one file, found by arithmetic in the log file; usable from any thread.
 #[derive(Debug)]
 pub struct DigestTable<F> {
-    file: Arc<F>,
+    file: Arc<Blocks<F>>,
     places: DigestPlaces,
 }
 
@@ -93,15 +94,17 @@ impl<F: DiskFile> DigestTable<F> {
     /// The digest of a chunk whose record was appended.
     pub fn get(&self, chunk: u32) -> io::Result<ChunkDigest> {
         let mut bytes = [0; 32];
-        read_exact_at(&*self.file, &mut bytes, self.places.offset(chunk))?;
-        Ok(ChunkDigest(bytes))
+        match self.file.read_at(&mut bytes, self.places.offset(chunk))? {
+            32 => Ok(ChunkDigest(bytes)),
+            _ => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
     }
 }
 
 /// A manifest log in a file.
 #[derive(Debug)]
 pub struct ManifestLog<D: Disk> {
-    file: Arc<D::File>,
+    file: Arc<Blocks<D::File>>,
     header: Header,
     end: Checkpoint,
     sequence: Sequence,
@@ -123,34 +126,35 @@ impl<D: Disk> ManifestLog<D> {
         each: impl FnMut(&Record, Step),
     ) -> io::Result<(ManifestLog<D>, Found)> {
         let file = open_own(disk, dir, name)?;
-        let mut log: ManifestLog<D> = ManifestLog::empty(Arc::new(file), header);
+        let mut log: ManifestLog<D> = ManifestLog::empty(Arc::new(Blocks::new(file)), header);
         let mut bytes = [0; HEADER_BYTES];
-        let length = log.file.stat()?.size;
-        let is_ours = match read_exact_at(&*log.file, &mut bytes, 0) {
+        let length = log.file.file().stat()?.size;
+        let is_ours = match read_exact_at(log.file.file(), &mut bytes, 0) {
             Ok(()) => bytes == header.encode(),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => false,
             // What cannot be read now is no reason to throw it away.
             Err(error) => return Err(error),
         };
         if !is_ours {
-            log.file.set_len(0)?;
-            log.file.write_all_at(&header.encode(), 0)?;
+            log.file.file().set_len(0)?;
+            log.file.file().write_all_at(&header.encode(), 0)?;
             if length > 0 {
-                log.file.sync_data()?;
+                log.file.file().sync_data()?;
             }
             return Ok((log, if length == 0 { Found::Nothing } else { Found::Cut }));
         }
         log.replay(each)?;
         let found = if log.end.offset == length { Found::Whole } else { Found::Cut };
         if found == Found::Cut {
-            log.file.set_len(log.end.offset)?;
+            log.file.file().set_len(log.end.offset)?;
+            log.file.changed(log.end.offset);
         }
         // The sender's stamps, which are in a file of their own, would vouch for records of an older end.
-        log.file.sync_data()?;
+        log.file.file().sync_data()?;
         Ok((log, found))
     }
 
-    fn empty(file: Arc<D::File>, header: Header) -> ManifestLog<D> {
+    fn empty(file: Arc<Blocks<D::File>>, header: Header) -> ManifestLog<D> {
         let start = Checkpoint { record_count: 0, offset: HEADER_BYTES as u64, chain: header.chain() };
         ManifestLog {
             file,
@@ -167,7 +171,7 @@ impl<D: Disk> ManifestLog<D> {
     fn replay(&mut self, mut each: impl FnMut(&Record, Step)) -> io::Result<()> {
         let mut buffer = vec![0; REPLAY_BYTES];
         loop {
-            let length = self.file.read_at(&mut buffer, self.end.offset)?;
+            let length = self.file.file().read_at(&mut buffer, self.end.offset)?;
             let mut at = 0;
             while let Parsed::Frame { record, chain, frame_bytes } = parse_frame(&buffer[at..length], self.end.chain) {
                 let Ok(record) = Record::decode(record) else { return Ok(()) };
@@ -228,7 +232,9 @@ impl<D: Disk> ManifestLog<D> {
     /// Writes what could not be written when it was appended.
     pub fn finish_writing(&mut self) -> io::Result<()> {
         let start = self.end.offset - self.unwritten.len() as u64;
-        self.file.write_all_at(&self.unwritten, start)?;
+        let written = self.file.file().write_all_at(&self.unwritten, start);
+        self.file.changed(start);
+        written?;
         self.unwritten.clear();
         Ok(())
     }
@@ -284,14 +290,14 @@ impl<D: Disk> ManifestLog<D> {
 
     /// Cuts the log at a cursor that [`ManifestLog::find`] gave. The caller opens it again to replay the rest.
     pub fn cut(self, cursor: Cursor) -> io::Result<()> {
-        self.file.set_len(cursor.offset)
+        self.file.file().set_len(cursor.offset)
     }
 
     /// The body of one `Records` message from the cursor on, and moves the cursor; empty at the log's end.
     pub fn page(&self, cursor: &mut Cursor) -> io::Result<Vec<u8>> {
         let (mut page, mut buffer) = (vec![], vec![0; RECORD_PAGE_BYTES]);
         let wanted = usize::try_from(self.end.offset - cursor.offset).unwrap_or(usize::MAX).min(buffer.len());
-        let mut length = self.file.read_at(&mut buffer[..wanted], cursor.offset)?;
+        let mut length = self.file.file().read_at(&mut buffer[..wanted], cursor.offset)?;
         let mut at = 0;
         while cursor.record_count < self.end.record_count && page.len() < RECORD_PAGE_BYTES {
             match parse_frame(&buffer[at..length], cursor.chain) {

@@ -1,5 +1,6 @@
 //! Persisted state of both sides: the manifest log, and (`home`) identity, tickets, ownership and receipts.
 
+mod blocks;
 pub mod closing;
 pub mod files;
 pub mod given;
