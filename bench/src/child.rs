@@ -14,7 +14,7 @@ use crate::lax_disk::{LaxDisk, Laxity};
 pub enum Variant {
     /// Neither synced nor read from the device.
     Hashed,
-    /// Synced, and read back from the cache.
+    /// Synced, and read back from memory.
     Synced,
     /// All of them: the product's own disk, in the same kind of process.
     Full,
@@ -22,7 +22,7 @@ pub enum Variant {
 
 impl Variant {
     fn laxity(self) -> Laxity {
-        Laxity { skips_sync: self == Variant::Hashed, reads_cache: self != Variant::Full }
+        Laxity { skips_sync: self == Variant::Hashed, reads_memory: self != Variant::Full }
     }
 
     fn name(self) -> String {

@@ -1,8 +1,10 @@
-//! A disk that promises less: syncs that return at once, and reads past the cache that are answered from it. It says
-//! so itself ([`Level::Cache`]), and nothing but the bench may stand on it.
+//! A disk that promises less: syncs that return at once, and reads past the cache that are answered from a copy of what
+//! was written. It says so itself ([`Level::Cache`]), and nothing but the bench may stand on it.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use landfall::attributes::{Level, Timestamp};
 use landfall::disk::{Access, AlignedBuffer, Disk, DiskFile, Extent, Listed, Rooted, Space, Stat};
@@ -12,8 +14,8 @@ use landfall::disk::{Access, AlignedBuffer, Disk, DiskFile, Extent, Listed, Root
 pub struct Laxity {
     /// No sync reaches the disk, and no write-back is started early.
     pub skips_sync: bool,
-    /// What should come from the device comes from the page cache.
-    pub reads_cache: bool,
+    /// What should come from the device comes from memory: once from a copy of what was written, then from the cache.
+    pub reads_memory: bool,
 }
 
 /// Over any disk.
@@ -28,12 +30,24 @@ pub struct LaxDisk<D> {
 pub struct LaxFile<F> {
     inner: F,
     laxity: Laxity,
+    /// What was written and not read since, by offset.
+    written: Mutex<BTreeMap<u64, Vec<u8>>>,
 }
 
 impl<D> LaxDisk<D> {
     /// Leaves that out.
     pub fn new(inner: D, laxity: Laxity) -> LaxDisk<D> {
         LaxDisk { inner, laxity }
+    }
+}
+
+impl<F> LaxFile<F> {
+    fn new(inner: F, laxity: Laxity) -> LaxFile<F> {
+        LaxFile { inner, laxity, written: Mutex::default() }
+    }
+
+    fn written(&self) -> MutexGuard<'_, BTreeMap<u64, Vec<u8>>> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -74,11 +88,11 @@ impl<D: Disk> Disk for LaxDisk<D> {
     }
 
     fn open(&self, dir: &Self::Dir, name: &[u8], access: Access) -> io::Result<Self::File> {
-        Ok(LaxFile { inner: self.inner.open(dir, name, access)?, laxity: self.laxity })
+        Ok(LaxFile::new(self.inner.open(dir, name, access)?, self.laxity))
     }
 
     fn create_exclusive(&self, dir: &Self::Dir, name: &[u8]) -> io::Result<Self::File> {
-        Ok(LaxFile { inner: self.inner.create_exclusive(dir, name)?, laxity: self.laxity })
+        Ok(LaxFile::new(self.inner.create_exclusive(dir, name)?, self.laxity))
     }
 
     fn rename_noreplace(&self, from: &Self::Dir, name: &[u8], to: &Self::Dir, new: &[u8]) -> io::Result<()> {
@@ -144,15 +158,24 @@ impl<F: DiskFile> DiskFile for LaxFile<F> {
     }
 
     fn read_uncached_at(&self, buffer: &mut AlignedBuffer, offset: u64, len: usize) -> io::Result<Level> {
-        if !self.laxity.reads_cache {
+        if !self.laxity.reads_memory {
             return self.inner.read_uncached_at(buffer, offset, len);
         }
-        let filled = self.inner.read_at(&mut buffer.prepare(len)[..len], offset)?;
+        let filled = match self.written().remove(&offset).filter(|bytes| bytes.len() == len) {
+            Some(bytes) => {
+                buffer.prepare(len)[..len].copy_from_slice(&bytes);
+                len
+            }
+            None => self.inner.read_at(&mut buffer.prepare(len)[..len], offset)?,
+        };
         buffer.set_filled(filled);
         Ok(Level::Cache)
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        if self.laxity.reads_memory {
+            self.written().insert(offset, bytes.to_vec());
+        }
         self.inner.write_all_at(bytes, offset)
     }
 
@@ -203,7 +226,7 @@ mod tests {
     fn what_comes_from_the_cache_says_so() {
         let scratch = Scratch::new("lax");
         let content: Vec<u8> = (0..10_000u32).map(|at| at.to_le_bytes()[0]).collect();
-        let laxity = Laxity { skips_sync: true, reads_cache: true };
+        let laxity = Laxity { skips_sync: true, reads_memory: true };
         let disk = LaxDisk::new(RealDisk::new(), laxity);
         let root = disk.open_root(scratch.path()).unwrap();
         let file = disk.create_exclusive(&root, b"file").unwrap();

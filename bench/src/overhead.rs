@@ -1,5 +1,5 @@
 //! What each guarantee costs: the same tree by the transport alone, then with one guarantee more in each row, as
-//! FIVER's tables (transfer and hash, each alone and together) and RIVA's (read back from the cache or the device).
+//! FIVER's tables (transfer and hash, each alone and together) and RIVA's (read back from memory or the device).
 
 use std::path::Path;
 use std::time::Duration;
@@ -72,9 +72,11 @@ impl Step {
                 "manifest, digests, staging, journal, sync, read-back, receipt; modes and times; two threads, not two processes"
             }
             Step::Product(Variant::Hashed) => {
-                "every sync, early write-back, the device: hashed at both ends and once more from the cache"
+                "every sync, early write-back, the device: hashed at both ends and once more from memory"
             }
-            Step::Product(Variant::Synced) => "the device: the read-back is answered from the cache, and hashed",
+            Step::Product(Variant::Synced) => {
+                "the device: the read-back is answered from a copy of what was written, and hashed"
+            }
             Step::Product(Variant::Full) => "nothing",
         }
     }
@@ -206,7 +208,7 @@ fn fiver(samples: &[Vec<Sample>]) -> String {
     let over = |wall: f64| 100.0 * (wall - longer) / longer;
     format!(
         "FIVER: over the longer of hash alone and transfer only ({} s): + hash {:+.0} %, + sync {:+.0} %, landfall {:+.0} %.\n\
-         RIVA: read-back from the device instead of the cache: {:+.0} %.",
+         RIVA: read-back from the device instead of memory: {:+.0} %.",
         figure(longer),
         over(walls[2]),
         over(walls[3]),

@@ -13,6 +13,8 @@ pub(crate) struct BatchFile<D: Disk> {
     pub(crate) chunks: Vec<u32>,
     /// Present if the file is to be sealed.
     pub(crate) finish: Option<Finish>,
+    /// It was to be sealed and held every chunk when the batch was closed: the batch's sync covers all of them.
+    pub(crate) is_whole: bool,
 }
 
 /// A closed or open batch.
@@ -47,6 +49,7 @@ impl<D: Disk> Batch<D> {
             held: Arc::clone(held),
             chunks: vec![],
             finish: None,
+            is_whole: false,
         })
     }
 }

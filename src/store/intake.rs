@@ -281,10 +281,8 @@ impl<D: Disk> Intake<D> {
         let mut batch = std::mem::take(&mut self.batch);
         for file in batch.files.values_mut().filter(|file| file.finish.is_some()) {
             let mut marks = locked(&file.held.marks);
-            marks.is_frozen = marks.held.is_full();
-            if !marks.is_frozen {
-                file.finish = None;
-            }
+            file.is_whole = marks.held.is_full();
+            marks.is_frozen = file.is_whole;
         }
         batch
     }

@@ -212,15 +212,16 @@ impl<D: Disk> Settler<D> {
     }
 }
 
-/// Whether a file may be sealed: asked for, without a bad chunk, and every chunk read back since it was last written.
-/// Its length was compared after that.
+/// Whether a file may be sealed: asked for, whole since before the sync, without a bad chunk, and every chunk read back
+/// since it was last written. Its length was compared after that.
 fn is_ready<D: Disk>(settling: &Settling<D>) -> bool {
     let held = &settling.file.held;
     let is_whole = || {
         let marks = locked(&held.marks);
         marks.held.is_full() && marks.verified.is_full()
     };
-    settling.result.is_none() && settling.file.finish.is_some() && settling.bad.is_empty() && is_whole()
+    let is_asked = settling.file.finish.is_some() && settling.file.is_whole;
+    settling.result.is_none() && is_asked && settling.bad.is_empty() && is_whole()
 }
 
 impl<D: Disk> Shared<D> {
