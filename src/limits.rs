@@ -218,6 +218,8 @@ pub const SOURCE_READS_MAX: u32 = 3;
 pub const SERVED_REPORT_CHUNKS: u32 = 16;
 /// Longest wait for the last control messages to arrive before a link is closed, and then for the close itself.
 pub const FAREWELL_MS: u64 = 3000;
+/// How long a process stays whose last word has been heard, for the packet that closes its link.
+pub const FLUSH_MS: u64 = 20;
 /// Times that one sending run begins again because its state was changed on disk meanwhile.
 pub const STATE_MENDS_ROUNDS_MAX: u32 = 3;
 /// Source files that serving keeps open. Costs a descriptor each.

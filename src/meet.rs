@@ -47,7 +47,7 @@ use crate::event::{Event, Events, Start};
 use crate::identity::{PeerKey, Role, Secret};
 use crate::limits::{EXPIRY_LOOK_MS, LINK_VERDICT_MS};
 use crate::manifest::Position;
-use crate::net::{CloseCode, ControlReceiver, ControlSender, Identity, Link, LinkError, NewLink};
+use crate::net::{CloseCode, ControlReceiver, ControlSender, Endpoint, Identity, Link, LinkError, NewLink};
 use crate::state::home::Home;
 use crate::state::lock::Lock;
 use crate::state::transfer::{Closed, End, Settings, TransferRecord};
@@ -146,6 +146,24 @@ struct Desk {
     _lock: Lock,
 }
 
+/// How the links that end with the process are left.
+#[derive(Clone, Copy, Debug)]
+enum Leave {
+    /// The peer has heard the last word.
+    AtOnce,
+    /// It gets the time to hear of it.
+    WhenHeard,
+}
+
+impl Leave {
+    async fn wait(self, endpoint: &Endpoint) {
+        match self {
+            Leave::AtOnce => endpoint.flush().await,
+            Leave::WhenHeard => endpoint.wait_idle().await,
+        }
+    }
+}
+
 #[derive(Debug)]
 enum Way {
     Listen(Box<Listening>),
@@ -225,9 +243,15 @@ impl Meet {
     pub async fn finish(mut self, code: CloseCode) {
         self.greetings.abort_all();
         self.farewells.abort_all();
+        // The receiver has told that it holds the sender's last word, and ends by itself. Its own last word is an
+        // acknowledgement of that, which the packet that closes the link repeats for as long as it stays.
+        let leave = match (self.desk.record.role, code) {
+            (Role::Sender, CloseCode::Finished) => Leave::AtOnce,
+            _ => Leave::WhenHeard,
+        };
         match self.way {
-            Way::Listen(listening) => listening.finish(code).await,
-            Way::Dial(dialling) => dialling.finish(code).await,
+            Way::Listen(listening) => listening.finish(code, leave).await,
+            Way::Dial(dialling) => dialling.finish(code, leave).await,
         }
     }
 

@@ -11,7 +11,7 @@ use tracing::debug;
 
 use super::greet::{self, GreetFailure};
 use super::parent::{self, Parenting};
-use super::{Desk, Effort, HelloExtras, Meet, Met, Step, Way, fate, joined, now_seconds};
+use super::{Desk, Effort, HelloExtras, Leave, Meet, Met, Step, Way, fate, joined, now_seconds};
 use crate::error::Error;
 use crate::identity::PeerKey;
 use crate::limits::{HANDSHAKE_MS_MAX, RETRY_DELAY_MS_MAX, RETRY_DELAY_MS_MIN, TICKET_ADDRESSES_MAX};
@@ -128,11 +128,11 @@ impl Dialling {
         self.backoff = Backoff::new();
     }
 
-    pub(super) async fn finish(mut self, code: CloseCode) {
+    pub(super) async fn finish(mut self, code: CloseCode, leave: Leave) {
         // The tasks hold the endpoint too.
         self.rounds.shutdown().await;
         self.endpoint.close(code);
-        self.endpoint.wait_idle().await;
+        leave.wait(&self.endpoint).await;
         if let Some(parenting) = self.parenting {
             parenting.finish(code).await;
         }

@@ -8,7 +8,7 @@ use tracing::debug;
 
 use super::child::ParentWatch;
 use super::greet::{self, Introduced};
-use super::{HelloExtras, Meet, Step, Way, fate, now_seconds};
+use super::{HelloExtras, Leave, Meet, Step, Way, fate, now_seconds};
 use crate::error::Error;
 use crate::event::{Event, Notice};
 use crate::limits::REFUSAL_NOTICE_MS;
@@ -58,9 +58,9 @@ impl Listening {
         }
     }
 
-    pub(super) async fn finish(self, code: CloseCode) {
+    pub(super) async fn finish(self, code: CloseCode, leave: Leave) {
         self.endpoint.close(code);
-        self.endpoint.wait_idle().await;
+        leave.wait(&self.endpoint).await;
     }
 
     /// Whether a refusal is to be shown: not every one of a flood.

@@ -18,7 +18,7 @@ use super::identity::{Identity, random};
 use super::link::NewLink;
 use super::{addresses, config, dial};
 use crate::identity::PeerKey;
-use crate::limits::{FAREWELL_MS, HANDSHAKE_MS_MAX, SOCKET_BUFFER_BYTES};
+use crate::limits::{FAREWELL_MS, FLUSH_MS, HANDSHAKE_MS_MAX, SOCKET_BUFFER_BYTES};
 
 /// Links that wait for the driver beyond those that still hold a stranger's place: as good as none, so that a
 /// driver without time is seen at the front door.
@@ -127,6 +127,11 @@ impl Endpoint {
     pub async fn wait_idle(&self) {
         // QUIC waits for three probe timeouts, which are many seconds where a slow link has filled its queues.
         drop(timeout(Duration::from_millis(FAREWELL_MS), self.quinn.wait_idle()).await);
+    }
+
+    /// Waits until the word that a closed link leaves behind is on its way. Enough where the peer does not depend on it.
+    pub async fn flush(&self) {
+        drop(timeout(Duration::from_millis(FLUSH_MS), self.quinn.wait_idle()).await);
     }
 }
 
