@@ -29,8 +29,7 @@ use crate::meet::{HelloExtras, Meet, Met};
 use crate::net::{CloseCode, ControlReceiver, ControlSender, Link, LinkError};
 use crate::options::{Answer, RecvOptions};
 use crate::session::receiver::Receiver;
-use crate::state::closing::Concluded;
-use crate::state::transfer;
+use crate::state::{closing::Concluded, log::AppendError, transfer};
 use crate::task::receiver::{End, Input, Task};
 use crate::wire::{Message, StopReason};
 
@@ -314,7 +313,7 @@ impl<D: Rooted> Driver<D> {
                 self.engine.tell(Command::Records(page.into(), permit));
             }
             Message::Settled(position) => {
-                self.engine.tell(Command::Echo(Input::Settled(position.record_count)));
+                self.engine.tell(Command::SettledAt(position));
             }
             Message::Acknowledge(_) => self.hear(Input::Acknowledged),
             _ => return self.misbehaved("a message that only a receiver sends"),
@@ -353,7 +352,7 @@ impl<D: Rooted> Driver<D> {
         spawn_readers(readers, &channel.link, limiter, &self.permits, &commands, &self.data.0);
         // The brain counts what is on its way: chunks of the last link that still wait for the intake come first.
         self.connects += 1;
-        self.engine.tell(Command::Echo(Input::Connected));
+        self.engine.tell(Command::Connected);
         Ok(())
     }
 
@@ -391,7 +390,8 @@ impl<D: Rooted> Driver<D> {
                 self.hear(Input::Noted(notes));
                 match error {
                     None => (),
-                    Some(crate::state::log::AppendError::Io(error)) => {
+                    Some(AppendError::Parted) => self.hear(Input::LogChecked(false)),
+                    Some(AppendError::Io(error)) => {
                         tracing::warn!(%error, "the manifest log could not be written");
                         self.hear(Input::StateFailed);
                     }

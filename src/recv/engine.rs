@@ -41,8 +41,10 @@ pub(super) enum Command {
     Records(Bytes, OwnedSemaphorePermit),
     /// A chunk as it came. The permit bounds the bytes that wait.
     Chunk(ChunkHeader, Option<Bytes>, OwnedSemaphorePermit),
-    /// Tell the brain this, after everything before.
-    Echo(Input),
+    /// A new link is in use. Told to the brain after everything before.
+    Connected,
+    /// The sender's log ends there, and so must this one after everything before.
+    SettledAt(Position),
     /// What settling did.
     Settled(Vec<SettledFile>),
     /// Answer this when everything before was done.
@@ -263,7 +265,11 @@ fn run_intake<D: Disk>(
                 drop(permit);
                 Heard::Input(input)
             }
-            Command::Echo(input) => Heard::Input(input),
+            Command::Connected => {
+                intake.begin_link();
+                Heard::Input(Input::Connected)
+            }
+            Command::SettledAt(position) => Heard::Input(intake.settled_at(position)),
             Command::End => {
                 words.say();
                 return;

@@ -100,6 +100,7 @@ impl<D: Disk> Server<D> {
             self.open.push_front(source);
             return Ok(Served::plain(Answer::Content(content)));
         }
+        let expected = source.described.table.get_anew(chunk.get())?;
         let path = source.described.path.clone();
         let offset = source.described.geometry.offset(chunk);
         let mismatch = |found| Some(Event::Mismatch { path: path.clone(), offset, found });

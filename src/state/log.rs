@@ -32,6 +32,9 @@ pub enum AppendError {
     /// The record may not stand here.
     #[error(transparent)]
     Sequence(#[from] SequenceError),
+    /// The records are appended, and yet the log does not go through the position at which the sender's ends.
+    #[error("the manifest is not the sender's")]
+    Parted,
     /// The disk.
     #[error("writing the manifest log failed")]
     Io(#[source] io::Error),
@@ -98,6 +101,13 @@ impl<F: DiskFile> DigestTable<F> {
             32 => Ok(ChunkDigest(bytes)),
             _ => Err(io::ErrorKind::UnexpectedEof.into()),
         }
+    }
+
+    /// The same, read from the disk once more: before a chunk is believed to be wrong, since what is kept in memory of
+    /// the log may be.
+    pub fn get_anew(&self, chunk: u32) -> io::Result<ChunkDigest> {
+        self.file.changed(self.places.offset(chunk));
+        self.get(chunk)
     }
 }
 

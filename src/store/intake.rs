@@ -12,7 +12,7 @@ use super::{Ledger, Shared, is_full, locked};
 use crate::digest::{Folder, PathHash, ReceivedChunk, Verdict, path_hash, verify};
 use crate::disk::{Disk, DiskFile};
 use crate::geometry::{ChunkId, ChunkRun, EntryIndex, Geometry};
-use crate::manifest::{Record, Step};
+use crate::manifest::{Position, Record, Step};
 use crate::outcome::{Outcome, Reason};
 use crate::path::RelPath;
 use crate::state::log::{AppendError, ManifestLog};
@@ -97,6 +97,8 @@ pub struct Intake<D: Disk> {
     pub(super) batch: Batch<D>,
     /// Something that was read from the log is not what was appended.
     pub(super) is_log_suspect: bool,
+    /// Where the sender's log ends, as far as it has said.
+    settled_at: Option<Position>,
 }
 
 impl<D: Disk> Intake<D> {
@@ -111,6 +113,7 @@ impl<D: Disk> Intake<D> {
             ours: BTreeSet::new(),
             batch: Batch::default(),
             is_log_suspect: false,
+            settled_at: None,
         }
     }
 
@@ -126,7 +129,34 @@ impl<D: Disk> Intake<D> {
                 self.paths.note(record, step, &mut ledger);
                 notes.push(noted(record, step, &journal));
             })
-        })
+        })?;
+        if self.is_senders() { Ok(()) } else { Err(AppendError::Parted) }
+    }
+
+    /// The sender says that its log ends, or will end, at this position. If this one does not go through it, a record was
+    /// changed on its way, above what the link protects; then the log is like a damaged one, and the next link finds
+    /// where the two part.
+    pub fn settled_at(&mut self, position: Position) -> Input {
+        self.settled_at = Some(position);
+        if self.is_senders() { Input::Settled(position.record_count) } else { Input::LogChecked(false) }
+    }
+
+    /// A new link: the sender on it may have made the rest of its log anew.
+    pub fn begin_link(&mut self) {
+        self.settled_at = None;
+    }
+
+    /// Whether the log goes through the position at which the sender's ends, once it has come there.
+    fn is_senders(&mut self) -> bool {
+        let Some(position) = self.settled_at else { return true };
+        let (is_there, is_found) = self.shared.with_log(|log| {
+            let is_there = log.position().record_count >= position.record_count;
+            (is_there, is_there && log.find(position).is_ok_and(|found| found.is_some()))
+        });
+        if is_found {
+            self.settled_at = None;
+        }
+        is_found || !is_there
     }
 
     /// Writes what [`Intake::append`] could not write.
@@ -161,7 +191,14 @@ impl<D: Disk> Intake<D> {
         }
         let Ok(expected) = held.digests.get(header.chunk) else { return Input::Differed(place) };
         let received = ReceivedChunk { id: ChunkId { entry: header.entry, chunk }, bytes };
-        match verify(held.geometry, received, expected) {
+        let verdict = match verify(held.geometry, received.clone(), expected) {
+            Verdict::Mismatch { actual, .. } => match held.digests.get_anew(header.chunk) {
+                Ok(anew) if anew == actual => verify(held.geometry, received, anew),
+                _ => return Input::Differed(place),
+            },
+            verdict => verdict,
+        };
+        match verdict {
             Verdict::Mismatch { .. } => Input::Differed(place),
             Verdict::Match(verified) => match self.write(&held, &verified) {
                 Ok(bytes) => Input::Written(place, bytes),

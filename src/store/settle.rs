@@ -10,7 +10,7 @@ use super::intake::Handle;
 use super::layout::LEFT_SUFFIX;
 use super::staging::{Held, Place};
 use super::{Shared, is_full, locked};
-use crate::digest::chunk_digest;
+use crate::digest::{ChunkDigest, chunk_digest};
 use crate::disk::{AlignedBuffer, Disk, DiskFile, Stat};
 use crate::event::Found;
 use crate::geometry::{ChunkIndex, ChunkRun, EntryIndex};
@@ -271,8 +271,8 @@ fn read_back_chunks<D: Disk>(held: &Held<D>, chunks: &[ChunkIndex]) -> ReadBack 
     for chunk in chunks {
         let offset = held.geometry.offset(*chunk);
         let observe = |found| Observed { entry: held.entry, offset, found };
-        let is_good = is_as_written(held, *chunk, &mut buffer) || {
-            let is_good = is_as_written(held, *chunk, &mut buffer);
+        let is_good = is_as_written(held, *chunk, held.digests.get(chunk.get()), &mut buffer) || {
+            let is_good = is_as_written(held, *chunk, held.digests.get_anew(chunk.get()), &mut buffer);
             result.observed.push(observe(if is_good { Found::BadRead } else { Found::ReadBack }));
             is_good
         };
@@ -286,9 +286,14 @@ fn read_back_chunks<D: Disk>(held: &Held<D>, chunks: &[ChunkIndex]) -> ReadBack 
     result
 }
 
-fn is_as_written<D: Disk>(held: &Held<D>, chunk: ChunkIndex, buffer: &mut AlignedBuffer) -> bool {
+fn is_as_written<D: Disk>(
+    held: &Held<D>,
+    chunk: ChunkIndex,
+    expected: io::Result<ChunkDigest>,
+    buffer: &mut AlignedBuffer,
+) -> bool {
     let (offset, length) = (held.geometry.offset(chunk), held.geometry.chunk_len(chunk) as usize);
-    let Ok(expected) = held.digests.get(chunk.get()) else { return false };
+    let Ok(expected) = expected else { return false };
     let Ok(level) = held.file.read_uncached_at(buffer, offset, length) else { return false };
     let is_good = buffer.bytes().len() == length && chunk_digest(held.geometry, chunk, buffer.bytes()) == expected;
     if is_good {

@@ -38,7 +38,7 @@ enum Command {
     Task(Task),
     Records(Vec<u8>),
     Chunk(Flying),
-    Echo(Input),
+    SettledAt(Position),
     Settled(Vec<SettledFile>),
 }
 
@@ -272,7 +272,7 @@ impl Receiving {
             _ if !is_continued => return self.misbehaved("a message before its place"),
             Message::Records(page) => self.to_intake.push_back(Command::Records(page)),
             Message::Settled(position) => {
-                self.to_intake.push_back(Command::Echo(Input::Settled(position.record_count)));
+                self.to_intake.push_back(Command::SettledAt(position));
             }
             Message::Acknowledge(_) => self.hear(now, Input::Acknowledged),
             _ => return self.misbehaved("a message that only a receiver sends"),
@@ -307,6 +307,7 @@ impl Receiving {
         }
         if let Some(line) = &mut self.line {
             line.is_continued = true;
+            self.intake.begin_link();
             self.hear(now, Input::Connected);
         }
         Ok(())
@@ -405,7 +406,7 @@ impl Receiving {
                 }
                 Heard::Input(self.receive(header, flying.body))
             }
-            Command::Echo(input) => Heard::Input(input),
+            Command::SettledAt(position) => Heard::Input(self.intake.settled_at(position)),
             Command::Settled(files) => return self.intake.after_settle(&files),
         };
         self.heard.push_back(said);
@@ -455,6 +456,7 @@ impl Receiving {
                 self.hear(now, Input::Noted(notes));
                 match error {
                     None => (),
+                    Some(AppendError::Parted) => self.hear(now, Input::LogChecked(false)),
                     Some(AppendError::Io(_)) => self.hear(now, Input::StateFailed),
                     Some(error) => drop(self.misbehaved(&format!("a manifest record: {error}"))),
                 }

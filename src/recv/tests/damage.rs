@@ -8,6 +8,7 @@ use super::rig::{Ended, Rig};
 use super::sender::{CHUNK, Sender, Tree, file, tree};
 use crate::disk::RealDisk;
 use crate::geometry::ChunkRun;
+use crate::state::log::AppendError;
 use crate::store::Intake;
 use crate::task::receiver::{Disposition, End, Input, SettleResult};
 use crate::wire::Place;
@@ -157,4 +158,29 @@ fn a_chunk_that_comes_while_its_batch_is_synced_is_not_sealed_with_it() {
     let settled = settler.settle(intake.close_batch()).unwrap();
     assert!(matches!(settled[0].result, SettleResult::Sealed { .. }), "{settled:?}");
     rig.compare(&tree);
+}
+
+/// A record changed on its way, above what the link protects, and still is one. The sender's position tells.
+#[test]
+fn a_log_that_does_not_end_where_the_senders_does_is_like_a_damaged_one() {
+    let (rig, other) = (Rig::new(), Rig::new());
+    let (mut run, mut altered) = (rig.start(None), other.start(None));
+    let sender = Sender::of(&Tree::from([("file".into(), file(9, 2 * CHUNK))]));
+    run.store.intake.append(&sender.page(0, 1000), &mut vec![]).unwrap();
+    let position = run.store.shared.with_log(|log| log.position());
+    let mut page = sender.page(0, 1000);
+    let name = page.windows(4).position(|window| window == b"file").unwrap();
+    page[name] ^= 1;
+    altered.store.intake.append(&page, &mut vec![]).unwrap();
+    assert_eq!(run.store.intake.settled_at(position), Input::Settled(position.record_count));
+    assert_eq!(altered.store.intake.settled_at(position), Input::LogChecked(false));
+    // The position may be told before the last records come.
+    let late = Rig::new();
+    let mut late = late.start(None);
+    assert_eq!(late.store.intake.settled_at(position), Input::Settled(position.record_count));
+    let appended = late.store.intake.append(&page, &mut vec![]);
+    assert!(matches!(appended, Err(AppendError::Parted)), "{appended:?}");
+    // On a new link another sender's process may have made the rest of its log anew.
+    late.store.intake.begin_link();
+    late.store.intake.append(&[], &mut vec![]).unwrap();
 }

@@ -181,7 +181,9 @@ impl<D: Disk> Writer<D> {
                 problem: "has more entries than one transfer can hold",
                 source: None,
             },
-            AppendError::Decode(error) => unreachable!("a record of our own cannot be read: {error}"),
+            error @ (AppendError::Decode(_) | AppendError::Parted) => {
+                unreachable!("a record of our own cannot be read: {error}")
+            }
         })?;
         self.ahead.produced(self.entry_count);
         Ok(())
