@@ -231,7 +231,7 @@ mod tests {
         assert_eq!(lines[6][1..9], ["+ read-back: landfall", "5.00", "400", "1.00", "0.50", "0.00", "+1.00", "2.50"]);
         let said = fiver(&samples);
         assert!(
-            said.contains("+ hash +50 %, + sync +100 %, landfall +150 %") && said.contains("cache: +25 %"),
+            said.contains("+ hash +50 %, + sync +100 %, landfall +150 %") && said.contains("memory: +25 %"),
             "{said}"
         );
     }
