@@ -263,8 +263,10 @@ impl Play {
         for message in manifest.messages() {
             self.line.say(&message).await?;
         }
-        let count = manifest.records.len() as u64;
-        let settled = Position { record_count: count, chain: self.start().chain };
+        let Position { record_count, chain } = self.start();
+        let follow = |chain, record: &Vec<u8>| landfall::manifest::frame(record, chain).1;
+        let chain = manifest.records.iter().fold(chain, follow);
+        let settled = Position { record_count: record_count + manifest.records.len() as u64, chain };
         self.line.say(&Message::Settled(settled)).await
     }
 
