@@ -4,11 +4,11 @@
 pub mod emulator;
 pub mod link;
 
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
 use fault_inject::rig::oracle::Snapshot;
+use fault_inject::rig::state::data_bytes;
 use fault_inject::rig::tree::{Content, Tree};
 
 use crate::cli::{Common, Failure, Say};
@@ -235,7 +235,7 @@ fn megabits(bytes: u64, seconds: f64) -> f64 {
 /// Bytes that stand in files below a directory, staged ones and unfinished ones too.
 fn arrived(target: &Path) -> u64 {
     let files = direct::files_below(target).unwrap_or_default();
-    files.iter().filter_map(|file| file.metadata().ok()).map(|found| found.blocks() * 512).sum()
+    files.iter().map(|file| data_bytes(file)).sum()
 }
 
 impl Workshop {

@@ -5,6 +5,8 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::SeekFrom;
+
 use super::facility;
 
 /// A journal of at most this many bytes holds its header and no claim.
@@ -119,7 +121,7 @@ impl Places {
             look.journal_bytes = look.journal_bytes.max(len(&transfer.join("journal")));
             for staged in entries(&transfer.join("staging")) {
                 look.staging_files += 1;
-                look.staging_bytes += allocated(&staged);
+                look.staging_bytes += data_bytes(&staged);
             }
         }
         look.sealed_files =
@@ -201,9 +203,16 @@ fn len(path: &Path) -> u64 {
     path.symlink_metadata().map_or(0, |found| found.len())
 }
 
-fn allocated(path: &Path) -> u64 {
-    use std::os::unix::fs::MetadataExt;
-    path.symlink_metadata().map_or(0, |found| found.blocks() * 512)
+/// Bytes of a file that were written: blocks that are only allocated count as holes.
+pub fn data_bytes(path: &Path) -> u64 {
+    let Ok(file) = fs::File::open(path) else { return 0 };
+    let (mut bytes, mut at) = (0, 0);
+    while let Ok(data) = rustix::fs::seek(&file, SeekFrom::Data(at)) {
+        let Ok(hole) = rustix::fs::seek(&file, SeekFrom::Hole(data)) else { break };
+        bytes += hole - data;
+        at = hole;
+    }
+    bytes
 }
 
 /// What is left of the working state in the target: nothing at the end of a transfer.
