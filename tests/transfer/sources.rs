@@ -111,12 +111,13 @@ fn meddled(name: &str, meddle: impl FnMut(&fs::File, u64) + Send + 'static) {
     let scratch = Scratch::new(name);
     let mut tree = Tree::new(&scratch.join("source"), 1);
     tree.file("calm", &Content::Random(3 * CHUNK_BYTES));
-    tree.file("restless", &Content::Random(8 * CHUNK_BYTES));
+    tree.file("restless", &Content::Random(32 * CHUNK_BYTES));
     tree.small("zz-last");
     let source = tree.finish();
     let mut setup = Setup::new(&scratch, "run", &[&source], Listens::Receiver);
     setup.through_relay(1).rate(8 << 20);
-    let meddler = Meddler::with(&source.join("restless"), Duration::from_millis(3), meddle);
+    // Often enough that no reading of it fits in between.
+    let meddler = Meddler::with(&source.join("restless"), Duration::from_micros(100), meddle);
     let done = setup.run();
     assert!(meddler.end() > 10, "somebody meddled");
     done.assert_codes(5, 5);
@@ -135,7 +136,7 @@ fn a_growing_source_is_left_out_and_named() {
 
 #[test]
 fn a_shrinking_source_is_left_out_and_named() {
-    meddled("shrinking", |file, count| file.set_len((8 * CHUNK_BYTES).saturating_sub(100 * (count + 1))).unwrap());
+    meddled("shrinking", |file, count| file.set_len((32 * CHUNK_BYTES).saturating_sub(100 * (count + 1))).unwrap());
 }
 
 #[test]
