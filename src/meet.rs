@@ -243,8 +243,8 @@ impl Meet {
     pub async fn finish(mut self, code: CloseCode) {
         self.greetings.abort_all();
         self.farewells.abort_all();
-        // The receiver has told that it holds the sender's last word, and ends by itself. Its own last word is an
-        // acknowledgement of that, which the packet that closes the link repeats for as long as it stays.
+        // The receiver has acknowledged the sender's last word, and ends by itself. It stays: where that acknowledgement
+        // is lost, the packet that closes the link says it again.
         let leave = match (self.desk.record.role, code) {
             (Role::Sender, CloseCode::Finished) => Leave::AtOnce,
             _ => Leave::WhenHeard,

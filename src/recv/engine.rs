@@ -303,7 +303,7 @@ fn append<D: Disk>(intake: &mut Intake<D>, page: &[u8], words: &mut Words<'_>, p
         if !words.say() || !pause.wait() {
             return None;
         }
-        error = intake.finish_append().err().map(AppendError::Io);
+        error = intake.finish_append().err();
     }
     Some(Heard::Records(notes, error))
 }

@@ -9,7 +9,7 @@ use crate::disk::Disk;
 /// One file of a batch.
 pub(crate) struct BatchFile<D: Disk> {
     pub(crate) held: Arc<Held<D>>,
-    /// Chunks written in this batch.
+    /// Chunks written in this batch, and once it is closed those of them that were held then.
     pub(crate) chunks: Vec<u32>,
     /// Present if the file is to be sealed.
     pub(crate) finish: Option<Finish>,

@@ -160,8 +160,9 @@ impl<D: Disk> Intake<D> {
     }
 
     /// Writes what [`Intake::append`] could not write.
-    pub fn finish_append(&mut self) -> io::Result<()> {
-        self.shared.with_log_mut(ManifestLog::finish_writing)
+    pub fn finish_append(&mut self) -> Result<(), AppendError> {
+        self.shared.with_log_mut(ManifestLog::finish_writing).map_err(AppendError::Io)?;
+        if self.is_senders() { Ok(()) } else { Err(AppendError::Parted) }
     }
 
     /// Takes one chunk as it came: verifies it and writes it to staging.
@@ -313,13 +314,17 @@ impl<D: Disk> Intake<D> {
     }
 
     /// The open batch, closed. Files of it that are to be sealed accept no more chunks. Those that have lost one since
-    /// they were whole are not sealed by this batch: what comes for them from now on no sync of it is sure to cover.
+    /// they were whole are not sealed by this batch: what comes for them from now on no sync of it is sure to cover, and
+    /// belongs to the next.
     pub fn close_batch(&mut self) -> Batch<D> {
         let mut batch = std::mem::take(&mut self.batch);
-        for file in batch.files.values_mut().filter(|file| file.finish.is_some()) {
+        for file in batch.files.values_mut() {
             let mut marks = locked(&file.held.marks);
-            file.is_whole = marks.held.is_full();
-            marks.is_frozen = file.is_whole;
+            file.chunks.retain(|chunk| marks.held.contains(*chunk));
+            if file.finish.is_some() {
+                file.is_whole = marks.held.is_full();
+                marks.is_frozen = file.is_whole;
+            }
         }
         batch
     }

@@ -307,13 +307,13 @@ impl<D: Disk> Settling<D> {
         Settling { file, bad: vec![], verified_bytes: 0, result: None, is_attributes_failed: false }
     }
 
-    /// What is still to be read back: of a file that is to be sealed, everything that was not; else what this batch
-    /// wrote.
+    /// What is still to be read back: of a file that can be sealed, everything that was not; else what this batch wrote.
+    /// A chunk that came since is not among it: it would be read back before its sync.
     fn chunks_to_read(&self) -> Vec<ChunkIndex> {
         let geometry = self.file.held.geometry;
-        let mut chunks: Vec<ChunkIndex> = match self.file.finish {
-            None => self.file.chunks.iter().filter_map(|chunk| geometry.chunk(*chunk)).collect(),
-            Some(_) => {
+        let mut chunks: Vec<ChunkIndex> = match self.file.is_whole {
+            false => self.file.chunks.iter().filter_map(|chunk| geometry.chunk(*chunk)).collect(),
+            true => {
                 let marks = locked(&self.file.held.marks);
                 let unread = marks.held.iter().filter(|chunk| !marks.verified.contains(*chunk));
                 unread.filter_map(|chunk| geometry.chunk(chunk)).collect()
