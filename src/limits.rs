@@ -46,6 +46,17 @@ pub const POOL_THREADS: usize = 16;
 pub const DIRECT_ALIGNMENT_BYTES: usize = 4096;
 /// Bytes from which on one read or write goes past the page cache, where the file system states that it can.
 pub const DIRECT_BYTES_MIN: usize = 256 << 10;
+/// Bytes of a file without holes for which blocks are allocated ahead of a direct write. Costs that much space, at worst,
+/// of each large file that is being received.
+pub const ALLOCATED_AHEAD_BYTES: u64 = 64 << 20;
+/// Bytes of a source that count as not cached once the first of them were not.
+pub const CACHE_PROBE_BYTES: u64 = 16 << 20;
+/// Bytes of the manifest log that are read at once when a small piece is asked for.
+pub const LOG_BLOCK_BYTES: usize = 16 << 10;
+/// Bytes of such blocks that are kept. Those who follow one another through a log at a distance each need one.
+pub const LOG_KEPT_BYTES: usize = 32 * LOG_BLOCK_BYTES;
+/// Milliseconds for which the intake keeps back what it has to say, while it has more to do.
+pub const INTAKE_SILENCE_MS: u64 = 1;
 /// Chunk buffers that are kept for the next chunk. Each costs a chunk of memory.
 pub const BUFFER_CHUNKS_MAX: usize = 32;
 /// Bytes of one uncached read.

@@ -17,12 +17,7 @@ use super::RealDir;
 use super::bypass::{is_direct_stated, is_refusal, reopen};
 use super::kernel::statx_descriptor;
 use super::real_file::read_up_to;
-use crate::limits::{DIRECT_ALIGNMENT_BYTES, DIRECT_BYTES_MIN};
-
-/// Bytes for which blocks are allocated at once.
-const ALLOCATE_BYTES: u64 = 64 << 20;
-/// Bytes that count as not cached once the first of them were not.
-const PROBE_BYTES: u64 = 16 << 20;
+use crate::limits::{ALLOCATED_AHEAD_BYTES, CACHE_PROBE_BYTES, DIRECT_ALIGNMENT_BYTES, DIRECT_BYTES_MIN};
 
 /// Whether a range of a file and the memory for it are large enough, and aligned.
 pub(super) fn is_eligible(memory: &[u8], offset: u64) -> bool {
@@ -87,7 +82,7 @@ impl Writer {
         if is_there || !self.is_whole.load(Ordering::Relaxed) {
             return;
         }
-        let end = (offset + ALLOCATE_BYTES).min(held.metadata().map_or(0, |metadata| metadata.len()));
+        let end = (offset + ALLOCATED_AHEAD_BYTES).min(held.metadata().map_or(0, |metadata| metadata.len()));
         if end >= offset + len && rustix::fs::fallocate(held, FallocateFlags::KEEP_SIZE, offset, end - offset).is_ok() {
             *allocated = (offset, end);
         }
@@ -123,7 +118,7 @@ impl Reader {
         let is_cached = *is_advised
             && !matches!(rustix::io::preadv2(held, &mut probe, last, ReadWriteFlags::NOWAIT), Err(Errno::AGAIN));
         if !is_cached {
-            self.absent_until.store(offset + PROBE_BYTES, Ordering::Relaxed);
+            self.absent_until.store(offset + CACHE_PROBE_BYTES, Ordering::Relaxed);
         }
         is_cached
     }

@@ -15,7 +15,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::disk::Disk;
 use crate::error::is_full;
 use crate::geometry::EntryIndex;
-use crate::limits::{POOL_THREADS, PROGRESS_MS, SPACE_CHECK_MS};
+use crate::limits::{INTAKE_SILENCE_MS, POOL_THREADS, PROGRESS_MS, SPACE_CHECK_MS};
 use crate::manifest::{Header, Position};
 use crate::outcome::Reason;
 use crate::pool::Pool;
@@ -30,8 +30,6 @@ pub(super) type Issue<D> = Arc<dyn Fn(&Shared<D>) -> io::Result<()> + Send + Syn
 
 /// Words that the intake keeps back at most.
 const WORDS_KEPT_MAX: usize = 64;
-/// How long it keeps back the first of them.
-const WORDS_KEPT_FOR: Duration = Duration::from_millis(1);
 
 /// What the intake's thread is told.
 pub(super) enum Command {
@@ -213,7 +211,8 @@ impl Words<'_> {
 
     /// Whether they should wait no longer, whatever there is to do.
     fn is_due(&self) -> bool {
-        self.kept.len() >= WORDS_KEPT_MAX || (!self.kept.is_empty() && self.since.elapsed() >= WORDS_KEPT_FOR)
+        self.kept.len() >= WORDS_KEPT_MAX
+            || (!self.kept.is_empty() && self.since.elapsed() >= Duration::from_millis(INTAKE_SILENCE_MS))
     }
 
     /// `false` if nobody hears any more.

@@ -5,11 +5,9 @@ use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::disk::DiskFile;
+use crate::limits::{LOG_BLOCK_BYTES as BLOCK_BYTES, LOG_KEPT_BYTES};
 
-/// Bytes read at once.
-const BLOCK_BYTES: usize = 16 << 10;
-/// Blocks that are kept. Those who follow one another through a log at a distance each need one.
-const BLOCKS_MAX: usize = 32;
+const BLOCKS_MAX: usize = LOG_KEPT_BYTES / BLOCK_BYTES;
 
 /// See the module.
 #[derive(Debug)]
