@@ -189,7 +189,8 @@ impl<D: Rooted> Driver<D> {
 
     fn apply(&mut self, heard: Heard) -> Result<(), Error> {
         match heard {
-            Heard::Met(met) => self.connect(*met?)?,
+            Heard::Met(Ok(met)) => self.connect(*met)?,
+            Heard::Met(Err(error)) => self.not_met(error)?,
             Heard::Frame(Ok(frame)) => self.hear(&frame),
             Heard::Frame(Err(error)) | Heard::Writer(error) => self.lose_line(&error)?,
             Heard::Produced => {
@@ -221,6 +222,17 @@ impl<D: Rooted> Driver<D> {
 
     fn tell(&mut self, input: Input) {
         self.brain.handle(Instant::now(), input);
+    }
+
+    /// There will be no link. Whoever is found in the receiver's place, what the receiver has signed is the answer.
+    fn not_met(&mut self, error: Error) -> Result<(), Error> {
+        let is_about_the_peer =
+            matches!(error, Error::NoLink { .. } | Error::WrongKey { .. } | Error::RefusedByPeer { .. });
+        match &mut self.answers_at {
+            Some(when) if is_about_the_peer => *when = Instant::now(),
+            _ => return Err(error),
+        }
+        Ok(())
     }
 
     /// Something of this side's own failed. State that was changed on disk by something else costs work only: the

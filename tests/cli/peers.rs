@@ -234,3 +234,34 @@ fn status_tells_what_is_under_way() {
     status.assert_code(0);
     assert!(!status.stdout.is_empty(), "{}", status.describe());
 }
+
+/// Killed between its receipt and the end of its record, a sender comes back when somebody else has the receiver's port.
+#[test]
+fn a_sender_that_holds_its_receipt_answers_also_where_a_stranger_has_the_receivers_port() {
+    let scratch = Scratch::new("stranger");
+    let source = trees::medley(&scratch.join("source"), 1);
+    let mut setup = Setup::new(&scratch, "run", &[&source], Listens::Receiver);
+    setup.sender_options = vec!["--limit".to_owned(), "8MB".to_owned()];
+    let mut live = setup.start();
+    let places = setup.places(usize::MAX);
+    let is_under_way = live.sender.wait_until("staged bytes", PATIENT, |_| places.look().staging_files > 0);
+    assert!(is_under_way, "{}", live.sender.describe("ended"));
+    let record = places.sender_state().unwrap().join("transfer");
+    let open = std::fs::read(&record).unwrap();
+    let done = live.wait(PATIENT);
+    done.assert_success();
+    assert_ne!(std::fs::read(&record).unwrap(), open, "its end is on record");
+    std::fs::write(&record, &open).unwrap();
+    let met = done.sender.events().into_iter().find(|event| event["event"] == "connected").unwrap();
+    let stranger = Landfall::new("stranger", &scratch.dir("strange-home")).arg("recv").arg(scratch.join("strange"));
+    let ticket = scratch.join("strange-ticket");
+    let stranger =
+        stranger.args(["--yes", "--listen", met["address"].as_str().unwrap()]).arg("--write-ticket").arg(&ticket);
+    let stranger = stranger.start().wait_for_ticket(&ticket);
+    let answer = setup.command(Side::Sender).run();
+    answer.assert_code(0);
+    assert_eq!(answer.summary().unwrap()["role"], "sender", "{}", answer.describe());
+    assert!(stranger.kill().was_killed());
+    let closed = setup.command(Side::Sender).run();
+    closed.assert_code(0);
+}
