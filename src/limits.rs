@@ -25,11 +25,11 @@ pub const SERVE_AHEAD_CHUNKS_MAX: usize = 16;
 /// Bytes of one batch: what shares a sync and a claim.
 pub const BATCH_BYTES: u64 = 64 << 20;
 /// Files of one batch. Each costs an open descriptor until it is sealed.
-pub const BATCH_FILES_MAX: u32 = 4096;
+pub const BATCH_FILES_MAX: u32 = 2048;
 /// Files of one batch however scarce descriptors are.
 pub const BATCH_FILES_MIN: u32 = 8;
-/// Descriptors that each file of a full batch may cost: two batches, what is on its way, and what is compared.
-pub const DESCRIPTORS_PER_BATCH_FILE: u64 = 6;
+/// Descriptors that each file of a full batch may cost: three batches, what is on its way, and what is compared.
+pub const DESCRIPTORS_PER_BATCH_FILE: u64 = 8;
 /// Descriptors that are not for files being received: directories that stay open, threads, sockets, state.
 pub const DESCRIPTORS_RESERVED: u64 = 800;
 /// Milliseconds after which a batch that is not full is settled anyway.
@@ -53,8 +53,8 @@ pub const ALLOCATED_AHEAD_BYTES: u64 = 64 << 20;
 pub const CACHE_PROBE_BYTES: u64 = 16 << 20;
 /// Bytes of the manifest log that are read at once when a small piece is asked for.
 pub const LOG_BLOCK_BYTES: usize = 16 << 10;
-/// Bytes of such blocks that are kept. Those who follow one another through a log at a distance each need one.
-pub const LOG_KEPT_BYTES: usize = 32 * LOG_BLOCK_BYTES;
+/// Bytes of such blocks that are kept: the whole log of some 50,000 files, which a receipt reads in the order of hashes.
+pub const LOG_KEPT_BYTES: usize = 512 * LOG_BLOCK_BYTES;
 /// Milliseconds for which the intake keeps back what it has to say, while it has more to do.
 pub const INTAKE_SILENCE_MS: u64 = 1;
 /// Chunk buffers that are kept for the next chunk. Each costs a chunk of memory.

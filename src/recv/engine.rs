@@ -1,5 +1,5 @@
-//! The receiver's two threads: one owns the intake, one the settler. Commands go in, what they hear comes out; both
-//! end with the engine.
+//! The receiver's three threads: they own the intake, the syncer and the settler, and hand work on in this order.
+//! Commands go in, what they hear comes out; all end with the engine.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +21,7 @@ use crate::outcome::Reason;
 use crate::pool::Pool;
 use crate::session::receiver::Receiver;
 use crate::state::log::AppendError;
-use crate::store::{Done, Intake, Layout, Observed, Policy, Settler, Shared, Work, recover};
+use crate::store::{Done, Intake, Layout, Observed, Policy, Proof, Settler, Shared, Syncer, Work, recover};
 use crate::task::receiver::{Input, Noted, SettledFile, Task};
 use crate::wire::ChunkHeader;
 
@@ -99,11 +99,12 @@ impl Pause {
     }
 }
 
-/// The two threads.
+/// The three threads.
 pub(super) struct Engine<D: Disk> {
     commands: Option<Commander<Command>>,
     pause: Arc<Pause>,
     intake: Option<JoinHandle<()>>,
+    syncer: Option<JoinHandle<()>>,
     settler: Option<JoinHandle<()>>,
     pub(super) shared: Arc<Shared<D>>,
     /// Which state files were damaged when it was started.
@@ -121,12 +122,17 @@ impl<D: Disk> Engine<D> {
         let shared = Arc::clone(&recovered.store.shared);
         let store = recovered.store;
         let (commands, for_intake) = channel();
-        let (work, for_settler) = channel();
+        let (work, for_syncer) = channel();
+        let (proofs, for_settler) = channel();
         let (intake, heard, pause) = (store.intake, parts.heard.clone(), Arc::new(Pause::default()));
         let paused = Arc::clone(&pause);
         let intake = std::thread::Builder::new()
             .name("intake".into())
             .spawn(move || run_intake(intake, &for_intake, &work, &heard, &paused))?;
+        let (syncer, heard) = (store.syncer, parts.heard.clone());
+        let syncer = std::thread::Builder::new()
+            .name("syncer".into())
+            .spawn(move || run_syncer(syncer, &for_syncer, &proofs, &heard))?;
         let (settler, heard, issue) = (store.settler, parts.heard.clone(), Arc::clone(&parts.issue));
         let settler = std::thread::Builder::new()
             .name("settler".into())
@@ -135,6 +141,7 @@ impl<D: Disk> Engine<D> {
             commands: Some(commands),
             pause,
             intake: Some(intake),
+            syncer: Some(syncer),
             settler: Some(settler),
             shared,
             is_log_cut: recovered.is_log_cut,
@@ -172,12 +179,12 @@ impl<D: Disk> Engine<D> {
         }
     }
 
-    /// Lets both threads finish what they were told and waits for them.
+    /// Lets the threads finish what they were told and waits for them.
     pub(super) fn stop(&mut self) {
         self.pause.end();
         self.tell(Command::End);
         self.commands = None;
-        for thread in [self.intake.take(), self.settler.take()].into_iter().flatten() {
+        for thread in [self.intake.take(), self.syncer.take(), self.settler.take()].into_iter().flatten() {
             if let Err(panic) = thread.join() {
                 std::panic::resume_unwind(panic);
             }
@@ -307,14 +314,37 @@ fn append<D: Disk>(intake: &mut Intake<D>, page: &[u8], words: &mut Words<'_>, p
     Some(Heard::Records(notes, error))
 }
 
+fn run_syncer<D: Disk>(
+    mut syncer: Syncer<D>,
+    work: &Commands<Work<D>>,
+    proofs: &Commander<Proof<D>>,
+    heard: &UnboundedSender<Heard>,
+) {
+    while let Ok(piece) = work.recv() {
+        let done = syncer.perform(piece);
+        let said = match &done {
+            Ok(Proof::Batch(_)) => Some(Input::BatchSynced),
+            Ok(Proof::Errand(_)) => None,
+            Err(input) => Some(input.clone()),
+        };
+        // Said before the settler has it: what that says of the batch is heard later.
+        if said.is_some_and(|input| heard.send(Heard::Input(input)).is_err()) {
+            return;
+        }
+        if done.is_ok_and(|proof| proofs.send(proof).is_err()) {
+            return;
+        }
+    }
+}
+
 fn run_settler<D: Disk>(
     mut settler: Settler<D>,
-    work: &Commands<Work<D>>,
+    proofs: &Commands<Proof<D>>,
     heard: &UnboundedSender<Heard>,
     issue: &Issue<D>,
 ) {
-    while let Ok(piece) = work.recv() {
-        let input = settler.perform(piece, |shared| issue(shared));
+    while let Ok(proof) = proofs.recv() {
+        let input = settler.perform(proof, |shared| issue(shared));
         let observed = settler.take_observed();
         if !observed.is_empty() {
             drop(heard.send(Heard::Observed(observed)));

@@ -362,7 +362,7 @@ impl<D: Rooted> Setup<D> {
     }
 }
 
-/// Files of one batch that so many descriptors allow: two batches, what is on its way, and what is compared.
+/// Files of one batch that so many descriptors allow: three batches, what is on its way, and what is compared.
 fn batch_files(descriptors: u64) -> u32 {
     let files = descriptors.saturating_sub(DESCRIPTORS_RESERVED) / DESCRIPTORS_PER_BATCH_FILE;
     u32::try_from(files).unwrap_or(u32::MAX).clamp(BATCH_FILES_MIN, BATCH_FILES_MAX)

@@ -359,6 +359,16 @@ impl<D: Disk> ManifestLog<D> {
         Ok((record, geometry, DigestTable { file: Arc::clone(&self.file), places }))
     }
 
+    /// The record that introduced an entry, and the `End` record of one that is a file and has one.
+    pub fn whole(&self, entry: EntryIndex) -> io::Result<(Record, Option<Record>)> {
+        let offset = *self.entries.get(entry.0 as usize).ok_or_else(damaged)?;
+        let (record, next) = self.record_at(offset)?;
+        let Record::Begin { size, .. } = record else { return Ok((record, None)) };
+        let geometry = Geometry::new(size, self.header.chunk_bytes).ok_or_else(damaged)?;
+        let end = self.record_at(DigestPlaces::new(next, entry, geometry).end_offset())?.0;
+        Ok((record, Some(end)))
+    }
+
     /// The `End` record of a file that has one.
     pub fn end_of(&self, table: &DigestTable<D::File>) -> io::Result<Record> {
         match self.record_at(table.places.end_offset())?.0 {

@@ -3,23 +3,32 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::staging::{Finish, Held};
+use super::staging::{Finish, Held, Marks};
 use crate::disk::Disk;
 
 /// One file of a batch.
 pub(crate) struct BatchFile<D: Disk> {
     pub(crate) held: Arc<Held<D>>,
-    /// Chunks written in this batch, and once it is closed those of them that were held then.
+    /// Chunks written in this batch, and once it is closed those of them that were held then. They are read back with
+    /// this batch, and not before its sync.
     pub(crate) chunks: Vec<u32>,
     /// Present if the file is to be sealed.
     pub(crate) finish: Option<Finish>,
-    /// It was to be sealed and held every chunk when the batch was closed: the batch's sync covers all of them.
-    pub(crate) is_whole: bool,
+    /// It was to be sealed and held every chunk when the batch was closed, after so many writes: the batch's sync covers
+    /// all of them unless there was a write since.
+    pub(crate) whole_at: Option<u64>,
 }
 
 /// A closed or open batch.
 pub struct Batch<D: Disk> {
     pub(crate) files: BTreeMap<u32, BatchFile<D>>,
+}
+
+impl<D: Disk> BatchFile<D> {
+    /// Whether the batch's sync covers every chunk of the file, which is to be sealed.
+    pub(crate) fn is_whole(&self, marks: &Marks) -> bool {
+        self.whole_at == Some(marks.writes)
+    }
 }
 
 impl<D: Disk> Default for Batch<D> {
@@ -49,7 +58,7 @@ impl<D: Disk> Batch<D> {
             held: Arc::clone(held),
             chunks: vec![],
             finish: None,
-            is_whole: false,
+            whole_at: None,
         })
     }
 }

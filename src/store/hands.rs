@@ -1,20 +1,35 @@
-//! From the brain's tasks to the store's methods: the same for a driver with two threads and for a simulator that
-//! runs everything inline. What belongs to the link (sending, restarting, ending) is left to the caller.
+//! From the brain's tasks to the store's methods: the same for a driver with a thread for each part and for a simulator
+//! that runs everything inline. What belongs to the link (sending, restarting, ending) is left to the caller.
 
 use std::io;
 
 use super::batch::Batch;
 use super::intake::{Handle, Intake};
 use super::settle::Settler;
+use super::sync::{Synced, Syncer};
 use super::{Shared, is_full, locked};
 use crate::disk::Disk;
 use crate::geometry::{ChunkRun, EntryIndex};
 use crate::task::receiver::{Input, SettleResult, SettledFile, Task};
 
-/// What the settler is asked to do. Made by the intake, which owns what goes into it.
+/// What the intake hands out, which owns what goes into it: to the syncer, and from there to the settler, in this order.
 pub enum Work<D: Disk> {
     /// Settle a closed batch.
     Settle(Batch<D>),
+    /// What the syncer has nothing to do with.
+    Errand(Errand<D>),
+}
+
+/// What the syncer passes on.
+pub enum Proof<D: Disk> {
+    /// A batch that is durable and claimed: read it back and seal what is whole.
+    Batch(Synced<D>),
+    /// The settler's alone.
+    Errand(Errand<D>),
+}
+
+/// What the settler does besides batches.
+pub enum Errand<D: Disk> {
     /// Read back chunks that an earlier run claimed durable.
     ReadBack(EntryIndex, ChunkRun, Handle<D>),
     /// Make symlinks, set directories' modes and times.
@@ -69,12 +84,12 @@ impl<D: Disk> Intake<D> {
             },
             Task::Settle => Done::Work(Work::Settle(self.close_batch())),
             Task::ReadBack(entry, run) => match self.handle(entry) {
-                Some(handle) => Done::Work(Work::ReadBack(entry, run, handle)),
+                Some(handle) => Done::Work(Work::Errand(Errand::ReadBack(entry, run, handle))),
                 None => Done::Input(Input::ReadBackDone(entry, run, vec![])),
             },
-            Task::FinishTree => Done::Work(Work::FinishTree),
-            Task::IssueReceipt => Done::Work(Work::IssueReceipt),
-            Task::Close => Done::Work(Work::Close),
+            Task::FinishTree => Done::Work(Work::Errand(Errand::FinishTree)),
+            Task::IssueReceipt => Done::Work(Work::Errand(Errand::IssueReceipt)),
+            Task::Close => Done::Work(Work::Errand(Errand::Close)),
             Task::Send(_) | Task::SendReceipt | Task::Misbehaved(_) | Task::Restart | Task::End(_) => {
                 Done::NotMine(task)
             }
@@ -83,6 +98,7 @@ impl<D: Disk> Intake<D> {
 
     /// Takes note of what settling did, before the brain hears it.
     pub fn after_settle(&mut self, files: &[SettledFile]) {
+        self.settled_batches += 1;
         for SettledFile { entry, result } in files {
             match result {
                 SettleResult::Sealed { .. } => self.release([*entry]),
@@ -105,35 +121,32 @@ impl<D: Disk> Shared<D> {
     }
 }
 
+/// What the brain hears where the journal or other state fails.
+fn state_failed(error: &io::Error) -> Input {
+    if is_full(error) { Input::StateFull } else { Input::StateFailed }
+}
+
+impl<D: Disk> Syncer<D> {
+    /// Does its part of the work and gives what is left of it. The error is for the brain.
+    pub fn perform(&mut self, work: Work<D>) -> Result<Proof<D>, Input> {
+        match work {
+            Work::Errand(errand) => Ok(Proof::Errand(errand)),
+            Work::Settle(batch) => self.make_durable(batch).map(Proof::Batch).map_err(|error| {
+                tracing::warn!(%error, "the journal could not be written");
+                state_failed(&error)
+            }),
+        }
+    }
+}
+
 impl<D: Disk> Settler<D> {
     /// Does one piece of work. `issue` makes, signs and persists the receipt, when it comes to that.
-    pub fn perform(&mut self, work: Work<D>, issue: impl FnOnce(&Shared<D>) -> io::Result<()>) -> Input {
+    pub fn perform(&mut self, proof: Proof<D>, issue: impl FnOnce(&Shared<D>) -> io::Result<()>) -> Input {
         let shared = std::sync::Arc::clone(&self.shared);
-        let is_closing = matches!(work, Work::Close);
-        let outcome = match work {
-            Work::Settle(batch) => self.settle(batch).map(Input::BatchSettled),
-            Work::ReadBack(entry, run, handle) => Ok(Input::ReadBackDone(entry, run, self.read_back(&handle, run))),
-            // From here on the log alone says what is done: it is read once as a whole.
-            Work::FinishTree if !shared.with_log(|log| log.is_undamaged().unwrap_or(false)) => {
-                Ok(Input::LogChecked(false))
-            }
-            Work::FinishTree => {
-                let position = shared.with_log(|log| log.position());
-                self.finish_tree().map(|()| {
-                    self.tree_finished_at = Some(position);
-                    Input::TreeFinished
-                })
-            }
-            Work::IssueReceipt => {
-                let _closed = locked(&shared.gate);
-                // What came since may be a symlink or a directory, which nothing else accounts for.
-                let is_finished = self.tree_finished_at == Some(shared.with_log(|log| log.position()));
-                match is_finished && shared.is_all_settled() {
-                    true => shared.sync_journal().and_then(|()| issue(&shared)).map(|()| Input::ReceiptIssued),
-                    false => Ok(Input::ReceiptRefused),
-                }
-            }
-            Work::Close => shared.remove_state().map(|()| Input::Closed),
+        let is_closing = matches!(proof, Proof::Errand(Errand::Close));
+        let outcome = match proof {
+            Proof::Batch(batch) => self.settle(batch).map(Input::BatchSettled),
+            Proof::Errand(errand) => self.run(errand, &shared, issue),
         };
         outcome.unwrap_or_else(|error| {
             match is_closing {
@@ -142,7 +155,39 @@ impl<D: Disk> Settler<D> {
                 }
                 false => tracing::warn!(%error, "the working state could not be read or written"),
             }
-            if is_full(&error) { Input::StateFull } else { Input::StateFailed }
+            state_failed(&error)
         })
+    }
+
+    fn run(
+        &mut self,
+        errand: Errand<D>,
+        shared: &Shared<D>,
+        issue: impl FnOnce(&Shared<D>) -> io::Result<()>,
+    ) -> io::Result<Input> {
+        match errand {
+            Errand::ReadBack(entry, run, handle) => Ok(Input::ReadBackDone(entry, run, self.read_back(&handle, run))),
+            // From here on the log alone says what is done: it is read once as a whole.
+            Errand::FinishTree if !shared.with_log(|log| log.is_undamaged().unwrap_or(false)) => {
+                Ok(Input::LogChecked(false))
+            }
+            Errand::FinishTree => {
+                let position = shared.with_log(|log| log.position());
+                self.finish_tree().map(|()| {
+                    self.tree_finished_at = Some(position);
+                    Input::TreeFinished
+                })
+            }
+            Errand::IssueReceipt => {
+                let _closed = locked(&shared.gate);
+                // What came since may be a symlink or a directory, which nothing else accounts for.
+                let is_finished = self.tree_finished_at == Some(shared.with_log(|log| log.position()));
+                match is_finished && shared.is_all_settled() {
+                    true => shared.sync_journal().and_then(|()| issue(shared)).map(|()| Input::ReceiptIssued),
+                    false => Ok(Input::ReceiptRefused),
+                }
+            }
+            Errand::Close => shared.remove_state().map(|()| Input::Closed),
+        }
     }
 }

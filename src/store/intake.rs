@@ -95,6 +95,9 @@ pub struct Intake<D: Disk> {
     /// Entries whose target may be replaced although the policy refuses: it is ours.
     pub(super) ours: BTreeSet<u32>,
     pub(super) batch: Batch<D>,
+    /// Batches that were closed, and those of them that were settled since.
+    closed_batches: u64,
+    pub(super) settled_batches: u64,
     /// Something that was read from the log is not what was appended.
     pub(super) is_log_suspect: bool,
     /// Where the sender's log ends, as far as it has said.
@@ -112,6 +115,8 @@ impl<D: Disk> Intake<D> {
             candidates: BTreeMap::new(),
             ours: BTreeSet::new(),
             batch: Batch::default(),
+            closed_batches: 0,
+            settled_batches: 0,
             is_log_suspect: false,
             settled_at: None,
         }
@@ -186,7 +191,7 @@ impl<D: Disk> Intake<D> {
             if marks.held.contains(header.chunk) {
                 return Input::Written(place, 0);
             }
-            if marks.is_frozen {
+            if marks.is_frozen() {
                 return Input::WriteFailed(place, WriteError::Stale);
             }
         }
@@ -318,12 +323,13 @@ impl<D: Disk> Intake<D> {
     /// belongs to the next.
     pub fn close_batch(&mut self) -> Batch<D> {
         let mut batch = std::mem::take(&mut self.batch);
+        self.closed_batches += 1;
         for file in batch.files.values_mut() {
             let mut marks = locked(&file.held.marks);
             file.chunks.retain(|chunk| marks.held.contains(*chunk));
-            if file.finish.is_some() {
-                file.is_whole = marks.held.is_full();
-                marks.is_frozen = file.is_whole;
+            if file.finish.is_some() && marks.held.is_full() {
+                file.whole_at = Some(marks.writes);
+                marks.sealed_by = Some(self.closed_batches);
             }
         }
         batch
@@ -342,10 +348,12 @@ impl<D: Disk> Intake<D> {
         }
     }
 
-    /// A file that could not be sealed now accepts chunks again.
+    /// A file that could not be sealed with the batch that was settled last accepts chunks again, unless a later one is
+    /// to seal it.
     pub fn thaw(&mut self, entry: EntryIndex) {
         if let Some(held) = self.held.get(&entry.0) {
-            locked(&held.marks).is_frozen = false;
+            let mut marks = locked(&held.marks);
+            marks.sealed_by = marks.sealed_by.filter(|batch| *batch > self.settled_batches);
         }
     }
 

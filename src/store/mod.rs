@@ -1,9 +1,10 @@
 //! The receiver's hands: staging, journal, batches, read-back, seal. They do what the brain's tasks say, say what
 //! came of it, and decide nothing that costs or saves the user data beyond the stated order of durable steps.
 //!
-//! Two halves, each owned by one thread (or both run inline by a simulator): [`Intake`] takes records and chunks in
-//! and looks at what is there; [`Settler`] makes closed batches durable, reads them back and seals them. They share
-//! [`Shared`]: the target's directories, the log, what became of entries.
+//! Three parts, each owned by one thread (or all run inline by a simulator): [`Intake`] takes records and chunks in
+//! and looks at what is there; [`Syncer`] makes closed batches durable; [`Settler`] reads them back and seals them. The
+//! order of durable steps of a batch is: data sync, claim append, claim sync (`sync`), read back (`settle`), sealing claim,
+//! its sync, name, sync of names, sealed claim (`seal`). They share [`Shared`]: the target's directories, the log, what became of entries.
 
 mod adopt;
 mod batch;
@@ -18,6 +19,7 @@ mod renew;
 mod seal;
 mod settle;
 mod staging;
+mod sync;
 mod tree;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -33,11 +35,12 @@ use crate::state::log::ManifestLog;
 
 pub(crate) use crate::error::is_full;
 pub use batch::Batch;
-pub use hands::{Done, Work};
+pub use hands::{Done, Errand, Proof, Work};
 pub use intake::{Handle, Intake};
 pub use layout::Layout;
 pub use recover::{Recovered, recover};
 pub use settle::{Observed, Settler};
+pub use sync::{Synced, Syncer};
 
 use directories::Directories;
 use journal_file::Journal;
@@ -136,11 +139,13 @@ impl<D: Disk> Shared<D> {
     }
 }
 
-/// Two halves over the same state.
+/// The parts over the same state.
 pub struct Store<D: Disk> {
     /// Takes in.
     pub intake: Intake<D>,
     /// Makes durable.
+    pub syncer: Syncer<D>,
+    /// Reads back and seals.
     pub settler: Settler<D>,
     /// What both use.
     pub shared: Arc<Shared<D>>,

@@ -8,7 +8,7 @@ use super::directories::Directories;
 use super::intake::{Intake, Paths, noted};
 use super::journal_file::Journal;
 use super::layout::{JOURNAL_NAME, LEFT_SUFFIX, Layout, MANIFEST_NAME};
-use super::{Ledger, Policy, Settler, Shared, Store};
+use super::{Ledger, Policy, Settler, Shared, Store, Syncer};
 use crate::disk::Disk;
 use crate::manifest::{Header, Position};
 use crate::pool::Pool;
@@ -77,6 +77,7 @@ pub fn recover<D: Disk>(
     });
     let store = Store {
         intake: Intake::new(Arc::clone(&shared), paths, staged),
+        syncer: Syncer::new(Arc::clone(&shared)),
         settler: Settler::new(Arc::clone(&shared)),
         shared,
     };

@@ -212,15 +212,15 @@ impl<D: Disk> Settler<D> {
     }
 }
 
-/// Whether a file may be sealed: asked for, whole since before the sync, without a bad chunk, and every chunk read back
+/// Whether a file may be sealed: asked for, whole and unwritten since before the sync, without a bad chunk, and every chunk read back
 /// since it was last written. Its length was compared after that.
 fn is_ready<D: Disk>(settling: &Settling<D>) -> bool {
     let held = &settling.file.held;
     let is_whole = || {
         let marks = locked(&held.marks);
-        marks.held.is_full() && marks.verified.is_full()
+        settling.file.is_whole(&marks) && marks.held.is_full() && marks.verified.is_full()
     };
-    let is_asked = settling.file.finish.is_some() && settling.file.is_whole;
+    let is_asked = settling.file.finish.is_some() && !held.is_sync_failed();
     settling.result.is_none() && is_asked && settling.bad.is_empty() && is_whole()
 }
 

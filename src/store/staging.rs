@@ -43,6 +43,8 @@ pub(crate) struct Held<D: Disk> {
     pub(crate) geometry: Geometry,
     pub(crate) digests: DigestTable<D::File>,
     pub(crate) marks: Mutex<Marks>,
+    /// A sync of it has failed.
+    is_sync_failed: Mutex<bool>,
 }
 
 /// Which chunks a held file has, and which of them were read back by this process since they were written.
@@ -52,8 +54,10 @@ pub(crate) struct Marks {
     pub(crate) verified: ChunkSet,
     /// Lowest level of those reads.
     pub(crate) level: Level,
-    /// Being sealed or abandoned: no more writes.
-    pub(crate) is_frozen: bool,
+    /// Writes so far.
+    pub(crate) writes: u64,
+    /// The closed batch that is to seal it, by number: no more writes.
+    pub(crate) sealed_by: Option<u64>,
     /// The inode after this process last changed it: whatever else changes it shows here, and makes every read-back
     /// void. `None` if it could not be looked at.
     seen: Option<Stamps>,
@@ -77,11 +81,13 @@ impl<D: Disk> Held<D> {
             held: ChunkSet::new(geometry),
             verified: ChunkSet::new(geometry),
             level: Level::Device,
-            is_frozen: false,
+            writes: 0,
+            sealed_by: None,
             seen: Some(stat.stamps()),
             is_abandoned: false,
         };
-        Ok(Held { entry, path, place, file, inode, geometry, digests, marks: Mutex::new(marks) })
+        let (marks, is_sync_failed) = (Mutex::new(marks), Mutex::new(false));
+        Ok(Held { entry, path, place, file, inode, geometry, digests, marks, is_sync_failed })
     }
 
     /// Name in staging.
@@ -91,9 +97,24 @@ impl<D: Disk> Held<D> {
 
     /// No longer writes it, nor seals it. Waits for a rename that is on its way.
     pub(crate) fn give_up(&self) {
-        let mut marks = locked(&self.marks);
-        marks.is_frozen = true;
-        marks.is_abandoned = true;
+        locked(&self.marks).is_abandoned = true;
+    }
+
+    /// Makes it durable. Not once that has failed: what was dirty then is clean and gone, and a later sync would succeed
+    /// and mean nothing.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        let mut is_failed = locked(&self.is_sync_failed);
+        if !*is_failed {
+            let synced = self.file.sync();
+            *is_failed = synced.is_err();
+            return synced;
+        }
+        Err(io::Error::other("an earlier sync of it has failed"))
+    }
+
+    /// Whether a sync of it has failed.
+    pub(crate) fn is_sync_failed(&self) -> bool {
+        *locked(&self.is_sync_failed)
     }
 
     /// Changes the file, as its only writer: if somebody else has changed it meanwhile, what was read back before no
@@ -151,6 +172,22 @@ impl<D: Disk> Held<D> {
         let mut marks = locked(&self.marks);
         marks.held.insert(chunk.get());
         marks.verified.remove(chunk.get());
+        marks.writes += 1;
+    }
+
+    /// These are to be read back once more, whatever was read back before.
+    pub(crate) fn mark_unread(&self, chunks: &[u32]) {
+        let mut marks = locked(&self.marks);
+        for chunk in chunks {
+            marks.verified.remove(*chunk);
+        }
+    }
+}
+
+impl Marks {
+    /// Being sealed or abandoned: no more writes.
+    pub(crate) fn is_frozen(&self) -> bool {
+        self.sealed_by.is_some() || self.is_abandoned
     }
 }
 

@@ -255,7 +255,9 @@ pub enum Input {
     WriteFailed(Chunk, WriteError),
     /// A file could not be put into the open batch.
     FinishFailed(EntryIndex, WriteError),
-    /// The closed batch is settled.
+    /// The batch that was closed last is durable and claimed: the next may be closed while this one is read back.
+    BatchSynced,
+    /// The oldest closed batch is settled.
     BatchSettled(Vec<SettledFile>),
     /// Chunks of an earlier run were read back; these differ.
     ReadBackDone(EntryIndex, ChunkRun, Vec<u32>),

@@ -33,7 +33,8 @@ pub(super) struct Hands {
     pub is_target: bool,
     pub held: u8,
     pub verified: u8,
-    pub is_frozen: bool,
+    /// The closed batch that is to seal it, by number: no more writes.
+    pub sealed_by: Option<u8>,
     pub is_accepted: bool,
     pub candidate: Option<Candidate>,
     pub batch: u8,
@@ -90,9 +91,12 @@ impl Receiving {
             }
             Task::Settle => {
                 let hands = &mut self.hands;
-                hands.is_frozen |= hands.is_finishing && hands.held == ALL;
+                self.closed += 1;
+                let is_whole = hands.is_finishing && hands.held == ALL;
+                hands.sealed_by = if is_whole { Some(self.closed) } else { hands.sealed_by };
                 let (chunks, is_finish) = (std::mem::take(&mut hands.batch), std::mem::take(&mut hands.is_finishing));
-                self.to_settler.push_back(Work::settle(hands.slot, hands.is_target, chunks, is_finish));
+                let chunks = chunks & hands.held;
+                self.to_settler.push_back(Work::settle(hands.slot, hands.is_target, chunks, is_finish, is_whole));
                 return None;
             }
             Task::ReadBack(entry, run) => match self.hands.slot {
@@ -209,11 +213,13 @@ impl Receiving {
             Some(slot) => slot,
             None => {
                 let slot = scene.disk.make_inode(|slot| self.uses(slot));
+                self.sync_failed &= !(1 << slot);
                 scene.disk.staging.live = Some(slot);
                 self.hands.slot = Some(slot);
                 slot
             }
         };
+        self.written(slot);
         let inode = scene.disk.inode(slot);
         inode.cache[chunk as usize] = Page::Good;
         inode.dirty |= bit(chunk);
@@ -235,7 +241,7 @@ impl Receiving {
         if hands.held & bit(flying.chunk) != 0 {
             return Input::Written(at, 0);
         }
-        if hands.is_frozen {
+        if hands.sealed_by.is_some() {
             return Input::WriteFailed(at, WriteError::Stale);
         }
         if flying.is_damaged && scene.broken != Some(Broken::UnverifiedArrival) {
@@ -259,7 +265,7 @@ impl Receiving {
         scene.mark(Mark::Renewed);
         let was_held = self.hands.held;
         self.hands.excused = ALL;
-        (self.hands.batch, self.hands.is_finishing, self.hands.is_frozen) = (0, false, false);
+        (self.hands.batch, self.hands.is_finishing, self.hands.sealed_by) = (0, false, None);
         self.hands.candidate = None;
         let Some(old) = self.hands.slot.take() else { return Input::Renewed(FILE, Ok(Kept::default())) };
         if !self.hands.is_target && scene.disk.staging.live == Some(old) {
@@ -269,6 +275,7 @@ impl Receiving {
         let is_good: Vec<bool> =
             (0..CHUNKS).map(|chunk| was_held & bit(chunk) != 0 && scene.disk.inode(old).is_good(chunk)).collect();
         let slot = scene.disk.make_inode(|slot| slot == old || self.uses(slot));
+        self.sync_failed &= !(1 << slot);
         scene.disk.staging.live = Some(slot);
         self.hands.slot = Some(slot);
         let chunks: Vec<u32> =

@@ -24,6 +24,7 @@ pub(super) enum Move {
     NoticeSender,
     ReceiverDriver,
     Intake(DiskFault),
+    Syncer(DiskFault),
     Settler(DiskFault),
     SenderDriver,
     Errand,
@@ -78,7 +79,8 @@ impl State {
             offer(self.links.iter().any(|link| link.hello_to_receiver && !link.is_lost), Move::MeetReceiver);
             offer(receiving.has_news(), Move::ReceiverDriver);
             offer(receiving.has_intake_work(), Move::Intake(DiskFault::None));
-            offer(!receiving.to_settler.is_empty(), Move::Settler(DiskFault::None));
+            offer(receiving.syncer_work().is_some(), Move::Syncer(DiskFault::None));
+            offer(receiving.settler_work().is_some(), Move::Settler(DiskFault::None));
             offer(has_frames, Move::FrameToReceiver);
             (0..chunks.min(2)).for_each(|at| offer(true, Move::Chunk(u8::try_from(at).unwrap_or(u8::MAX))));
             let is_lost = receiving.line.is_some() && link.is_none_or(|link| link.is_lost);
@@ -137,7 +139,10 @@ impl State {
             if receiving.will_write() {
                 moves.push(Move::Intake(DiskFault::Full));
             }
-            if let Some(work) = receiving.to_settler.front() {
+            if let Some(work) = receiving.syncer_work() {
+                moves.extend(work.faults(&self.disk).into_iter().map(Move::Syncer));
+            }
+            if let Some(work) = receiving.settler_work() {
                 moves.extend(work.faults(&self.disk).into_iter().map(Move::Settler));
             }
         }
@@ -167,6 +172,13 @@ impl State {
             Move::Intake(fault) => {
                 self.strike(course, fault);
                 self.with_receiver(course, |receiving, scene| receiving.run_intake(scene, fault))?;
+            }
+            Move::Syncer(fault) => {
+                self.strike(course, fault);
+                self.with_receiver(course, |receiving, scene| {
+                    receiving.run_syncer(scene, fault);
+                    Ok(())
+                })?;
             }
             Move::Settler(fault) => {
                 self.strike(course, fault);

@@ -1,5 +1,5 @@
-//! The receiver's process: the real brain, its driver, and two threads of hands as in the product, the
-//! intake (`intake.rs`) and the settler (`settler.rs`), with the same queues between them and the driver.
+//! The receiver's process: the real brain, its driver, and three threads of hands as in the product, the
+//! intake (`intake.rs`), the syncer and the settler (`settler.rs`), with the same queues between them and the driver.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -56,6 +56,11 @@ pub(super) struct Receiving {
     pub hands: Hands,
     to_intake: VecDeque<Command>,
     pub to_settler: VecDeque<Work>,
+    /// Batches that were closed, and those of them that the intake knows to be settled.
+    pub closed: u8,
+    pub settled: u8,
+    /// Inodes of which a sync has failed.
+    pub sync_failed: u8,
     heard: VecDeque<Input>,
     pub line: Option<Line>,
     pub has_receipt: bool,
@@ -95,6 +100,9 @@ impl Receiving {
             hands: Hands::default(),
             to_intake: VecDeque::new(),
             to_settler: VecDeque::new(),
+            closed: 0,
+            settled: 0,
+            sync_failed: 0,
             heard: VecDeque::new(),
             line: None,
             has_receipt,
@@ -200,13 +208,14 @@ impl Receiving {
         Ok(())
     }
 
-    /// The store and the brain anew from an earlier place of the log, after both threads have done what they were
+    /// The store and the brain anew from an earlier place of the log, after the threads have done what they were
     /// told. Of that, only a receipt that was made is heard.
     fn rewind(&mut self, scene: &mut Scene<'_>, records: u8) -> Result<(), Violation> {
         self.run_dry(scene)?;
         let is_issued = self.heard.drain(..).any(|input| input == Input::ReceiptIssued);
         self.has_receipt |= is_issued;
         self.hands = Hands::default();
+        (self.closed, self.settled) = (0, 0);
         self.brain = new_brain(self.has_receipt, scene.now);
         if is_issued {
             self.line = None;
@@ -218,10 +227,11 @@ impl Receiving {
         Ok(())
     }
 
-    /// Lets both threads do what they were told, as a process that ends by itself does.
+    /// Lets the threads do what they were told, as a process that ends by itself does.
     pub(super) fn run_dry(&mut self, scene: &mut Scene<'_>) -> Result<(), Violation> {
         while self.has_intake_work() || !self.to_settler.is_empty() {
             self.run_intake(scene, DiskFault::None)?;
+            self.run_syncer(scene, DiskFault::None);
             self.run_settler(scene, DiskFault::None)?;
         }
         Ok(())
@@ -288,6 +298,7 @@ impl Receiving {
     }
 
     fn after_settle(&mut self, files: &[SettledFile]) {
+        self.settled += 1;
         for file in files {
             match file.result {
                 SettleResult::Sealed { .. } => {
@@ -295,7 +306,7 @@ impl Receiving {
                     self.hands = Hands { is_sealed, excused, ..Hands::default() };
                 }
                 SettleResult::LeftOut(_) => self.abandon(),
-                _ => self.hands.is_frozen = false,
+                _ => self.hands.sealed_by = self.hands.sealed_by.filter(|batch| *batch > self.settled),
             }
         }
     }

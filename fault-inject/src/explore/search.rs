@@ -30,9 +30,9 @@ pub(super) const KINDS: [(Mark, Mark); 7] = [
 fn kind_of(what: Move) -> Option<usize> {
     Some(match what {
         Move::Damage(_) => 0,
-        Move::Settler(DiskFault::Corrupt(_)) => 1,
-        Move::Settler(DiskFault::SyncFails) => 2,
-        Move::Settler(DiskFault::Full) | Move::Intake(DiskFault::Full) => 3,
+        Move::Syncer(DiskFault::Corrupt(_)) => 1,
+        Move::Syncer(DiskFault::SyncFails) | Move::Settler(DiskFault::SyncFails) => 2,
+        Move::Syncer(DiskFault::Full) | Move::Settler(DiskFault::Full) | Move::Intake(DiskFault::Full) => 3,
         Move::KillReceiver | Move::CutReceiver(_) | Move::KillSender | Move::CutSender(_) => 4,
         Move::LoseLink => 5,
         Move::Double(_) => 6,

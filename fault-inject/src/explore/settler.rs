@@ -1,5 +1,5 @@
-//! The settler's half of the receiver's hands: what `store/settle.rs`, `store/seal.rs` and the receipt do to a disk,
-//! one durable step to a move, so that a kill or a power cut can come between any two of them.
+//! The syncer's and the settler's parts of the receiver's hands: what `store/sync.rs`, `store/settle.rs`, `store/seal.rs`
+//! and the receipt do to a disk, one durable step to a move, so that a kill or a power cut can come between any two of them.
 
 use landfall::attributes::Level;
 use landfall::geometry::{ChunkRun, EntryIndex};
@@ -30,9 +30,19 @@ pub(super) struct Settling {
     is_target: bool,
     chunks: u8,
     is_finish: bool,
+    /// Every chunk was there when it was closed, and none was written since.
+    is_whole: bool,
+    failed: Option<Failed>,
     step: Step,
     bad: u8,
     verified: u8,
+}
+
+/// What has gone wrong before the read-back.
+#[derive(Clone, Copy, Debug, Hash)]
+enum Failed {
+    Sync,
+    Full,
 }
 
 /// What the settler has to do.
@@ -46,8 +56,13 @@ pub(super) enum Work {
 }
 
 impl Work {
-    pub(super) fn settle(slot: Option<u8>, is_target: bool, chunks: u8, is_finish: bool) -> Work {
-        Work::Settle(Settling { slot, is_target, chunks, is_finish, step: Step::Sync, bad: 0, verified: 0 })
+    pub(super) fn settle(slot: Option<u8>, is_target: bool, chunks: u8, is_finish: bool, is_whole: bool) -> Work {
+        let (step, failed) = (Step::Sync, None);
+        Work::Settle(Settling { slot, is_target, chunks, is_finish, is_whole, failed, step, bad: 0, verified: 0 })
+    }
+
+    fn is_unsynced(&self) -> bool {
+        matches!(self, Work::Settle(Settling { step: Step::Sync | Step::Claim, .. }))
     }
 
     /// The inode that it works on.
@@ -89,8 +104,75 @@ impl Settling {
 }
 
 impl Receiving {
+    /// What the syncer is at.
+    pub(super) fn syncer_work(&self) -> Option<&Work> {
+        self.to_settler.iter().find(|work| work.is_unsynced())
+    }
+
+    /// What the settler is at: the syncer passes it on.
+    pub(super) fn settler_work(&self) -> Option<&Work> {
+        self.to_settler.front().filter(|work| !work.is_unsynced())
+    }
+
+    /// Something was written to an inode: what is whole then is not what was closed.
+    pub(super) fn written(&mut self, slot: u8) {
+        for work in &mut self.to_settler {
+            if let Work::Settle(settling) = work {
+                settling.is_whole &= settling.slot != Some(slot);
+            }
+        }
+    }
+
+    /// The syncer's thread does its next step.
+    pub(super) fn run_syncer(&mut self, scene: &mut Scene<'_>, fault: DiskFault) {
+        let Some(at) = self.to_settler.iter().position(Work::is_unsynced) else { return };
+        let Work::Settle(mut settling) = self.to_settler[at] else { return };
+        self.sync(scene, &mut settling, fault);
+        self.to_settler[at] = Work::Settle(settling);
+        if !self.to_settler[at].is_unsynced() {
+            self.tell(Input::BatchSynced);
+        }
+    }
+
+    fn sync(&mut self, scene: &mut Scene<'_>, settling: &mut Settling, fault: DiskFault) {
+        let Some(slot) = settling.slot else {
+            settling.step = Step::ReadBack;
+            return;
+        };
+        if fault == DiskFault::Full {
+            scene.mark(Mark::FullSeen);
+            (settling.failed, settling.step) = (Some(Failed::Full), Step::ReadBack);
+            return;
+        }
+        if settling.step == Step::Claim {
+            if !settling.is_target && settling.chunks != 0 {
+                scene.disk.staging.durable = scene.disk.staging.live;
+                scene.disk.journal.durable[usize::from(slot)] |= settling.chunks;
+                scene.disk.journal.is_seal_pending = false;
+            }
+            settling.step = Step::ReadBack;
+            return;
+        }
+        if fault == DiskFault::SyncFails || self.sync_failed & (1 << slot) != 0 {
+            self.fail_sync(scene, settling, slot);
+            (settling.failed, settling.step) = (Some(Failed::Sync), Step::ReadBack);
+            return;
+        }
+        if !settling.is_target {
+            scene.disk.sync(slot, scene.broken);
+        }
+        if let DiskFault::Corrupt(chunk) = fault {
+            let inode = scene.disk.inode(slot);
+            (inode.device[chunk as usize], inode.durable[chunk as usize]) = (Page::Bad, Page::Bad);
+        }
+        settling.step = Step::Claim;
+    }
+
     /// The settler's thread does its next step.
     pub(super) fn run_settler(&mut self, scene: &mut Scene<'_>, fault: DiskFault) -> Result<(), Violation> {
+        if self.settler_work().is_none() {
+            return Ok(());
+        }
         let Some(work) = self.to_settler.pop_front() else { return Ok(()) };
         match work {
             Work::Settle(mut settling) => match self.settle(scene, &mut settling, fault)? {
@@ -128,26 +210,14 @@ impl Receiving {
             return Ok(Some(settling.settled(SettleResult::Full)));
         }
         match settling.step {
-            Step::Sync => {
-                if fault == DiskFault::SyncFails {
-                    return Ok(Some(self.fail_sync(scene, settling, slot)));
+            Step::Sync | Step::Claim => unreachable!("the syncer's"),
+            Step::ReadBack if settling.failed.is_some() => {
+                if self.hands.slot == Some(slot) {
+                    self.hands.verified &= !settling.chunks;
                 }
-                if !settling.is_target {
-                    scene.disk.sync(slot, scene.broken);
-                }
-                if let DiskFault::Corrupt(chunk) = fault {
-                    let inode = scene.disk.inode(slot);
-                    (inode.device[chunk as usize], inode.durable[chunk as usize]) = (Page::Bad, Page::Bad);
-                }
-                settling.step = Step::Claim;
-            }
-            Step::Claim => {
-                if !settling.is_target && settling.chunks != 0 {
-                    scene.disk.staging.durable = scene.disk.staging.live;
-                    scene.disk.journal.durable[usize::from(slot)] |= settling.chunks;
-                    scene.disk.journal.is_seal_pending = false;
-                }
-                settling.step = Step::ReadBack;
+                let is_full = matches!(settling.failed, Some(Failed::Full));
+                let result = if is_full { SettleResult::Full } else { SettleResult::SyncFailed };
+                return Ok(Some(settling.settled(result)));
             }
             Step::ReadBack => return Ok(self.read_back_batch(scene, settling, slot)),
             Step::ClaimSealing => {
@@ -179,15 +249,16 @@ impl Receiving {
     /// Reads back what the batch wrote, or all that was not read yet of a file that is to be sealed.
     fn read_back_batch(&mut self, scene: &mut Scene<'_>, settling: &mut Settling, slot: u8) -> Option<Input> {
         let is_mine = self.hands.slot == Some(slot);
-        let whole = if is_mine { self.hands.held & !self.hands.verified } else { 0 };
-        let chunks = if settling.is_finish { whole } else { settling.chunks };
+        let whole = if is_mine && settling.is_whole { self.hands.held & !self.hands.verified } else { 0 };
+        let chunks = settling.chunks | whole;
         settling.bad = self.read_back(scene, slot, chunks);
         settling.verified = chunks & !settling.bad;
-        if !settling.is_finish {
+        if !settling.is_finish || !settling.is_whole {
             return Some(settling.durable());
         }
         settling.bad = if is_mine { ALL & !self.hands.held } else { ALL };
-        if settling.bad != 0 || self.hands.verified != ALL {
+        let is_sync_failed = self.sync_failed & (1 << slot) != 0;
+        if settling.bad != 0 || self.hands.verified != ALL || is_sync_failed {
             return Some(settling.durable());
         }
         settling.step = if settling.is_target { Step::SyncNames } else { Step::ClaimSealing };
@@ -195,15 +266,15 @@ impl Receiving {
     }
 
     /// What was dirty is clean and gone, and nobody may take the inode for good any more.
-    fn fail_sync(&mut self, scene: &mut Scene<'_>, settling: &Settling, slot: u8) -> Input {
+    fn fail_sync(&mut self, scene: &mut Scene<'_>, settling: &Settling, slot: u8) {
         scene.mark(Mark::SyncFailureSeen);
+        self.sync_failed |= 1 << slot;
         let inode = scene.disk.inode(slot);
         inode.dirty = 0;
         if !settling.is_target && scene.disk.staging.live == Some(slot) {
             scene.disk.staging.live = None;
         }
         self.hands.excused = ALL;
-        settling.settled(SettleResult::SyncFailed)
     }
 
     /// Reads chunks past the cache. Gives those that differ; they are no longer held.

@@ -6,6 +6,7 @@ pub mod campaign;
 mod coverage;
 mod faults;
 mod link;
+mod opening;
 mod oracle;
 mod plan;
 mod receipts;

@@ -6,23 +6,22 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use landfall::disk::Disk;
-use landfall::identity::{Role, TransferId};
-use landfall::limits::{LINGER_MS, PATIENCE_MS, SIMULATED_CHUNK_BYTES};
-use landfall::manifest::{Header, Position};
-use landfall::options::Existing;
-use landfall::pool::Pool;
-use landfall::session::receiver::{Ending, Receiver, Settings};
+use landfall::identity::Role;
+use landfall::limits::SIMULATED_CHUNK_BYTES;
+use landfall::manifest::Position;
+use landfall::session::receiver::Receiver;
 use landfall::state::home::Home;
 use landfall::state::log::AppendError;
-use landfall::store::{Done, Intake, Layout, Policy, Settler, Shared, Work, recover};
+use landfall::store::{Done, Intake, Proof, Settler, Shared, Syncer, Work};
 use landfall::task::receiver::{End, Input, Noted, SettledFile, Task};
 use landfall::wire::{ChunkHeader, Hello, Message, Phase};
 
 use super::link::{Flying, LinkId};
+use super::opening::{Setting, new_brain, open_store};
 use super::receipts;
 use super::resent::WrittenChunk;
 use super::sights::Sight;
@@ -70,19 +69,6 @@ struct Line {
     is_continued: bool,
 }
 
-/// What stays the same over all processes of a seed.
-#[derive(Clone, Debug)]
-pub(super) struct Setting {
-    /// The disk that holds the target.
-    pub disk: SimDisk,
-    /// The disk that holds the home.
-    pub home: SimDisk,
-    /// The transfer.
-    pub transfer: TransferId,
-    /// The policy.
-    pub existing: Existing,
-}
-
 /// See the module.
 pub(super) struct Receiving {
     setting: Setting,
@@ -90,10 +76,12 @@ pub(super) struct Receiving {
     home: Home<SimDisk>,
     brain: Receiver,
     intake: Intake<SimDisk>,
+    syncer: Syncer<SimDisk>,
     settler: Settler<SimDisk>,
     shared: Arc<Shared<SimDisk>>,
     to_intake: VecDeque<Command>,
-    to_settler: VecDeque<Work<SimDisk>>,
+    to_syncer: VecDeque<Work<SimDisk>>,
+    to_settler: VecDeque<Proof<SimDisk>>,
     heard: VecDeque<Heard>,
     line: Option<Line>,
     has_receipt: bool,
@@ -104,43 +92,6 @@ pub(super) struct Receiving {
     /// What it saw, for the world to take.
     pub sights: Vec<Sight>,
     is_over: bool,
-}
-
-fn new_brain(has_receipt: bool, now: Instant) -> Receiver {
-    let linger = Duration::from_millis(LINGER_MS);
-    let ending = if has_receipt { Ending::issued(now, linger) } else { Ending::open(linger) };
-    let patience = Some(Duration::from_millis(PATIENCE_MS));
-    Receiver::new(
-        Settings {
-            chunk_bytes: SIMULATED_CHUNK_BYTES,
-            max_bytes: None,
-            patience,
-            linger,
-            batch_files: landfall::limits::BATCH_FILES_MAX,
-        },
-        ending,
-    )
-}
-
-/// The store, opened, with the brain told what the log holds.
-fn open_store(
-    setting: &Setting,
-    root: &SimDir,
-    rung: Option<Position>,
-    brain: &mut Receiver,
-    sights: &mut Vec<Sight>,
-) -> io::Result<landfall::store::Store<SimDisk>> {
-    let layout = Layout::open(&setting.disk, root.clone(), setting.transfer)?;
-    let header = Header { chunk_bytes: SIMULATED_CHUNK_BYTES, transfer: setting.transfer };
-    let policy = Policy { existing: setting.existing, reserve_bytes: Some(0) };
-    let recovered = recover(&setting.disk, layout, header, policy, Pool::inline(), rung, |noted| brain.note(noted))?;
-    if recovered.is_journal_cut {
-        sights.push(Sight::JournalCut);
-    }
-    if recovered.is_log_cut {
-        sights.push(Sight::LogCut);
-    }
-    Ok(recovered.store)
 }
 
 impl Receiving {
@@ -163,9 +114,11 @@ impl Receiving {
             home,
             brain,
             intake: store.intake,
+            syncer: store.syncer,
             settler: store.settler,
             shared: store.shared,
             to_intake: VecDeque::new(),
+            to_syncer: VecDeque::new(),
             to_settler: VecDeque::new(),
             heard: VecDeque::new(),
             line: None,
@@ -198,6 +151,11 @@ impl Receiving {
     /// Whether the intake has something to do.
     pub(super) fn has_intake_work(&self) -> bool {
         !self.to_intake.is_empty()
+    }
+
+    /// Whether the syncer has something to do.
+    pub(super) fn has_syncer_work(&self) -> bool {
+        !self.to_syncer.is_empty()
     }
 
     /// Whether the settler has something to do.
@@ -321,7 +279,8 @@ impl Receiving {
         self.sights.push(Sight::Anew);
         self.brain = new_brain(self.has_receipt, now);
         let store = open_store(&self.setting, &self.root, rung, &mut self.brain, &mut self.sights)?;
-        (self.intake, self.settler, self.shared) = (store.intake, store.settler, store.shared);
+        (self.intake, self.syncer, self.settler) = (store.intake, store.syncer, store.settler);
+        self.shared = store.shared;
         if rung.is_none() {
             self.line = None;
             self.said.push(Said::Drop);
@@ -330,10 +289,11 @@ impl Receiving {
         Ok(())
     }
 
-    /// Lets both threads finish what they were told. Nobody hears of it any more, but of a receipt that was made.
+    /// Lets the threads finish what they were told. Nobody hears of it any more, but of a receipt that was made.
     pub(super) fn run_dry(&mut self) -> bool {
-        while self.has_intake_work() || self.has_settler_work() {
+        while self.has_intake_work() || self.has_syncer_work() || self.has_settler_work() {
             self.run_intake();
+            self.run_syncer();
             self.run_settler();
         }
         self.heard.drain(..).any(|heard| matches!(heard, Heard::Input(Input::ReceiptIssued)))
@@ -387,7 +347,7 @@ impl Receiving {
                     if let Work::Settle(_) = piece {
                         self.sights.push(Sight::Closed);
                     }
-                    return self.to_settler.push_back(piece);
+                    return self.to_syncer.push_back(piece);
                 }
                 Done::Nothing | Done::NotMine(_) => return,
             },
@@ -419,6 +379,23 @@ impl Receiving {
             self.sights.push(Sight::Written(WrittenChunk::new(place, body.as_deref())));
         }
         input
+    }
+
+    /// The syncer's thread does its next piece.
+    pub(super) fn run_syncer(&mut self) {
+        let Some(piece) = self.to_syncer.pop_front() else { return };
+        match self.syncer.perform(piece) {
+            Ok(proof) => {
+                if let Proof::Batch(_) = proof {
+                    self.heard.push_back(Heard::Input(Input::BatchSynced));
+                }
+                self.to_settler.push_back(proof);
+            }
+            Err(input) => {
+                self.sights.extend((input == Input::StateFull).then_some(Sight::Full));
+                self.heard.push_back(Heard::Input(input));
+            }
+        }
     }
 
     /// The settler's thread does its next piece.

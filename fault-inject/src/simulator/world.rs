@@ -12,9 +12,10 @@ use rand_chacha::ChaCha8Rng;
 
 use super::coverage::Coverage;
 use super::link::{Flying, Link, LinkId};
+use super::opening::Setting;
 use super::oracle::Oracle;
 use super::plan::{Class, Plan};
-use super::receiving::{self, HOME, Receiving, TARGET};
+use super::receiving::{HOME, Receiving, TARGET};
 use super::resent::Resent;
 use super::sending::{self, Naming, Sending};
 use super::tree::{History, make_older_target, make_source, source_tree, target_tree};
@@ -64,6 +65,7 @@ enum Move {
     LoseReceiver,
     LoseSender,
     Intake,
+    Syncer,
     Settler,
     ReceiverDriver,
     Producer,
@@ -82,7 +84,7 @@ pub struct World {
     pub(super) schedule: ChaCha8Rng,
     pub(super) faults: ChaCha8Rng,
     pub(super) strangers: ChaCha8Rng,
-    pub(super) receiver_setting: receiving::Setting,
+    pub(super) receiver_setting: Setting,
     pub(super) sender_setting: sending::Setting,
     pub(super) receiving: Option<Receiving>,
     pub(super) sending: Option<Sending>,
@@ -153,7 +155,7 @@ impl World {
             schedule: stream(plan.seed, "schedule"),
             faults,
             strangers: stream(plan.seed, "strangers"),
-            receiver_setting: receiving::Setting { disk: receiver, home, transfer, existing: plan.existing },
+            receiver_setting: Setting { disk: receiver, home, transfer, existing: plan.existing },
             sender_setting: sending::Setting { disk: sender, source, transfer, naming },
             receiving: None,
             sending: None,
@@ -298,6 +300,7 @@ impl World {
             let is_lost = receiving.line().is_some() && link.is_none_or(|link| link.is_lost);
             offer(is_lost && !(is_calm && (has_frames || has_chunks)), Move::LoseReceiver, 2);
             offer(receiving.has_intake_work(), Move::Intake, 8);
+            offer(receiving.has_syncer_work(), Move::Syncer, 4);
             offer(receiving.has_settler_work(), Move::Settler, 4);
             offer(receiving.has_news(), Move::ReceiverDriver, 8);
             let is_new = self.links.iter().any(|link| link.hello_to_receiver && !link.is_lost);
@@ -358,11 +361,12 @@ impl World {
             Move::FrameToSender => self.frame_to_sender(),
             Move::Chunk => self.chunk_to_receiver(),
             Move::Time => return self.pass_time(is_alone),
-            Move::LoseReceiver | Move::Intake | Move::Settler | Move::ReceiverDriver => {
+            Move::LoseReceiver | Move::Intake | Move::Syncer | Move::Settler | Move::ReceiverDriver => {
                 let Some(receiving) = &mut self.receiving else { return Ok(()) };
                 match chosen {
                     Move::LoseReceiver => receiving.lose(now),
                     Move::Intake => receiving.run_intake(),
+                    Move::Syncer => receiving.run_syncer(),
                     Move::Settler => return self.run_settler(),
                     _ => receiving.run_driver(now),
                 }

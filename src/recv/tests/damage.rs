@@ -133,7 +133,7 @@ fn a_chunk_that_comes_while_its_batch_is_synced_is_not_sealed_with_it() {
     let (rig, tree) = (Rig::new(), Tree::from([("file".into(), file(9, CHUNK + 17))]));
     let mut sender = Sender::of(&tree);
     let mut run = rig.start(None);
-    let (intake, settler) = (&mut run.store.intake, &mut run.store.settler);
+    let (intake, syncer, settler) = (&mut run.store.intake, &mut run.store.syncer, &mut run.store.settler);
     intake.append(&sender.page(0, 1000), &mut vec![]).unwrap();
     let entry = sender.entry("file");
     assert_eq!(intake.examine(entry, 1), [Disposition::Fresh]);
@@ -150,14 +150,14 @@ fn a_chunk_that_comes_while_its_batch_is_synced_is_not_sealed_with_it() {
     assert_eq!(settler.read_back(&handle, ChunkRun { first: 0, count: 2 }), [1]);
     let batch = intake.close_batch();
     receive(intake, 1);
-    let settled = settler.settle(batch).unwrap();
+    let settled = settler.settle(syncer.make_durable(batch).unwrap()).unwrap();
     // Nor is it read back: that would not count once a sync has covered it.
     let durable = SettleResult::Durable { verified_bytes: CHUNK as u64, bad: vec![] };
     assert_eq!(settled[0].result, durable);
     assert!(!rig.at("file").exists());
     intake.after_settle(&settled);
     intake.finish(entry).unwrap();
-    let settled = settler.settle(intake.close_batch()).unwrap();
+    let settled = settler.settle(syncer.make_durable(intake.close_batch()).unwrap()).unwrap();
     assert!(matches!(settled[0].result, SettleResult::Sealed { .. }), "{settled:?}");
     rig.compare(&tree);
 }

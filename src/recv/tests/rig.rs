@@ -15,7 +15,7 @@ use crate::options::Existing;
 use crate::outcome::Outcome;
 use crate::pool::Pool;
 use crate::session::receiver::{Ending, Receiver, Settings};
-use crate::store::{Done, Layout, Policy, Recovered, Store, recover};
+use crate::store::{Done, Layout, Policy, Proof, Recovered, Store, recover};
 use crate::task::receiver::{End, Input, Task};
 use crate::wire::{Message, Place};
 
@@ -47,6 +47,8 @@ pub(super) struct Run {
     pub(super) brain: Receiver,
     pub(super) store: Store<RealDisk>,
     inputs: VecDeque<Input>,
+    /// Batches that are synced and not read back yet: later than all else, so that they overlap.
+    proofs: VecDeque<Proof<RealDisk>>,
     wanted: VecDeque<Place>,
     end: Option<End>,
     is_restarting: bool,
@@ -98,8 +100,19 @@ impl Rig {
         let note = |noted| brain.note(noted);
         let recovered = recover(&RealDisk::new(), layout, HEADER, self.policy, self.pool, rung, note).unwrap();
         let Recovered { store, .. } = recovered;
-        let (inputs, wanted) = (VecDeque::from([Input::Consented, Input::Connected]), VecDeque::new());
-        Run { brain, store, inputs, wanted, end: None, is_restarting: false, settled: None, now: Instant::now() }
+        let inputs = VecDeque::from([Input::Consented, Input::Connected]);
+        let (proofs, wanted) = (VecDeque::new(), VecDeque::new());
+        Run {
+            brain,
+            store,
+            inputs,
+            proofs,
+            wanted,
+            end: None,
+            is_restarting: false,
+            settled: None,
+            now: Instant::now(),
+        }
     }
 
     /// Works until the end, or for so many steps. A log that the sender does not have is cut first.
@@ -157,6 +170,9 @@ impl Rig {
             let (header, bytes) = sender.chunk(place);
             return run.inputs.push_back(run.store.intake.receive(header, bytes));
         }
+        if let Some(proof) = run.proofs.pop_front() {
+            return self.settle(run, proof);
+        }
         run.now = run.now.max(run.brain.poll_timeout().expect("something is due when nothing happens"));
         run.inputs.push_back(Input::Tick);
     }
@@ -165,21 +181,14 @@ impl Rig {
         match run.store.intake.perform(task) {
             Done::Nothing => (),
             Done::Input(input) => run.inputs.push_back(input),
-            Done::Work(work) => {
-                let exceptions = Arc::clone(&self.exceptions);
-                let input = run.store.settler.perform(work, |shared| {
-                    let found = shared.ledger().exceptions.clone();
-                    let named =
-                        found.into_iter().filter(|(entry, _)| !shared.ledger().is_withdrawn(EntryIndex(*entry)));
-                    let named = named.map(|(entry, outcome)| {
-                        let record: Record = shared.with_log(|log| log.introduction(EntryIndex(entry))).unwrap();
-                        (String::from_utf8(record.path().unwrap().as_bytes().to_vec()).unwrap(), outcome)
-                    });
-                    *exceptions.lock().unwrap() = named.collect();
-                    Ok(())
-                });
-                run.inputs.push_back(input);
-            }
+            Done::Work(work) => match run.store.syncer.perform(work) {
+                Ok(proof @ Proof::Errand(_)) if run.proofs.is_empty() => self.settle(run, proof),
+                Ok(proof) => {
+                    run.inputs.extend(matches!(proof, Proof::Batch(_)).then_some(Input::BatchSynced));
+                    run.proofs.push_back(proof);
+                }
+                Err(input) => run.inputs.push_back(input),
+            },
             Done::NotMine(Task::Send(Message::Want(want))) => {
                 for wanted in want.runs {
                     let entry = wanted.entry.0;
@@ -192,6 +201,21 @@ impl Rig {
             Done::NotMine(Task::End(end)) => run.end = Some(end),
             Done::NotMine(_) => (),
         }
+    }
+
+    fn settle(&self, run: &mut Run, proof: Proof<RealDisk>) {
+        let exceptions = Arc::clone(&self.exceptions);
+        let input = run.store.settler.perform(proof, |shared| {
+            let found = shared.ledger().exceptions.clone();
+            let named = found.into_iter().filter(|(entry, _)| !shared.ledger().is_withdrawn(EntryIndex(*entry)));
+            let named = named.map(|(entry, outcome)| {
+                let record: Record = shared.with_log(|log| log.introduction(EntryIndex(entry))).unwrap();
+                (String::from_utf8(record.path().unwrap().as_bytes().to_vec()).unwrap(), outcome)
+            });
+            *exceptions.lock().unwrap() = named.collect();
+            Ok(())
+        });
+        run.inputs.push_back(input);
     }
 
     /// Works to the end, which must be a good one, and compares the target with the tree.

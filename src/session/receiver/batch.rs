@@ -1,5 +1,6 @@
 //! Batches: when the open one is settled, and what becomes of its files.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::{Phases, Receiver};
@@ -9,19 +10,31 @@ use crate::outcome::Reason;
 use crate::task::receiver::{SettleResult, SettledFile, Task, WriteError};
 use crate::wire::{Place, StopReason};
 
-/// The open batch, and whether one is being settled.
+/// Closed batches that are settled at once.
+const SETTLING_MAX: usize = 2;
+
+/// The open batch, and what the disk is at work for: the batches before it, at most one of them not synced yet, or a
+/// read-back.
 #[derive(Clone, Debug, Hash)]
 pub(super) struct Batch {
     /// Files after which it is full.
     files_max: u32,
+    /// Batches closed so far; the open one has the next number.
+    closed: u64,
     bytes: u64,
     files: u32,
     since: Option<Instant>,
-    settling_bytes: u64,
-    is_settling: bool,
+    /// Closed and not settled, the oldest first.
+    settling: VecDeque<Closed>,
     is_reading_back: bool,
-    /// Number of the batch or read-back that the disk is at work for, or was last.
+}
+
+/// A closed batch.
+#[derive(Clone, Copy, Debug, Hash)]
+struct Closed {
     number: u64,
+    bytes: u64,
+    is_synced: bool,
 }
 
 impl Batch {
@@ -29,13 +42,12 @@ impl Batch {
     pub(super) fn new(files_max: u32) -> Batch {
         Batch {
             files_max,
+            closed: 0,
             bytes: 0,
             files: 0,
             since: None,
-            settling_bytes: 0,
-            is_settling: false,
+            settling: VecDeque::new(),
             is_reading_back: false,
-            number: 0,
         }
     }
 
@@ -43,13 +55,15 @@ impl Batch {
         self.bytes += bytes;
     }
 
-    pub(super) fn add_file(&mut self) {
+    /// Counts a file that is to be sealed. Gives the open batch's number.
+    pub(super) fn add_file(&mut self) -> u64 {
         self.files += 1;
+        self.closed + 1
     }
 
-    /// Bytes that no synced claim covers.
+    /// Bytes that were not read back yet.
     pub(super) fn unsettled_bytes(&self) -> u64 {
-        self.bytes + self.settling_bytes
+        self.bytes + self.settling.iter().map(|closed| closed.bytes).sum::<u64>()
     }
 
     /// So many files wait that more would only cost descriptors.
@@ -64,12 +78,25 @@ impl Batch {
 
     /// The disk is at work for a batch or a read-back.
     pub(super) fn is_busy(&self) -> bool {
-        self.is_settling || self.is_reading_back
+        !self.settling.is_empty() || self.is_reading_back
     }
 
     /// When the open batch is settled though it is not full.
     pub(super) fn due(&self) -> Option<Instant> {
-        if self.is_busy() { None } else { Some(self.since? + Duration::from_millis(BATCH_AGE_MS)) }
+        if self.may_close() { Some(self.since? + Duration::from_millis(BATCH_AGE_MS)) } else { None }
+    }
+
+    /// The batch that was closed last is durable.
+    pub(super) fn synced(&mut self) {
+        if let Some(closed) = self.settling.back_mut() {
+            closed.is_synced = true;
+        }
+    }
+
+    /// One batch is read back and sealed while the next is synced.
+    fn may_close(&self) -> bool {
+        let is_free = self.settling.len() < SETTLING_MAX && self.settling.iter().all(|closed| closed.is_synced);
+        is_free && !self.is_reading_back
     }
 
     fn is_empty(&self) -> bool {
@@ -81,12 +108,11 @@ impl Batch {
     }
 
     fn close(&mut self) {
-        self.settling_bytes = self.bytes;
+        self.closed += 1;
+        self.settling.push_back(Closed { number: self.closed, bytes: self.bytes, is_synced: false });
         self.bytes = 0;
         self.files = 0;
         self.since = None;
-        self.is_settling = true;
-        self.number += 1;
     }
 }
 
@@ -96,7 +122,7 @@ impl Receiver {
         if !self.batch.is_empty() {
             self.batch.since.get_or_insert(now);
         }
-        if self.batch.is_busy() {
+        if !self.batch.may_close() {
             return;
         }
         let is_due = self.batch.due().is_some_and(|due| now >= due);
@@ -106,7 +132,7 @@ impl Receiver {
         if self.batch.is_full() || is_due || is_all {
             self.batch.close();
             self.tasks.push_back(Task::Settle);
-        } else if self.may_read_back() {
+        } else if !self.batch.is_busy() && self.may_read_back() {
             self.read_back_more();
         }
     }
@@ -136,7 +162,6 @@ impl Receiver {
         }
         active.is_reading_back = true;
         self.batch.is_reading_back = true;
-        self.batch.number += 1;
         self.tasks.push_back(Task::ReadBack(EntryIndex(entry), run));
     }
 
@@ -144,7 +169,7 @@ impl Receiver {
         self.batch.is_reading_back = false;
         let Some(active) = self.active.get_mut(&entry.0) else { return };
         active.is_reading_back = false;
-        if active.left_during == Some(self.batch.number) {
+        if std::mem::take(&mut active.is_read_back_void) {
             return self.finish_if_whole(entry.0);
         }
         let bytes = active.geometry.run_bytes(run).unwrap_or(0);
@@ -158,14 +183,15 @@ impl Receiver {
     }
 
     pub(super) fn on_batch_settled(&mut self, now: Instant, files: Vec<SettledFile>) {
-        self.batch.is_settling = false;
-        self.batch.settling_bytes = 0;
+        let Some(Closed { number, .. }) = self.batch.settling.pop_front() else { return };
         for SettledFile { entry, result } in files {
             let Some(active) = self.active.get_mut(&entry.0) else { continue };
             // What is said of an inode that was left meanwhile does not hold for the new one.
-            if active.left_during == Some(self.batch.number) {
+            if active.left_during.is_some_and(|last| number <= last) {
                 continue;
             }
+            // A later batch that is to seal it tells itself what came of that: no file is in two of them to be sealed.
+            active.finishing = active.finishing.filter(|batch| *batch != number);
             match result {
                 SettleResult::Sealed { .. } => {
                     let (held, verified) = (active.held_bytes(), active.verified_bytes);
@@ -175,25 +201,15 @@ impl Receiver {
                     self.meet_room();
                 }
                 SettleResult::Durable { verified_bytes, bad } => {
-                    active.is_finishing = false;
                     let room = active.geometry.file_bytes() - active.verified_bytes;
                     active.verified_bytes += verified_bytes.min(room);
                     self.tally.verified_bytes += verified_bytes.min(room);
                     self.take_bad(entry.0, &bad);
                     self.finish_if_whole(entry.0);
                 }
-                SettleResult::SyncFailed => {
-                    active.is_finishing = false;
-                    self.renew(entry.0, Reason::SyncFailed);
-                }
-                SettleResult::InodeLost => {
-                    active.is_finishing = false;
-                    self.renew(entry.0, Reason::TargetChanged);
-                }
-                SettleResult::Full => {
-                    active.is_finishing = false;
-                    self.wait_for_space(now, entry.0);
-                }
+                SettleResult::SyncFailed => self.renew(entry.0, Reason::SyncFailed),
+                SettleResult::InodeLost => self.renew(entry.0, Reason::TargetChanged),
+                SettleResult::Full => self.wait_for_space(now, entry.0),
                 SettleResult::LeftOut(reason) => self.leave_out(entry.0, reason),
             }
         }
@@ -202,7 +218,7 @@ impl Receiver {
     pub(super) fn on_finish_failed(&mut self, now: Instant, entry: EntryIndex, error: WriteError) {
         let Some(active) = self.active.get_mut(&entry.0) else { return };
         // It stays counted: which batch it was counted for is not known here, and an empty one costs nothing to settle.
-        active.is_finishing = false;
+        active.finishing = None;
         if error == WriteError::Full {
             return self.wait_for_space(now, entry.0);
         }
@@ -221,7 +237,6 @@ impl Receiver {
         let Some(active) = self.active.get_mut(&entry) else { return };
         let mut is_struck_out = false;
         for chunk in bad {
-            active.is_finishing = false;
             // What is missed already was counted then.
             if !active.held.remove(*chunk) {
                 continue;
@@ -254,8 +269,9 @@ impl Receiver {
             return self.leave_out(entry, reason);
         }
         active.is_renewing = true;
-        active.left_during = self.batch.is_busy().then_some(self.batch.number);
-        active.is_finishing = false;
+        active.left_during = Some(self.batch.closed);
+        active.is_read_back_void = active.is_reading_back;
+        active.finishing = None;
         active.strikes.clear();
         active.to_read_back.clear();
         self.to_read_back.remove(&entry);

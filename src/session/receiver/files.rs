@@ -38,9 +38,12 @@ pub(super) struct Active {
     /// Claimed by an earlier run, and still to be read back.
     pub(super) to_read_back: VecDeque<ChunkRun>,
     pub(super) is_reading_back: bool,
-    pub(super) is_finishing: bool,
+    /// What is being read back is of an inode that was left since.
+    pub(super) is_read_back_void: bool,
+    /// The batch that is to seal it, by number.
+    pub(super) finishing: Option<u64>,
     pub(super) is_renewing: bool,
-    /// The batch or read-back at whose time the last inode was left: it speaks of that one.
+    /// The batch that was closed last when an inode was left: it and those before speak of that inode.
     pub(super) left_during: Option<u64>,
     /// How often a chunk came back bad from this inode.
     pub(super) strikes: BTreeMap<u32, u32>,
@@ -63,7 +66,8 @@ impl Active {
             is_adopting: false,
             to_read_back: VecDeque::new(),
             is_reading_back: false,
-            is_finishing: false,
+            is_read_back_void: false,
+            finishing: None,
             is_renewing: false,
             left_during: None,
             strikes: BTreeMap::new(),
@@ -336,9 +340,8 @@ impl Receiver {
         let Some(active) = self.active.get_mut(&entry) else { return };
         let is_whole = active.is_ended && active.held.is_full() && active.is_compared();
         let is_read_back = active.to_read_back.is_empty() && !active.is_reading_back && !active.is_renewing;
-        if is_whole && is_read_back && !active.is_finishing && !self.to_adopt.contains(&entry) {
-            active.is_finishing = true;
-            self.batch.add_file();
+        if is_whole && is_read_back && active.finishing.is_none() && !self.to_adopt.contains(&entry) {
+            active.finishing = Some(self.batch.add_file());
             self.tasks.push_back(Task::Finish(EntryIndex(entry)));
         }
     }

@@ -14,8 +14,9 @@ use crate::task::receiver::{
 
 /// What the settler has to do.
 pub(super) enum Work {
-    /// Files of a batch with their inode, the chunks written, and whether they are to be sealed.
-    Settle(Vec<(u32, (u32, Vec<u32>, bool))>),
+    /// Files of a batch with their inode, the chunks written, whether they are to be sealed, and after how many writes they
+    /// were whole then.
+    Settle(Vec<(u32, (u32, Vec<u32>, bool), Option<u32>)>),
     ReadBack(EntryIndex, ChunkRun, u32),
     FinishTree,
     IssueReceipt,
@@ -40,12 +41,17 @@ impl World {
                 None => return,
             },
             Task::Settle => {
-                let batch = std::mem::take(&mut self.batch).into_iter().collect();
-                return self.settler.push_back(Work::Settle(batch));
+                let whole_at = |entry: &u32| {
+                    let state = &self.entries[*entry as usize];
+                    (state.held.len() == state.chunks as usize).then_some(state.writes)
+                };
+                let batch = std::mem::take(&mut self.batch).into_iter();
+                let batch = batch.map(|(entry, file)| (entry, file, whole_at(&entry))).collect();
+                return self.syncer.push_back(Work::Settle(batch));
             }
             Task::ReadBack(entry, run) => {
                 let inode = self.entries[entry.0 as usize].inode;
-                return self.settler.push_back(Work::ReadBack(entry, run, inode));
+                return self.syncer.push_back(Work::ReadBack(entry, run, inode));
             }
             Task::NewInode(entry) => self.renew(entry),
             Task::Abandon(entry, reason) => {
@@ -57,9 +63,9 @@ impl World {
             Task::CheckLog => Input::LogChecked(true),
             Task::LookAtSpace if self.is_unlucky() => Input::Space(0, 0),
             Task::LookAtSpace => Input::Space(u64::MAX, u64::MAX),
-            Task::FinishTree => return self.settler.push_back(Work::FinishTree),
-            Task::IssueReceipt => return self.settler.push_back(Work::IssueReceipt),
-            Task::Close => return self.settler.push_back(Work::Close),
+            Task::FinishTree => return self.syncer.push_back(Work::FinishTree),
+            Task::IssueReceipt => return self.syncer.push_back(Work::IssueReceipt),
+            Task::Close => return self.syncer.push_back(Work::Close),
             other => panic!("{other:?} is not for the intake"),
         };
         self.inputs.push_back(input);
@@ -157,13 +163,22 @@ impl World {
         Input::Renewed(entry, Ok(Kept { bytes: copied_bytes, chunks }))
     }
 
+    /// The syncer passes its next piece of work on.
+    pub(super) fn do_sync(&mut self) {
+        let Some(work) = self.syncer.pop_front() else { return };
+        if let Work::Settle(_) = work {
+            self.inputs.push_back(Input::BatchSynced);
+        }
+        self.settler.push_back(work);
+    }
+
     /// The settler does its next piece of work.
     pub(super) fn do_work(&mut self) {
         let Some(work) = self.settler.pop_front() else { return };
         let input = match work {
             Work::Settle(files) => {
                 let each = files.into_iter();
-                let settled = each.map(|(entry, file)| self.settle(entry, file.0, &file.1, file.2)).collect();
+                let settled = each.map(|(entry, file, whole_at)| self.settle(entry, file, whole_at)).collect();
                 Input::BatchSettled(settled)
             }
             Work::ReadBack(entry, run, inode) => {
@@ -193,7 +208,8 @@ impl World {
         self.inputs.push_back(input);
     }
 
-    fn settle(&mut self, number: u32, inode: u32, chunks: &[u32], is_finish: bool) -> SettledFile {
+    fn settle(&mut self, number: u32, file: (u32, Vec<u32>, bool), whole_at: Option<u32>) -> SettledFile {
+        let (inode, chunks, is_finish) = (file.0, &file.1, file.2);
         let entry = EntryIndex(number);
         let luck = if self.is_unlucky() { self.dice.random_range(0..4) } else { 9 };
         let state = &mut self.entries[number as usize];
@@ -204,15 +220,20 @@ impl World {
             return SettledFile { entry, result: SettleResult::Durable { verified_bytes, bad } };
         }
         let mut bad = vec![];
+        // A later sync of the same inode fails as well.
         match luck {
-            0 => return SettledFile { entry, result: SettleResult::SyncFailed },
+            _ if state.sync_failed == Some(inode) => return SettledFile { entry, result: SettleResult::SyncFailed },
+            0 => {
+                state.sync_failed = Some(inode);
+                return SettledFile { entry, result: SettleResult::SyncFailed };
+            }
             1 => return SettledFile { entry, result: SettleResult::Full },
             2 => bad.extend(chunks.first()),
             3 if is_finish => bad.extend(state.held.first()),
             _ => (),
         }
         state.held.retain(|chunk| !bad.contains(chunk));
-        if is_finish {
+        if is_finish && whole_at == Some(state.writes) {
             bad = (0..state.chunks).filter(|chunk| !state.held.contains(chunk)).collect();
             if bad.is_empty() {
                 assert!(state.is_ended, "a file is sealed before its end is known");

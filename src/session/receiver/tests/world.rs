@@ -35,6 +35,9 @@ pub(super) struct Entry {
     /// Which inode its bytes are in.
     pub(super) inode: u32,
     pub(super) held: BTreeSet<u32>,
+    pub(super) writes: u32,
+    /// Of which inode a sync has failed.
+    pub(super) sync_failed: Option<u32>,
 }
 
 /// What goes wrong, in one of so many cases; 0 is never.
@@ -53,6 +56,7 @@ pub(super) struct World {
     pub(super) record_count: u64,
     pub(super) entries: Vec<Entry>,
     pub(super) intake: VecDeque<Task>,
+    pub(super) syncer: VecDeque<Work>,
     pub(super) settler: VecDeque<Work>,
     pub(super) batch: BTreeMap<u32, (u32, Vec<u32>, bool)>,
     pub(super) inputs: VecDeque<Input>,
@@ -83,6 +87,7 @@ impl World {
             record_count: 0,
             entries: vec![],
             intake: VecDeque::new(),
+            syncer: VecDeque::new(),
             settler: VecDeque::new(),
             batch: BTreeMap::new(),
             inputs: VecDeque::new(),
@@ -253,6 +258,7 @@ impl World {
         if !entry.held.insert(place.chunk) {
             return Input::Written(place, 0);
         }
+        entry.writes += 1;
         self.batch.entry(place.entry).or_insert((entry.inode, vec![], false)).1.push(place.chunk);
         Input::Written(place, CHUNK_BYTES)
     }
@@ -265,11 +271,12 @@ impl World {
 
     /// One thing happens.
     pub(super) fn step(&mut self) {
-        match self.dice.random_range(0..12) {
+        match self.dice.random_range(0..13) {
             0 => self.send_records(),
             1..=4 => self.deliver(),
             5 | 6 => self.do_task(),
             7 => self.do_work(),
+            12 => self.do_sync(),
             8 => {
                 self.now += Duration::from_millis(self.dice.random_range(0..700));
                 self.hear(Input::Tick);
@@ -288,6 +295,7 @@ impl World {
             self.connect();
             self.step();
             if self.intake.is_empty()
+                && self.syncer.is_empty()
                 && self.settler.is_empty()
                 && self.inputs.is_empty()
                 && self.outstanding.is_empty()
