@@ -14,6 +14,8 @@
 //! The receipt file is NDJSON: the first line holds core and signature, in base64, and a readable copy of the core;
 //! then one line per path. What this module does not do: keys (`net/identity.rs`), files (`state/`).
 
+use std::borrow::Cow;
+
 use data_encoding::{BASE64, HEXLOWER};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -162,48 +164,88 @@ impl Line {
 
     /// The line of the receipt file, without its newline.
     pub fn to_json(&self) -> String {
-        let mut line = serde_json::Map::new();
-        put_bytes(&mut line, "path", self.path.as_bytes());
-        line.insert("kind".into(), kind_word(self.kind).into());
-        if self.kind == FileKind::Regular {
-            line.insert("size".into(), self.size.into());
-        }
-        if let Some(digest) = self.digest {
-            line.insert("digest".into(), HEXLOWER.encode(&digest.0).into());
-        }
-        if self.kind == FileKind::Symlink {
-            put_bytes(&mut line, "target", &self.target);
-        } else {
-            line.insert("mode".into(), format!("{:04o}", self.mode).into());
-        }
-        line.insert("mtime".into(), json!([self.mtime.seconds, self.mtime.nanos]));
-        line.insert("outcome".into(), self.outcome.word().into());
-        Value::Object(line).to_string()
+        let (path, path_b64) = text_or_base64(self.path.as_bytes());
+        let is_symlink = self.kind == FileKind::Symlink;
+        let (target, target_b64) = if is_symlink { text_or_base64(&self.target) } else { (None, None) };
+        let line = StoredLine {
+            digest: self.digest.map(|digest| HEXLOWER.encode(&digest.0).into()),
+            kind: kind_word(self.kind).into(),
+            mode: (!is_symlink).then(|| format!("{:04o}", self.mode).into()),
+            mtime: (self.mtime.seconds, self.mtime.nanos),
+            outcome: self.outcome.word().into(),
+            path,
+            path_b64,
+            size: (self.kind == FileKind::Regular).then_some(self.size),
+            target,
+            target_b64,
+        };
+        serde_json::to_string(&line).expect("all keys are texts, and encoding into memory works")
     }
 
     /// Parses a line of the receipt file.
     pub fn from_json(text: &str) -> Option<Line> {
-        let line: Value = serde_json::from_str(text).ok()?;
+        let line: StoredLine<'_> = serde_json::from_str(text).ok()?;
         let kind = [FileKind::Regular, FileKind::Directory, FileKind::Symlink, FileKind::Special]
             .into_iter()
-            .find(|kind| line["kind"] == kind_word(*kind))?;
-        let digest = match line.get("digest") {
-            Some(digest) => Some(FileDigest(HEXLOWER.decode(digest.as_str()?.as_bytes()).ok()?.try_into().ok()?)),
+            .find(|kind| line.kind == kind_word(*kind))?;
+        let digest = match line.digest {
+            Some(digest) => Some(FileDigest(HEXLOWER.decode(digest.as_bytes()).ok()?.try_into().ok()?)),
             None => None,
         };
-        let mode = line.get("mode").map_or(Some(0), |mode| u16::from_str_radix(mode.as_str()?, 8).ok())?;
-        let time = line["mtime"].as_array()?;
-        let mtime = Timestamp { seconds: time.first()?.as_i64()?, nanos: u32::try_from(time.get(1)?.as_u64()?).ok()? };
+        let target = match kind {
+            FileKind::Symlink => bytes_of(line.target, line.target_b64)?,
+            _ => vec![],
+        };
         Some(Line {
-            path: RelPath::parse(&get_bytes(&line, "path")?).ok()?,
+            path: RelPath::parse(&bytes_of(line.path, line.path_b64)?).ok()?,
             kind,
-            size: line.get("size").map_or(Some(0), Value::as_u64)?,
+            size: line.size.unwrap_or(0),
             digest,
-            mode,
-            mtime,
-            target: if kind == FileKind::Symlink { get_bytes(&line, "target")? } else { vec![] },
-            outcome: outcome_of_word(line["outcome"].as_str()?)?,
+            mode: line.mode.map_or(Some(0), |mode| u16::from_str_radix(&mode, 8).ok())?,
+            mtime: Timestamp { seconds: line.mtime.0, nanos: line.mtime.1 },
+            target,
+            outcome: outcome_of_word(&line.outcome)?,
         })
+    }
+}
+
+/// A line as it stands in the file. Its fields are in alphabetical order there.
+#[derive(Serialize, Deserialize)]
+struct StoredLine<'a> {
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    digest: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    kind: Cow<'a, str>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    mode: Option<Cow<'a, str>>,
+    /// Seconds and nanoseconds.
+    mtime: (i64, u32),
+    #[serde(borrow)]
+    outcome: Cow<'a, str>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    path: Option<Cow<'a, str>>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    path_b64: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    size: Option<u64>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    target: Option<Cow<'a, str>>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    target_b64: Option<Cow<'a, str>>,
+}
+
+/// Bytes as text where they are UTF-8, else in base64.
+fn text_or_base64(bytes: &[u8]) -> (Option<Cow<'_, str>>, Option<Cow<'_, str>>) {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => (Some(text.into()), None),
+        Err(_) => (None, Some(BASE64.encode(bytes).into())),
+    }
+}
+
+fn bytes_of(text: Option<Cow<'_, str>>, base64: Option<Cow<'_, str>>) -> Option<Vec<u8>> {
+    match text {
+        Some(text) => Some(text.into_owned().into_bytes()),
+        None => BASE64.decode(base64?.as_bytes()).ok(),
     }
 }
 
@@ -256,20 +298,6 @@ fn kind_word(kind: FileKind) -> &'static str {
         FileKind::Directory => "directory",
         FileKind::Symlink => "symlink",
         FileKind::Special => "special",
-    }
-}
-
-fn put_bytes(line: &mut serde_json::Map<String, Value>, key: &str, bytes: &[u8]) {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => line.insert(key.to_owned(), text.into()),
-        Err(_) => line.insert(format!("{key}_b64"), BASE64.encode(bytes).into()),
-    };
-}
-
-fn get_bytes(line: &Value, key: &str) -> Option<Vec<u8>> {
-    match line.get(key) {
-        Some(text) => Some(text.as_str()?.as_bytes().to_vec()),
-        None => BASE64.decode(line.get(format!("{key}_b64"))?.as_str()?.as_bytes()).ok(),
     }
 }
 

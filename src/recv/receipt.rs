@@ -57,9 +57,18 @@ impl Issuer {
     pub(super) fn issue<D: Disk>(&self, shared: &Shared<D>) -> io::Result<()> {
         let parties = self.parties.lock().ok().and_then(|parties| parties.clone());
         let parties = parties.ok_or_else(|| io::Error::other("no sender was ever met"))?;
-        let (exceptions, bytes_by_level) = self.collect(shared)?;
+        let exceptions = shared.ledger().exceptions.clone();
         let outcome_of = |entry: EntryIndex| exceptions.get(&entry.0).copied();
-        let (outcome, counts) = shared.with_log(|log| io::Result::Ok((tally(log, outcome_of)?, last_counts(log)?)))?;
+        // How many bytes were read back at each level.
+        let mut bytes_by_level = [0; 4];
+        let count = |entry, line: &Line| {
+            if let Some(level) = shared.ledger().level(entry) {
+                let index = Level::ALL.iter().position(|other| *other == level).expect("all levels are listed");
+                bytes_by_level[index] += line.size;
+            }
+        };
+        let (outcome, counts) =
+            shared.with_log(|log| io::Result::Ok((tally(log, outcome_of, count)?, last_counts(log)?)))?;
         let space = shared.space()?;
         let core = Core {
             version: VERSION,
@@ -120,26 +129,6 @@ impl Issuer {
         let path = self.home.receipt_path(self.transfer, Role::Receiver);
         self.persist(shared, outcome_of, &core, &signature).map_err(|source| Error::State { path, source })?;
         Ok(true)
-    }
-
-    /// The exceptions, and how many bytes were read back at each level.
-    fn collect<D: Disk>(&self, shared: &Shared<D>) -> io::Result<(std::collections::BTreeMap<u32, Outcome>, [u64; 4])> {
-        let exceptions = shared.ledger().exceptions.clone();
-        let mut bytes_by_level = [0; 4];
-        let count = shared.with_log(|log| log.entry_count());
-        for number in 0..count {
-            let entry = EntryIndex(number);
-            let (level, is_withdrawn) = {
-                let ledger = shared.ledger();
-                (ledger.level(entry), ledger.is_withdrawn(entry))
-            };
-            let Some(level) = level.filter(|_| !is_withdrawn) else { continue };
-            if let Record::Begin { size, .. } = shared.with_log(|log| log.introduction(entry))? {
-                let index = Level::ALL.iter().position(|other| *other == level).expect("all levels are listed");
-                bytes_by_level[index] += size;
-            }
-        }
-        Ok((exceptions, bytes_by_level))
     }
 }
 

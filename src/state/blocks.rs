@@ -1,4 +1,5 @@
-//! A file of our own of which small pieces are read again and again: the blocks that were read last stay in memory.
+//! A file of our own of which small pieces are read again and again: blocks that were read stay in memory until another
+//! one needs their slot.
 //! Whoever must know what is on the disk by now asks the file itself.
 
 use std::io;
@@ -13,8 +14,8 @@ const BLOCKS_MAX: usize = LOG_KEPT_BYTES / BLOCK_BYTES;
 #[derive(Debug)]
 pub(crate) struct Blocks<F> {
     file: F,
-    /// Those used last at the end.
-    kept: Mutex<Vec<Block>>,
+    /// A block has one slot, by its number. There are no more slots than were needed.
+    kept: Mutex<Vec<Option<Block>>>,
 }
 
 /// One block. It is short only at the end of the file.
@@ -37,7 +38,9 @@ impl<F: DiskFile> Blocks<F> {
 
     /// Everything from an offset on was changed, or may have been.
     pub(crate) fn changed(&self, offset: u64) {
-        self.lock().retain(|block| (block.number + 1) * BLOCK_BYTES as u64 <= offset);
+        for slot in self.lock().iter_mut() {
+            slot.take_if(|block| (block.number + 1) * BLOCK_BYTES as u64 > offset);
+        }
     }
 
     /// Reads up to `buffer.len()` bytes at an offset. Short only at the end of the file.
@@ -59,22 +62,23 @@ impl<F: DiskFile> Blocks<F> {
         Ok(done)
     }
 
-    fn use_block<'a>(&self, kept: &'a mut Vec<Block>, number: u64) -> io::Result<&'a [u8]> {
-        let block = match kept.iter().position(|block| block.number == number) {
-            Some(at) => kept.remove(at),
-            None => {
-                let mut bytes = if kept.len() < BLOCKS_MAX { vec![] } else { kept.remove(0).bytes };
-                bytes.resize(BLOCK_BYTES, 0);
-                let length = self.file.read_at(&mut bytes, number * BLOCK_BYTES as u64)?;
-                bytes.truncate(length);
-                Block { number, bytes }
-            }
-        };
-        kept.push(block);
-        Ok(kept.last().map_or(&[], |block| &block.bytes))
+    fn use_block<'a>(&self, kept: &'a mut Vec<Option<Block>>, number: u64) -> io::Result<&'a [u8]> {
+        let at = usize::try_from(number % BLOCKS_MAX as u64).expect("the number of a slot");
+        if kept.len() <= at {
+            kept.resize_with(at + 1, || None);
+        }
+        let slot = &mut kept[at];
+        if slot.as_ref().is_none_or(|block| block.number != number) {
+            let mut bytes = slot.take().map_or_else(Vec::new, |block| block.bytes);
+            bytes.resize(BLOCK_BYTES, 0);
+            let length = self.file.read_at(&mut bytes, number * BLOCK_BYTES as u64)?;
+            bytes.truncate(length);
+            *slot = Some(Block { number, bytes });
+        }
+        Ok(slot.as_ref().map_or(&[], |block| &block.bytes))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Block>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Option<Block>>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -107,10 +111,17 @@ mod tests {
                 assert_eq!((count, &buffer[..count]), (expected.len(), expected), "round {round}, at {offset}");
             }
         }
-        for offset in (0..model.len()).step_by(BLOCK_BYTES) {
-            assert_eq!(blocks.read_at(&mut [0; 9], offset as u64).unwrap(), 9);
+        // More blocks than there are slots: the rest of the file is a hole.
+        blocks.file().set_len((BLOCKS_MAX as u64 + 7) * BLOCK_BYTES as u64).unwrap();
+        blocks.changed(model.len() as u64);
+        for number in 0..BLOCKS_MAX as u64 + 7 {
+            let (mut buffer, offset) = ([0; 9], number * BLOCK_BYTES as u64);
+            assert_eq!(blocks.read_at(&mut buffer, offset).unwrap(), 9);
+            let at = usize::try_from(offset).unwrap();
+            assert_eq!(buffer[..], *model.get(at..at + 9).unwrap_or(&[0; 9]), "block {number}");
         }
-        assert_eq!(blocks.lock().len(), BLOCKS_MAX);
+        assert_eq!(blocks.read_at(&mut [0; 9], 0).unwrap(), 9);
+        assert_eq!(blocks.lock().iter().flatten().count(), BLOCKS_MAX);
         blocks.file().set_len(10).unwrap();
         blocks.changed(10);
         assert_eq!(blocks.read_at(&mut [0; 64], 0).unwrap(), 10);

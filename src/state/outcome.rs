@@ -55,30 +55,50 @@ pub fn compare<D: Disk>(
     core: &Core,
     exceptions: &HashMap<PathHash, Outcome>,
 ) -> io::Result<Agreement> {
-    let (now, mut agreement) = (log.position().record_count, Agreement::Never);
-    for record_count in completions(log)?.into_iter().rev() {
-        let live = live_entries(log, record_count)?;
-        let by_entry = by_entry(&live, exceptions);
-        let tally = tally_of(log, &live, |entry| by_entry.get(&entry).copied())?;
-        let ours = (tally.digest, tally.delivered_files, tally.delivered_bytes, tally.left_out, tally.kept);
-        let theirs = (core.outcome, core.delivered_files, core.delivered_bytes, core.left_out, core.kept);
-        if ours == theirs && by_entry.len() == exceptions.len() {
-            agreement = if record_count == now { Agreement::Now(tally, by_entry) } else { Agreement::Before };
-            break;
+    let now = log.position().record_count;
+    if let Some(Record::Complete(_)) = log.last()?
+        && let Some((tally, by_entry)) = agrees(log, now, core, exceptions)?
+    {
+        return Ok(Agreement::Now(tally, by_entry));
+    }
+    for record_count in completions(log)?.into_iter().rev().filter(|count| *count != now) {
+        if agrees(log, record_count, core, exceptions)?.is_some() {
+            return Ok(Agreement::Before);
         }
     }
-    Ok(agreement)
+    Ok(Agreement::Never)
 }
 
-/// Computes the outcome. `exceptions` tells the receiver's outcome of an entry where it is not plain delivery.
-pub fn tally<D: Disk>(log: &ManifestLog<D>, exceptions: impl Fn(EntryIndex) -> Option<Outcome>) -> io::Result<Tally> {
-    tally_of(log, &live_entries(log, log.position().record_count)?, exceptions)
+/// What the log says when it had so many records, if a receipt says the same.
+fn agrees<D: Disk>(
+    log: &ManifestLog<D>,
+    record_count: u64,
+    core: &Core,
+    exceptions: &HashMap<PathHash, Outcome>,
+) -> io::Result<Option<(Tally, HashMap<EntryIndex, Outcome>)>> {
+    let live = live_entries(log, record_count)?;
+    let by_entry = by_entry(&live, exceptions);
+    let tally = tally_of(log, &live, |entry| by_entry.get(&entry).copied(), |_, _| ())?;
+    let ours = (tally.digest, tally.delivered_files, tally.delivered_bytes, tally.left_out, tally.kept);
+    let theirs = (core.outcome, core.delivered_files, core.delivered_bytes, core.left_out, core.kept);
+    Ok((ours == theirs && by_entry.len() == exceptions.len()).then_some((tally, by_entry)))
+}
+
+/// Computes the outcome, with a look at each of its lines. `exceptions` tells the receiver's outcome of an entry where it
+/// is not plain delivery.
+pub fn tally<D: Disk>(
+    log: &ManifestLog<D>,
+    exceptions: impl Fn(EntryIndex) -> Option<Outcome>,
+    each: impl FnMut(EntryIndex, &Line),
+) -> io::Result<Tally> {
+    tally_of(log, &live_entries(log, log.position().record_count)?, exceptions, each)
 }
 
 fn tally_of<D: Disk>(
     log: &ManifestLog<D>,
     live: &[(PathHash, u32)],
     exceptions: impl Fn(EntryIndex) -> Option<Outcome>,
+    mut each: impl FnMut(EntryIndex, &Line),
 ) -> io::Result<Tally> {
     let mut hasher = OutcomeHasher::default();
     let mut tally = Tally {
@@ -93,6 +113,7 @@ fn tally_of<D: Disk>(
         let entry = EntryIndex(*entry);
         let line = line_of(log, entry, exceptions(entry))?;
         hasher.line(&line.canonical());
+        each(entry, &line);
         match line.outcome {
             Outcome::LeftOut(Reason::Kept) => tally.kept += 1,
             Outcome::LeftOut(reason) => tally.left_out += u64::from(reason.counts_as_left_out()),
@@ -214,10 +235,10 @@ fn for_each_record<D: Disk>(log: &ManifestLog<D>, mut each: impl FnMut(u64, &Rec
 /// The line of one entry. What the sender left out stays so; of the rest the receiver's word counts.
 fn line_of<D: Disk>(log: &ManifestLog<D>, entry: EntryIndex, exception: Option<Outcome>) -> io::Result<Line> {
     let outcome = exception.unwrap_or(Outcome::Delivered);
-    Ok(match log.introduction(entry)? {
+    let (introduction, end) = log.whole(entry)?;
+    Ok(match introduction {
         Record::Begin { path, size } => {
-            let (_, _, table) = log.file(entry)?;
-            let Record::End { digest, mode, mtime, .. } = log.end_of(&table)? else { return Err(damaged()) };
+            let Some(Record::End { digest, mode, mtime, .. }) = end else { return Err(damaged()) };
             file_line(path, size, digest, mode, mtime, outcome)
         }
         Record::Directory { path, mode, mtime } => plain_line(path, FileKind::Directory, mode, mtime, outcome),
@@ -305,15 +326,15 @@ mod tests {
         .concat();
         let none = |_: EntryIndex| None;
         let (one, two) = (log(home.path(), b"1", &one), log(home.path(), b"2", &two));
-        let tally_one = tally(&one, none).unwrap();
-        assert_eq!(tally(&two, none).unwrap(), tally_one);
+        let tally_one = tally(&one, none, |_, _| ()).unwrap();
+        assert_eq!(tally(&two, none, |_, _| ()).unwrap(), tally_one);
         assert_eq!((tally_one.delivered_files, tally_one.delivered_bytes, tally_one.left_out), (2, 3 * 4096, 1));
         let kept = |entry: EntryIndex| (entry.0 == 3).then_some(Outcome::LeftOut(Reason::Kept));
-        let tally_kept = tally(&one, kept).unwrap();
+        let tally_kept = tally(&one, kept, |_, _| ()).unwrap();
         assert_ne!(tally_kept.digest, tally_one.digest);
         assert_eq!((tally_kept.delivered_files, tally_kept.kept, tally_kept.left_out), (1, 1, 1));
         let attributes = |entry: EntryIndex| (entry.0 == 0).then_some(Outcome::AttributesNotApplied);
-        assert_eq!(tally(&one, attributes).unwrap().attributes_not_applied, 1);
+        assert_eq!(tally(&one, attributes, |_, _| ()).unwrap().attributes_not_applied, 1);
     }
 
     #[test]
@@ -327,7 +348,7 @@ mod tests {
         let kept = |name: &str| HashMap::from([(path_hash(&path(name)), Outcome::LeftOut(Reason::Kept))]);
         let core = |log: &ManifestLog<RealDisk>, kept: Option<u32>| {
             let said = |entry: EntryIndex| (Some(entry.0) == kept).then_some(Outcome::LeftOut(Reason::Kept));
-            let tally = tally(log, said).unwrap();
+            let tally = tally(log, said, |_, _| ()).unwrap();
             Core {
                 outcome: tally.digest,
                 delivered_files: tally.delivered_files,

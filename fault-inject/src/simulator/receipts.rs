@@ -35,7 +35,7 @@ fn other(error: impl std::fmt::Display) -> io::Error {
 pub(super) fn issue<D: Disk>(shared: &Shared<D>, home: &Home<D>, transfer: TransferId) -> io::Result<()> {
     let exceptions = shared.ledger().exceptions.clone();
     let outcome_of = |entry: EntryIndex| exceptions.get(&entry.0).copied();
-    let outcome = shared.with_log(|log| tally(log, outcome_of))?;
+    let outcome = shared.with_log(|log| tally(log, outcome_of, |_, _| ()))?;
     let last = shared.with_log(|log| log.last())?;
     let Some(Record::Complete(counts)) = last else { return Err(other("the manifest is not complete")) };
     let mut bytes_by_level = [0; 4];
