@@ -1,7 +1,7 @@
 //! Which chunks may not be sent again: those that a synced claim or a seal covers, as long as nothing but kills,
 //! power cuts, lost links and an unsteady link goes wrong. Counted by the simulator from what it sees.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use landfall::task::receiver::{SettleResult, SettledFile};
@@ -45,7 +45,8 @@ impl WrittenChunk {
 pub(super) struct Resent {
     is_watching: bool,
     open: BTreeSet<WrittenChunk>,
-    closed: BTreeSet<WrittenChunk>,
+    /// Of the batches that are being settled, the oldest first.
+    closed: VecDeque<BTreeSet<WrittenChunk>>,
     durable: BTreeSet<WrittenChunk>,
     /// Files whose names are durable, too.
     sealed: BTreeSet<u32>,
@@ -73,11 +74,12 @@ impl Resent {
 
     /// The open batch was closed.
     pub(super) fn closed(&mut self) {
-        self.closed.append(&mut self.open);
+        self.closed.push_back(std::mem::take(&mut self.open));
     }
 
-    /// The closed batch is settled.
+    /// The oldest closed batch is settled.
     pub(super) fn settled(&mut self, files: &[SettledFile]) {
+        let closed = self.closed.pop_front().unwrap_or_default();
         for SettledFile { entry, result } in files {
             let is_durable = match result {
                 SettleResult::Durable { bad, .. } => bad.is_empty(),
@@ -85,13 +87,12 @@ impl Resent {
                 _ => false,
             };
             if is_durable {
-                self.durable.extend(self.closed.iter().filter(|chunk| chunk.entry == entry.0));
+                self.durable.extend(closed.iter().filter(|chunk| chunk.entry == entry.0));
             }
             if matches!(result, SettleResult::Sealed { .. }) {
                 self.sealed.insert(entry.0);
             }
         }
-        self.closed.clear();
     }
 
     /// The receiver's process has ended, or has begun anew: what no settled batch covers may be sent again.
