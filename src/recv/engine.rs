@@ -253,6 +253,7 @@ fn run_intake<D: Disk>(
                 Done::Input(input) => Heard::Input(input),
                 Done::Work(piece) => {
                     // What the settler says of a batch is heard after what was said of its chunks.
+                    intake.take_missing().into_iter().for_each(|missing| words.keep(Heard::Input(missing)));
                     if !words.say() {
                         return;
                     }

@@ -59,7 +59,8 @@ impl Issuer {
         let parties = parties.ok_or_else(|| io::Error::other("no sender was ever met"))?;
         let exceptions = shared.ledger().exceptions.clone();
         let outcome_of = |entry: EntryIndex| exceptions.get(&entry.0).copied();
-        // How many bytes were read back at each level.
+        // How many bytes were read back at each level. The ledger is locked below the log here, and above it where records
+        // are appended: the gate keeps the two apart.
         let mut bytes_by_level = [0; 4];
         let count = |entry, line: &Line| {
             if let Some(level) = shared.ledger().level(entry) {

@@ -184,6 +184,7 @@ impl Receiver {
             Input::WriteFailed(chunk, error) => self.on_write_failed(now, chunk, error),
             Input::FinishFailed(entry, error) => self.on_finish_failed(now, entry, error),
             Input::BatchSynced => self.batch.synced(),
+            Input::Missing(files) => self.on_missing(files),
             Input::BatchSettled(files) => self.on_batch_settled(now, files),
             Input::ReadBackDone(entry, run, bad) => self.on_read_back(entry, run, &bad),
             Input::Renewed(entry, result) => self.on_renewed(entry, result),

@@ -211,10 +211,12 @@ impl<D: Disk> Intake<D> {
                 Arc::new(held)
             }
         };
+        // Whoever is at the file since its first byte was compared shows in its stamps.
+        let epoch = held.epoch();
         for (chunk, found) in found {
             if let Match::Equal(level) = found {
                 held.mark_held(chunk);
-                held.mark_verified(chunk, level);
+                held.mark_verified(chunk, level, epoch);
             }
         }
         self.held.insert(item.entry.0, held);

@@ -44,7 +44,7 @@ pub enum Errand<D: Disk> {
 pub enum Done<D: Disk> {
     /// The brain has to hear this.
     Input(Input),
-    /// The settler has to do this.
+    /// The syncer has to do this, and then the settler.
     Work(Work<D>),
     /// Nothing more.
     Nothing,

@@ -97,6 +97,8 @@ pub struct Intake<D: Disk> {
     pub(super) batch: Batch<D>,
     /// Batches that were closed, and those of them that were settled since.
     closed_batches: u64,
+    /// What the batch that was closed last lacks of files that it was to seal.
+    missing: Vec<(EntryIndex, Vec<u32>)>,
     pub(super) settled_batches: u64,
     /// Something that was read from the log is not what was appended.
     pub(super) is_log_suspect: bool,
@@ -116,6 +118,7 @@ impl<D: Disk> Intake<D> {
             ours: BTreeSet::new(),
             batch: Batch::default(),
             closed_batches: 0,
+            missing: vec![],
             settled_batches: 0,
             is_log_suspect: false,
             settled_at: None,
@@ -327,12 +330,24 @@ impl<D: Disk> Intake<D> {
         for file in batch.files.values_mut() {
             let mut marks = locked(&file.held.marks);
             file.chunks.retain(|chunk| marks.held.contains(*chunk));
-            if file.finish.is_some() && marks.held.is_full() {
+            if file.finish.is_none() {
+                continue;
+            }
+            if marks.held.is_full() {
                 file.whole_at = Some(marks.writes);
                 marks.sealed_by = Some(self.closed_batches);
+            } else {
+                let missing = marks.held.missing_below(file.held.geometry.chunk_count()).collect();
+                self.missing.push((file.held.entry, missing));
             }
         }
         batch
+    }
+
+    /// What the brain has to hear before a batch that was closed is passed on, if there is something.
+    pub fn take_missing(&mut self) -> Option<Input> {
+        let missing = std::mem::take(&mut self.missing);
+        (!missing.is_empty()).then_some(Input::Missing(missing))
     }
 
     /// Forgets the handles of files that were sealed. One that is to be sealed once more, since a chunk of it came back

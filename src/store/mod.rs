@@ -54,7 +54,7 @@ pub struct Policy {
     pub reserve_bytes: Option<u64>,
 }
 
-/// What both halves use.
+/// What all parts use.
 pub struct Shared<D: Disk> {
     pub(crate) disk: D,
     pub(crate) layout: Layout<D>,
@@ -147,7 +147,7 @@ pub struct Store<D: Disk> {
     pub syncer: Syncer<D>,
     /// Reads back and seals.
     pub settler: Settler<D>,
-    /// What both use.
+    /// What all use.
     pub shared: Arc<Shared<D>>,
 }
 

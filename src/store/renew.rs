@@ -41,9 +41,11 @@ impl<D: Disk> Intake<D> {
         let file = self.shared.file_entry(entry)?;
         let mut kept = Kept::default();
         let Some(old) = self.held.remove(&entry.0) else { return Ok(kept) };
-        old.give_up();
         let (disk, staging, name) = (self.shared.disk.clone(), &self.shared.layout.staging, old.name());
         let left = [&name[..], LEFT_SUFFIX].concat();
+        // Held until the name is free, so that nobody who looked before takes it away from the next inode.
+        let mut marks = locked(&old.marks);
+        marks.is_abandoned = true;
         if old.place == Place::Staging {
             // It may be that the rename into place was done and only the directory's sync failed: then the name is
             // not here any more, and what stands under the final name is ours and may be replaced.
@@ -56,6 +58,7 @@ impl<D: Disk> Intake<D> {
                 other => other?,
             }
         }
+        drop(marks);
         // Without space nothing is copied: whoever writes the first chunk meets that again, and waits.
         let made = match self.shared.make_staging(entry, old.path, file.geometry) {
             Err(error) if is_full(&error) => return Ok(kept),

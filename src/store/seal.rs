@@ -161,10 +161,10 @@ impl<D: Disk> Settler<D> {
             return shared.pool.map(left, |dir| shared.disk.sync_dir(&dir)).into_iter().collect();
         }
         shared.pool.map(touched, |dir| shared.disk.sync_dir(&dir)).into_iter().collect::<io::Result<()>>()?;
-        let sync = |path: &Vec<u8>| match locked(&shared.directories).reopen(path)? {
-            Some(dir) => shared.disk.sync_dir(&dir),
-            // Somebody removed it, and with it the names in it.
-            None => Ok(()),
+        let sync = |path: &Vec<u8>| {
+            let dir = locked(&shared.directories).reopen(path)?;
+            // Somebody may have removed it, and with it the names in it.
+            dir.map_or(Ok(()), |dir| shared.disk.sync_dir(&dir))
         };
         shared.pool.map(made_in.iter().collect(), sync).into_iter().collect()
     }

@@ -129,6 +129,7 @@ impl<D: Disk> Settler<D> {
         let chunks = settling.chunks_to_read();
         let jobs: Vec<Vec<ChunkIndex>> = chunks.chunks(JOB_CHUNKS).map(<[ChunkIndex]>::to_vec).collect();
         for result in self.shared.pool.map(jobs, |chunks| read_back_chunks(&held, &chunks)) {
+            settling.bad.extend(result.bad);
             self.observed.extend(result.observed);
         }
         if !held.is_untouched() {
@@ -144,8 +145,8 @@ impl<D: Disk> Settler<D> {
         if settling.file.finish.is_none() {
             return;
         }
-        let is_of_length = held.file.stat().is_ok_and(|stat| stat.size == held.geometry.file_bytes());
         let mut marks = locked(&held.marks);
+        let is_of_length = held.file.stat().is_ok_and(|stat| stat.size == held.geometry.file_bytes());
         if !is_of_length {
             // Somebody else cut or grew it: nothing that was read before counts.
             marks.held.clear();
@@ -155,6 +156,10 @@ impl<D: Disk> Settler<D> {
         let missing = || marks.held.missing_below(held.geometry.chunk_count()).collect();
         let bad: Vec<u32> = if is_mine { missing() } else { std::mem::take(&mut settling.bad) };
         drop(marks);
+        if !is_mine && held.place == Place::Target {
+            // Nothing can be written there that is missing.
+            return settling.fail(SettleResult::InodeLost);
+        }
         if !is_of_length && (bad.is_empty() || held.place == Place::Target) {
             let result = self.shared.leave_out(held.entry, Reason::TargetChanged);
             return settling.fail(result);
@@ -214,10 +219,11 @@ fn is_as_written<D: Disk>(
 ) -> bool {
     let (offset, length) = (held.geometry.offset(chunk), held.geometry.chunk_len(chunk) as usize);
     let Ok(expected) = expected else { return false };
+    let epoch = held.epoch();
     let Ok(level) = held.file.read_uncached_at(buffer, offset, length) else { return false };
     let is_good = buffer.bytes().len() == length && chunk_digest(held.geometry, chunk, buffer.bytes()) == expected;
     if is_good {
-        held.mark_verified(chunk, level);
+        held.mark_verified(chunk, level, epoch);
     }
     is_good
 }

@@ -58,9 +58,12 @@ pub(crate) struct Marks {
     pub(crate) writes: u64,
     /// The closed batch that is to seal it, by number: no more writes.
     pub(crate) sealed_by: Option<u64>,
-    /// The inode after this process last changed it: whatever else changes it shows here, and makes every read-back
-    /// void. `None` if it could not be looked at.
+    /// The inode after this process last changed what is in it: whatever else changes it shows here, and makes every
+    /// read-back void. So does a name that is given or taken, which costs a further read. `None` if it could not be looked
+    /// at.
     seen: Option<Stamps>,
+    /// How often read-backs were made void: one that began before does not count either.
+    epoch: u64,
     /// Abandoned: the staging file may belong to another entry now, and must not get a name for this one. Whoever
     /// gives it a name holds the marks meanwhile.
     pub(crate) is_abandoned: bool,
@@ -84,6 +87,7 @@ impl<D: Disk> Held<D> {
             writes: 0,
             sealed_by: None,
             seen: Some(stat.stamps()),
+            epoch: 0,
             is_abandoned: false,
         };
         let (marks, is_sync_failed) = (Mutex::new(marks), Mutex::new(false));
@@ -148,14 +152,23 @@ impl<D: Disk> Held<D> {
         let is_same = now.is_some() && now == marks.seen;
         if !is_same {
             marks.verified.clear();
+            marks.epoch += 1;
             marks.seen = now;
         }
         is_same
     }
 
-    /// Takes note of a read-back.
-    pub(crate) fn mark_verified(&self, chunk: ChunkIndex, level: Level) {
+    /// To be asked before a read-back begins.
+    pub(crate) fn epoch(&self) -> u64 {
+        locked(&self.marks).epoch
+    }
+
+    /// Takes note of a read-back that began in that epoch, unless somebody else was at the file since.
+    pub(crate) fn mark_verified(&self, chunk: ChunkIndex, level: Level, epoch: u64) {
         let mut marks = locked(&self.marks);
+        if marks.epoch != epoch {
+            return;
+        }
         marks.verified.insert(chunk.get());
         marks.level = marks.level.min(level);
     }
@@ -254,4 +267,45 @@ pub(crate) fn open_left<D: Disk>(
         file.set_len(geometry.file_bytes())?;
     }
     Ok(Some(file))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::digest::{chunk_digest, path_hash};
+    use crate::disk::RealDisk;
+    use crate::identity::TransferId;
+    use crate::manifest::{Header, Record};
+    use crate::state::log::ManifestLog;
+
+    /// Somebody else writes while a chunk is read back, and the syncer looks at the file before the read is noted.
+    #[test]
+    fn a_read_back_that_somebody_else_came_into_does_not_count() {
+        let temp = tempfile::tempdir().unwrap();
+        let (disk, root) = (RealDisk::new(), RealDisk::open_root(temp.path()).unwrap());
+        let geometry = Geometry::new(9, 4096).unwrap();
+        let (path, chunk) = (RelPath::parse(b"file").unwrap(), geometry.chunk(0).unwrap());
+        let header = Header { chunk_bytes: 4096, transfer: TransferId([1; 16]) };
+        let (mut log, _) = ManifestLog::open(&disk, &root, b"log", header, |_, _| ()).unwrap();
+        let digests = vec![chunk_digest(geometry, chunk, &[7; 9])];
+        let records = [Record::Begin { path: path.clone(), size: 9 }, Record::Chunks { entry: EntryIndex(0), digests }];
+        log.append(records.iter().map(Record::encode).collect::<Vec<_>>().iter().map(Vec::as_slice), |_, _| ())
+            .unwrap();
+        let (_, geometry, digests) = log.file(EntryIndex(0)).unwrap();
+        let file = disk.create_exclusive(&root, b"staged").unwrap();
+        let held: Held<RealDisk> =
+            Held::new(EntryIndex(0), path_hash(&path), Place::Staging, file, geometry, digests).unwrap();
+        held.change(|| held.file.write_all_at(&[7; 9], 0)).unwrap();
+        held.mark_held(chunk);
+        let is_verified = || locked(&held.marks).verified.is_full();
+        held.mark_verified(chunk, Level::Device, held.epoch());
+        assert!(is_verified());
+        let epoch = held.epoch();
+        let other = disk.open(&root, b"staged", Access::Write).unwrap();
+        other.write_all_at(&[8; 9], 0).unwrap();
+        held.change(|| Ok(())).unwrap();
+        held.mark_verified(chunk, Level::Device, epoch);
+        assert!(!is_verified());
+    }
 }

@@ -257,6 +257,9 @@ pub enum Input {
     FinishFailed(EntryIndex, WriteError),
     /// The batch that was closed last is durable and claimed: the next may be closed while this one is read back.
     BatchSynced,
+    /// The batch that is being closed was to seal these, and lacks these chunks of them. In order with what was said of
+    /// chunks that were written: told by the same hands.
+    Missing(Vec<(EntryIndex, Vec<u32>)>),
     /// The oldest closed batch is settled.
     BatchSettled(Vec<SettledFile>),
     /// Chunks of an earlier run were read back; these differ.

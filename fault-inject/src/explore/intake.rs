@@ -96,8 +96,12 @@ impl Receiving {
                 hands.sealed_by = if is_whole { Some(self.closed) } else { hands.sealed_by };
                 let (chunks, is_finish) = (std::mem::take(&mut hands.batch), std::mem::take(&mut hands.is_finishing));
                 let chunks = chunks & hands.held;
+                let missing = if is_finish { ALL & !hands.held } else { 0 };
                 self.to_settler.push_back(Work::settle(hands.slot, hands.is_target, chunks, is_finish, is_whole));
-                return None;
+                if missing == 0 {
+                    return None;
+                }
+                Input::Missing(vec![(FILE, chunks_of(missing).collect())])
             }
             Task::ReadBack(entry, run) => match self.hands.slot {
                 Some(slot) => {

@@ -347,6 +347,7 @@ impl Receiving {
                     if let Work::Settle(_) = piece {
                         self.sights.push(Sight::Closed);
                     }
+                    self.heard.extend(self.intake.take_missing().map(Heard::Input));
                     return self.to_syncer.push_back(piece);
                 }
                 Done::Nothing | Done::NotMine(_) => return,

@@ -181,14 +181,17 @@ impl Rig {
         match run.store.intake.perform(task) {
             Done::Nothing => (),
             Done::Input(input) => run.inputs.push_back(input),
-            Done::Work(work) => match run.store.syncer.perform(work) {
-                Ok(proof @ Proof::Errand(_)) if run.proofs.is_empty() => self.settle(run, proof),
-                Ok(proof) => {
-                    run.inputs.extend(matches!(proof, Proof::Batch(_)).then_some(Input::BatchSynced));
-                    run.proofs.push_back(proof);
+            Done::Work(work) => {
+                run.inputs.extend(run.store.intake.take_missing());
+                match run.store.syncer.perform(work) {
+                    Ok(proof @ Proof::Errand(_)) if run.proofs.is_empty() => self.settle(run, proof),
+                    Ok(proof) => {
+                        run.inputs.extend(matches!(proof, Proof::Batch(_)).then_some(Input::BatchSynced));
+                        run.proofs.push_back(proof);
+                    }
+                    Err(input) => run.inputs.push_back(input),
                 }
-                Err(input) => run.inputs.push_back(input),
-            },
+            }
             Done::NotMine(Task::Send(Message::Want(want))) => {
                 for wanted in want.runs {
                     let entry = wanted.entry.0;

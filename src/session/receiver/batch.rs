@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::files::Later;
 use super::{Phases, Receiver};
 use crate::geometry::{ChunkRun, EntryIndex};
 use crate::limits::{BATCH_AGE_MS, BATCH_BYTES, EXTENT_STRIKES_MAX, INODES_MAX, SCAN_BYTES};
@@ -99,6 +100,11 @@ impl Batch {
         is_free && !self.is_reading_back
     }
 
+    /// Whether that batch is closed and not settled yet.
+    fn is_settling(&self, batch: Option<u64>) -> bool {
+        batch.is_some_and(|batch| self.settling.iter().any(|closed| closed.number == batch))
+    }
+
     fn is_empty(&self) -> bool {
         self.bytes == 0 && self.files == 0
     }
@@ -192,6 +198,7 @@ impl Receiver {
             }
             // A later batch that is to seal it tells itself what came of that: no file is in two of them to be sealed.
             active.finishing = active.finishing.filter(|batch| *batch != number);
+            let later = if active.finishing.is_none() { std::mem::take(&mut active.later) } else { Later::default() };
             match result {
                 SettleResult::Sealed { .. } => {
                     let (held, verified) = (active.held_bytes(), active.verified_bytes);
@@ -205,11 +212,15 @@ impl Receiver {
                     active.verified_bytes += verified_bytes.min(room);
                     self.tally.verified_bytes += verified_bytes.min(room);
                     self.take_bad(entry.0, &bad);
+                    self.take_later(entry.0, &later);
                     self.finish_if_whole(entry.0);
                 }
                 SettleResult::SyncFailed => self.renew(entry.0, Reason::SyncFailed),
                 SettleResult::InodeLost => self.renew(entry.0, Reason::TargetChanged),
-                SettleResult::Full => self.wait_for_space(now, entry.0),
+                SettleResult::Full => {
+                    self.take_later(entry.0, &later);
+                    self.wait_for_space(now, entry.0);
+                }
                 SettleResult::LeftOut(reason) => self.leave_out(entry.0, reason),
             }
         }
@@ -217,8 +228,10 @@ impl Receiver {
 
     pub(super) fn on_finish_failed(&mut self, now: Instant, entry: EntryIndex, error: WriteError) {
         let Some(active) = self.active.get_mut(&entry.0) else { return };
-        // It stays counted: which batch it was counted for is not known here, and an empty one costs nothing to settle.
+        // It stays counted: an empty batch costs nothing to settle.
         active.finishing = None;
+        let later = std::mem::take(&mut active.later);
+        self.take_later(entry.0, &later);
         if error == WriteError::Full {
             return self.wait_for_space(now, entry.0);
         }
@@ -235,6 +248,9 @@ impl Receiver {
     /// same place of the same inode the inode is left.
     fn take_bad(&mut self, entry: u32, bad: &[u32]) {
         let Some(active) = self.active.get_mut(&entry) else { return };
+        if self.batch.is_settling(active.finishing) {
+            return active.later.bad.extend(bad);
+        }
         let mut is_struck_out = false;
         for chunk in bad {
             // What is missed already was counted then.
@@ -253,11 +269,37 @@ impl Receiver {
         }
     }
 
+    /// What waited until the batch that was to seal the file was settled.
+    fn take_later(&mut self, entry: u32, later: &Later) {
+        self.take_bad(entry, &later.bad);
+        if let Some(reason) = later.renewal {
+            self.renew(entry, reason);
+        }
+    }
+
+    /// Chunks that a batch lacks: no longer held, and wanted again.
+    pub(super) fn on_missing(&mut self, files: Vec<(EntryIndex, Vec<u32>)>) {
+        for (entry, chunks) in files {
+            let Some(active) = self.active.get_mut(&entry.0) else { continue };
+            for chunk in chunks {
+                if active.held.remove(chunk) {
+                    self.tally.held_bytes -= active.len(chunk);
+                    self.tally.resent_chunks += 1;
+                    self.rewants.insert(Place { entry: entry.0, chunk });
+                }
+            }
+        }
+    }
+
     /// Leaves the file's inode for a new one; after the last, the file is left out, or the run stops where the
     /// device cannot make anything durable.
     pub(super) fn renew(&mut self, entry: u32, reason: Reason) {
         let Some(active) = self.active.get_mut(&entry) else { return };
         if active.is_renewing {
+            return;
+        }
+        if self.batch.is_settling(active.finishing) {
+            active.later.renewal.get_or_insert(reason);
             return;
         }
         active.inodes += 1;
@@ -272,6 +314,7 @@ impl Receiver {
         active.left_during = Some(self.batch.closed);
         active.is_read_back_void = active.is_reading_back;
         active.finishing = None;
+        active.later = Later::default();
         active.strikes.clear();
         active.to_read_back.clear();
         self.to_read_back.remove(&entry);

@@ -42,6 +42,8 @@ pub(super) struct Active {
     pub(super) is_read_back_void: bool,
     /// The batch that is to seal it, by number.
     pub(super) finishing: Option<u64>,
+    /// What was said of it since that batch was closed: it waits for what the batch says.
+    pub(super) later: Later,
     pub(super) is_renewing: bool,
     /// The batch that was closed last when an inode was left: it and those before speak of that inode.
     pub(super) left_during: Option<u64>,
@@ -51,6 +53,14 @@ pub(super) struct Active {
     pub(super) arrivals: BTreeMap<u32, u32>,
     pub(super) inodes: u32,
     pub(super) verified_bytes: u64,
+}
+
+/// What is to follow once the batch that is to seal a file is settled: until then nothing comes into the file, and its inode
+/// is not left under the settler's hands.
+#[derive(Clone, Debug, Default, Hash)]
+pub(super) struct Later {
+    pub(super) bad: Vec<u32>,
+    pub(super) renewal: Option<Reason>,
 }
 
 impl Active {
@@ -68,6 +78,7 @@ impl Active {
             is_reading_back: false,
             is_read_back_void: false,
             finishing: None,
+            later: Later::default(),
             is_renewing: false,
             left_during: None,
             strikes: BTreeMap::new(),

@@ -45,7 +45,17 @@ impl World {
                     let state = &self.entries[*entry as usize];
                     (state.held.len() == state.chunks as usize).then_some(state.writes)
                 };
-                let batch = std::mem::take(&mut self.batch).into_iter();
+                let batch = std::mem::take(&mut self.batch);
+                let lacks = |(entry, file): (&u32, &(u32, Vec<u32>, bool))| {
+                    let state = &self.entries[*entry as usize];
+                    let missing: Vec<u32> = (0..state.chunks).filter(|chunk| !state.held.contains(chunk)).collect();
+                    (file.2 && !missing.is_empty()).then_some((EntryIndex(*entry), missing))
+                };
+                let missing: Vec<_> = batch.iter().filter_map(lacks).collect();
+                if !missing.is_empty() {
+                    self.inputs.push_back(Input::Missing(missing));
+                }
+                let batch = batch.into_iter();
                 let batch = batch.map(|(entry, file)| (entry, file, whole_at(&entry))).collect();
                 return self.syncer.push_back(Work::Settle(batch));
             }

@@ -83,7 +83,7 @@ impl Bench {
         self.hear(Input::Examined(FIRST, vec![found]))
     }
 
-    fn settled(&mut self, result: SettleResult) -> Vec<String> {
+    pub(super) fn settled(&mut self, result: SettleResult) -> Vec<String> {
         self.hear(Input::BatchSettled(vec![SettledFile { entry: FIRST, result }]))
     }
 
@@ -91,7 +91,7 @@ impl Bench {
         self.hear(Input::Written(place(chunk), CHUNK_BYTES))
     }
 
-    fn after(&mut self, time: Duration) -> Vec<String> {
+    pub(super) fn after(&mut self, time: Duration) -> Vec<String> {
         self.now += time;
         self.hear(Input::Tick)
     }
@@ -101,12 +101,12 @@ pub(super) fn place(chunk: u32) -> Place {
     Place { entry: 0, chunk }
 }
 
-fn file(chunks: u32) -> Noted {
+pub(super) fn file(chunks: u32) -> Noted {
     Noted::File { size: u64::from(chunks) * CHUNK, claim: SealClaim::None }
 }
 
 /// A log of one file.
-fn one(chunks: u32) -> Vec<Noted> {
+pub(super) fn one(chunks: u32) -> Vec<Noted> {
     vec![file(chunks), Noted::DigestsTo(chunks), Noted::Ended, Noted::Complete]
 }
 
@@ -115,11 +115,11 @@ pub(super) fn kept(chunks: &[u32]) -> Kept {
     Kept { bytes: chunks.len() as u64 * CHUNK, chunks: chunks.to_vec() }
 }
 
-fn bad(chunks: &[u32]) -> SettleResult {
+pub(super) fn bad(chunks: &[u32]) -> SettleResult {
     SettleResult::Durable { verified_bytes: 0, bad: chunks.to_vec() }
 }
 
-const SEALED: SettleResult = SettleResult::Sealed { level: Level::Device };
+pub(super) const SEALED: SettleResult = SettleResult::Sealed { level: Level::Device };
 
 #[test]
 fn nothing_is_looked_at_or_wanted_before_consent() {
