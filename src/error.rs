@@ -131,12 +131,28 @@ pub enum Error {
         what: String,
     },
     /// The other side, which this process started, ended for a reason that starting it again will not cure.
-    #[error("the {} that was started here ended with exit code {}; its own words stand above", peer.word(), exit.code())]
+    #[error("the {} that was started {place} ended with exit code {}; its own words stand above", peer.word(), exit.code())]
     ChildFailed {
         /// Who.
         peer: Role,
+        /// Where, as a sentence says it.
+        place: String,
         /// How.
         exit: Exit,
+    },
+    /// The program that reaches another machine did not.
+    #[error("`{host}` could not be reached with `{program}`; its own words stand above")]
+    HostNotReached {
+        /// Which machine.
+        host: String,
+        /// With what.
+        program: String,
+    },
+    /// The other machine has no landfall that is found there.
+    #[error("there is no landfall on `{host}`, or none that can be run")]
+    NotInstalled {
+        /// Which machine.
+        host: String,
     },
     /// The user declined at the prompt.
     #[error("declined")]
@@ -203,6 +219,8 @@ impl Error {
             Error::State { source, .. } if is_full(source) => Exit::Again,
             Error::Local { .. } | Error::State { .. } | Error::LevelTooLow { .. } | Error::TooLarge => Exit::Failed,
             Error::OutcomeDiffers | Error::Finished { .. } | Error::Misbehaved { .. } => Exit::Failed,
+            Error::NotInstalled { .. } => Exit::Failed,
+            Error::HostNotReached { .. } => Exit::Again,
             Error::Usage(_) => Exit::Usage,
             Error::Locked { .. } | Error::Bind { .. } | Error::NoLink { .. } => Exit::Again,
             Error::DiskFull { .. } | Error::SyncFailed { .. } => Exit::Again,
@@ -228,6 +246,10 @@ impl Error {
             Error::TooLarge => "allow it with a larger `--max-size` at the receiver",
             Error::Expired => "start the listening side again for a new ticket",
             Error::WrongKey { .. } => "ask for a new ticket: the address belongs to another machine now",
+            Error::HostNotReached { .. } => {
+                "see that `ssh HOST true` works; other options go into `--ssh \"ssh -p 2222\"`"
+            }
+            Error::NotInstalled { .. } => "install it there, or say where it is with `--remote-landfall PATH`",
             Error::Finished { .. } => "start both sides again for a new ticket",
             Error::RefusedByPeer { hint, .. } => return *hint,
             _ => return None,

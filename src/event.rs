@@ -127,6 +127,13 @@ pub enum Notice {
         /// Why.
         reason: Reason,
     },
+    /// The other side is ready on another machine, and nothing comes back from it by UDP.
+    NoUdp {
+        /// Which machine.
+        host: String,
+        /// Where it was looked for.
+        addresses: Vec<SocketAddr>,
+    },
     /// A connection attempt was refused here: somebody else holds the ticket, or tried to guess it.
     Refused {
         /// From where.

@@ -12,7 +12,7 @@ pub const IN_FLIGHT_BYTES_MAX: u64 = 64 << 20;
 /// Chunks wanted and not yet written: bounds bookkeeping for tiny files.
 pub const IN_FLIGHT_CHUNKS_MAX: u32 = 8192;
 /// Bytes wanted, written or settling that no synced claim covers: what a crash may send twice.
-pub const UNSETTLED_BYTES_MAX: u64 = 192 << 20;
+pub const UNSETTLED_BYTES_MAX: u64 = 256 << 20;
 /// Bytes a sender may hash beyond what the receiver has considered. Costs that much memory at the sender.
 pub const HASH_AHEAD_BYTES: u64 = 32 << 20;
 /// Chunks a sender may hash beyond what the receiver has considered.
@@ -57,6 +57,8 @@ pub const LOG_BLOCK_BYTES: usize = 16 << 10;
 pub const LOG_KEPT_BYTES: usize = 512 * LOG_BLOCK_BYTES;
 /// Milliseconds for which the intake keeps back what it has to say, while it has more to do.
 pub const INTAKE_SILENCE_MS: u64 = 1;
+/// Milliseconds after which it is said that a child on another machine is ready and nothing comes back from it.
+pub const BLOCKADE_MS: u64 = 4000;
 /// Chunk buffers that are kept for the next chunk. Each costs a chunk of memory.
 pub const BUFFER_CHUNKS_MAX: usize = 32;
 /// Bytes of one uncached read.
@@ -237,7 +239,7 @@ pub const STATE_MENDS_ROUNDS_MAX: u32 = 3;
 pub const OPEN_SOURCES_MAX: usize = 16;
 
 const _: () = assert!(IN_FLIGHT_BYTES_MAX >= CHUNK_BYTES as u64 && HASH_AHEAD_BYTES >= 2 * CHUNK_BYTES as u64);
-const _: () = assert!(UNSETTLED_BYTES_MAX == IN_FLIGHT_BYTES_MAX + 2 * BATCH_BYTES);
+const _: () = assert!(UNSETTLED_BYTES_MAX == IN_FLIGHT_BYTES_MAX + 3 * BATCH_BYTES);
 const _: () = assert!(UNVERIFIED_BYTES_MAX >= 2 * UNSETTLED_BYTES_MAX);
 const _: () = assert!(RECORD_BYTES_MAX > 32 * RECORD_DIGESTS_MAX + 64);
 const _: () = assert!(FRAME_BYTES_MAX > RECORD_PAGE_BYTES && (HELLO_BYTES_MAX as u64) < UNPROVED_WINDOW_BYTES);

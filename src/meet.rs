@@ -340,6 +340,11 @@ impl Meet {
             dial::remember_peer(&mut self.desk, &met)?;
         }
         self.doom = None;
+        if let Way::Dial(dialling) = &mut self.way
+            && let Some(parenting) = &mut dialling.parenting
+        {
+            parenting.met();
+        }
         self.current = Some(Current { link: met.link.clone(), number, since: Instant::now() });
         self.desk.events.emit(Event::Connected {
             peer: met.link.peer_key(),
@@ -360,10 +365,19 @@ impl Meet {
             true => Some(Instant::now() + Duration::from_secs(self.ticket_seconds()).min(EXPIRY_LOOK)),
             false => self.desk.record.settings.patience.and_then(|patience| self.alone_since.checked_add(patience)),
         };
-        [doom, alone].into_iter().flatten().min()
+        [doom, alone, self.blockade_due()].into_iter().flatten().min()
+    }
+
+    /// When it is to be told that nothing comes back from the other machine.
+    fn blockade_due(&self) -> Option<Instant> {
+        let Way::Dial(dialling) = &self.way else { return None };
+        dialling.parenting.as_ref().filter(|_| self.greetings.is_empty())?.blockade_due()
     }
 
     fn look_at_clock(&mut self) -> Result<(), Error> {
+        if self.blockade_due().is_some_and(|due| due <= Instant::now()) {
+            self.tell_blockade();
+        }
         if let Some((when, error)) = self.doom.take() {
             if when <= Instant::now() {
                 return Err(error);

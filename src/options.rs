@@ -23,18 +23,20 @@ pub enum Meeting {
     },
     /// Dial the listener of a ticket.
     Dial(Ticket),
-    /// As the child of `--to` or `--from`: listen on loopback for its parent, which owns the transfer already.
+    /// As the child of `--to` or `--from`: listen for its parent, which owns the transfer already.
     Child {
         /// The parent's key.
         owner: PeerKey,
         /// The secret from which the transfer's id is derived.
         secret: Secret,
+        /// From where the parent comes.
+        reach: Reach,
     },
     /// As the parent of such a child: dial it, again after each restart.
     Parent {
         /// Starts the child and tells its key and addresses; called again when it ended.
         child: ChildCommand,
-        /// The local directory on the child's side.
+        /// The directory on the child's side; on another machine as it was typed.
         other: PathBuf,
     },
     /// Continue the open transfer whose state is in this directory of `$LANDFALL_HOME/transfers`.
@@ -44,12 +46,48 @@ pub enum Meeting {
 /// How a child process is started: program, arguments, and the JSON it gets on stdin.
 #[derive(Clone, Debug)]
 pub struct ChildCommand {
-    /// Program to run; this very binary.
+    /// Program to run: this very binary, or one that starts it on another machine.
     pub program: PathBuf,
     /// Its arguments.
     pub arguments: Vec<std::ffi::OsString>,
     /// Options of the child's role, as JSON for its stdin (the parent adds key and secret).
     pub options: serde_json::Value,
+    /// Where it runs, if not on this machine.
+    pub remote: Option<Remote>,
+}
+
+/// Another machine, on which a child runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remote {
+    /// Its name, as the program that reaches it is told.
+    pub host: String,
+    /// Datagrams travel through the child's pipes.
+    pub is_relayed: bool,
+}
+
+/// From where a child can be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// From this machine alone.
+    Machine,
+    /// From wherever the network leads.
+    Network,
+    /// Through its own pipes.
+    Pipes,
+}
+
+impl Reach {
+    /// All of them.
+    pub const ALL: [Reach; 3] = [Reach::Machine, Reach::Network, Reach::Pipes];
+
+    /// The word for it in a child's options.
+    pub fn word(self) -> &'static str {
+        match self {
+            Reach::Machine => "machine",
+            Reach::Network => "network",
+            Reach::Pipes => "pipes",
+        }
+    }
 }
 
 /// Whether an open transfer of the same description is continued.

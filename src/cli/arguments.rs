@@ -63,7 +63,7 @@ pub(super) struct SendArguments {
     /// Files and directories to send
     #[arg(required = true, value_name = "PATH")]
     pub(super) paths: Vec<PathBuf>,
-    /// Copy into this local directory instead: both sides run here, over loopback
+    /// Send to this directory: `DIR` on this machine, over loopback, or `[user@]host:PATH`, started there through ssh
     #[arg(long, value_name = "DEST", help_heading = LINK, conflicts_with_all = ["ticket", "ticket_file"])]
     pub(super) to: Option<OsString>,
     #[command(flatten)]
@@ -78,7 +78,7 @@ pub(super) struct RecvArguments {
     /// Target directory; it is made if it is not there
     #[arg(default_value = ".", value_name = "DIR")]
     pub(super) dir: PathBuf,
-    /// Copy this local file or directory instead: both sides run here, over loopback
+    /// Receive this: `PATH` on this machine, over loopback, or `[user@]host:PATH`, started there through ssh
     #[arg(long, value_name = "SRC", help_heading = LINK, conflicts_with_all = ["ticket", "ticket_file"])]
     pub(super) from: Option<OsString>,
     #[command(flatten)]
@@ -116,11 +116,27 @@ pub(super) struct BothArguments {
     /// Do not ask before receiving
     #[arg(long, help_heading = LINK)]
     pub(super) yes: bool,
+    #[command(flatten)]
+    pub(super) remote: RemoteArguments,
     /// Write a further copy of the receipt to this file
     #[arg(long, value_name = "FILE", help_heading = SHOWN)]
     pub(super) receipt: Option<PathBuf>,
     #[command(flatten)]
     pub(super) shown: ShownArguments,
+}
+
+/// Options for `--to host:PATH` and `--from host:PATH`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+pub(super) struct RemoteArguments {
+    /// Reach another machine with this command instead of `ssh`, as `"ssh -p 2222"`
+    #[arg(long, value_name = "COMMAND", help_heading = LINK)]
+    pub(super) ssh: Option<String>,
+    /// Where landfall is on the other machine, if it is not found there
+    #[arg(long, value_name = "PATH", help_heading = LINK)]
+    pub(super) remote_landfall: Option<String>,
+    /// Send QUIC's datagrams through ssh, where UDP is blocked; slower
+    #[arg(long, help_heading = LINK)]
+    pub(super) relay_over_ssh: bool,
 }
 
 /// Options about what is shown.

@@ -12,10 +12,10 @@ use serde_json::{Map, Value};
 use super::arguments::{ExistingWord, LevelWord, ReceiverArguments};
 use super::failure::Failure;
 use super::json::put_path;
-use super::settings::{home, with_receiver};
+use super::settings::{absolute, home, with_receiver};
 use crate::identity::Role;
 use crate::meet::ChildTask;
-use crate::options::{ChildCommand, CommonOptions, Consent, Continue, Meeting, RecvOptions, SendOptions};
+use crate::options::{ChildCommand, CommonOptions, Consent, Continue, Meeting, Reach, RecvOptions, SendOptions};
 
 /// What a child is asked to do.
 #[derive(Debug)]
@@ -30,7 +30,8 @@ pub(super) enum Asked {
 pub(super) fn command(options: &Map<String, Value>) -> Result<ChildCommand, Failure> {
     let program = std::env::current_exe()
         .map_err(|error| Failure::new("could not find this program to start it again", &error))?;
-    Ok(ChildCommand { program, arguments: vec![OsString::from("child")], options: Value::Object(options.clone()) })
+    let options = Value::Object(options.clone());
+    Ok(ChildCommand { program, arguments: vec![OsString::from("child")], options, remote: None })
 }
 
 /// Options of a receiving child.
@@ -56,10 +57,12 @@ pub(super) fn sender_options(source: &Path) -> Map<String, Value> {
 /// Reads what the parent wrote.
 pub(super) fn parse(task: ChildTask) -> Result<Asked, Failure> {
     let ChildTask { owner, secret, options } = task;
-    let path = path_of(&options).ok_or_else(|| unreadable("no path"))?;
+    let reach = reach_of(&options).ok_or_else(|| unreadable("unknown words"))?;
+    // A relative path begins at the home of whoever has logged in.
+    let path = absolute(&path_of(&options).ok_or_else(|| unreadable("no path"))?)?;
     let common = CommonOptions {
         home: home()?,
-        meeting: Meeting::Child { owner, secret },
+        meeting: Meeting::Child { owner, secret, reach },
         // The parent decides how long to wait: the child ends with it.
         patience: None,
         limit_bytes_per_s: None,
@@ -99,6 +102,12 @@ fn word_of<T: ValueEnum>(options: &Value, key: &str) -> Option<Option<T>> {
         None => Some(None),
         Some(word) => T::from_str(word.as_str()?, false).ok().map(Some),
     }
+}
+
+fn reach_of(options: &Value) -> Option<Reach> {
+    let Some(word) = options.get("reach") else { return Some(Reach::Machine) };
+    let word = word.as_str()?;
+    Reach::ALL.into_iter().find(|reach| reach.word() == word)
 }
 
 fn number_of(options: &Value, key: &str) -> Option<Option<u64>> {
@@ -149,7 +158,9 @@ mod tests {
         assert_eq!(options.dir, path);
         assert_eq!((options.existing, options.accept_level), (Existing::Replace, Level::Cache));
         assert_eq!((options.max_bytes, options.reserve_bytes), (Some(7), None));
-        let Meeting::Child { owner, secret } = &options.common.meeting else { panic!("not a child") };
+        let Meeting::Child { owner, secret, reach: Reach::Machine } = &options.common.meeting else {
+            panic!("not a child")
+        };
         assert_eq!((owner.0, *secret.expose()), ([1; 32], [2; 16]));
     }
 
@@ -170,7 +181,9 @@ mod tests {
         };
         assert!(changed("role", "receiver".into()).is_ok());
         assert!(changed("existing", "keep".into()).is_ok());
-        for key in ["role", "path", "existing", "accept_level", "max_size", "reserve"] {
+        assert!(changed("reach", "network".into()).is_ok());
+        assert!(changed("reach", "moon".into()).is_err());
+        for key in ["role", "path", "existing", "accept_level", "max_size", "reserve", "reach"] {
             assert!(changed(key, Value::Bool(true)).is_err(), "{key}");
         }
         assert!(changed("existing", "rename".into()).is_err());

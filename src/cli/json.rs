@@ -177,6 +177,7 @@ fn notice_object(notice: &Notice) -> Map<String, Value> {
         Notice::DiskFull { .. } => ("disk-full", None),
         Notice::DiskFreed => ("disk-freed", None),
         Notice::Retried { path, .. } => ("retried", Some(path.as_bytes())),
+        Notice::NoUdp { .. } => ("no-udp", None),
         Notice::Refused { .. } => ("refused", None),
     };
     let mut object = filled("notice", json!({ "kind": kind, "message": notice_text(notice) }));

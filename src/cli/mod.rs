@@ -9,6 +9,7 @@ mod failure;
 mod id;
 mod invitation;
 pub mod json;
+mod remote;
 mod resume;
 mod run;
 mod screen;
@@ -46,6 +47,7 @@ landfall moves files between two machines and proves that they arrived on the re
 
   landfall send PATH...               listen, and print a ticket for the other machine
   landfall recv [DIR] --ticket        the other machine: dial with that ticket
+  landfall send PATH... --to HOST:DIR the same in one command, over ssh
   landfall send PATH... --to DIR      a verified copy on this machine
   landfall resume                     continue whatever was interrupted
   landfall status                     what is durable, what is missing

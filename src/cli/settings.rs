@@ -11,14 +11,14 @@ use std::time::Duration;
 
 use etcetera::BaseStrategy;
 
-use super::arguments::{BothArguments, Patience, ReceiverArguments, RecvArguments, SendArguments};
+use super::arguments::{BothArguments, Patience, ReceiverArguments, RecvArguments, RemoteArguments, SendArguments};
 use super::child;
 use super::consent;
 use super::console::Console;
 use super::failure::Failure;
 use super::invitation;
+use super::remote::{self, Place};
 use super::screen::can_ask;
-use super::shown;
 use crate::attributes::Level;
 use crate::identity::Role;
 use crate::limits::PATIENCE_MS;
@@ -43,11 +43,19 @@ pub(super) fn home() -> Result<PathBuf, Failure> {
 pub(super) fn send(arguments: SendArguments, console: &Console) -> Result<SendOptions, Failure> {
     let SendArguments { paths, to, both, receiver } = arguments;
     refuse_nameless(&paths)?;
+    refuse_remote_options(&both.remote, to.as_deref())?;
     if let Some(dest) = &to {
-        let dest = local(dest, "DEST")?;
-        refuse_inside(&paths, &dest)?;
-        let child = child::command(&child::receiver_options(&dest, &receiver))?;
-        let meeting = Meeting::Parent { child, other: dest };
+        let meeting = match remote::place(dest, "DEST")? {
+            Some(Place { host, path }) => {
+                let child = remote::command(host, &both.remote, child::receiver_options(&path, &receiver))?;
+                Meeting::Parent { child, other: dest.into() }
+            }
+            None => {
+                let dest = local(dest, "DEST")?;
+                refuse_inside(&paths, &dest)?;
+                Meeting::Parent { child: child::command(&child::receiver_options(&dest, &receiver))?, other: dest }
+            }
+        };
         return Ok(SendOptions { common: common(&both, meeting)?, paths });
     }
     if receiver != ReceiverArguments::default() {
@@ -61,13 +69,21 @@ pub(super) fn send(arguments: SendArguments, console: &Console) -> Result<SendOp
 /// What `recv` is asked to do.
 pub(super) fn recv(arguments: RecvArguments, console: &Arc<Console>) -> Result<RecvOptions, Failure> {
     let RecvArguments { dir, from, both, receiver } = arguments;
+    refuse_remote_options(&both.remote, from.as_deref())?;
     let meeting = match &from {
-        Some(source) => {
-            let source = local(source, "SRC")?;
-            refuse_nameless(std::slice::from_ref(&source))?;
-            refuse_inside(std::slice::from_ref(&source), &dir)?;
-            Meeting::Parent { child: child::command(&child::sender_options(&source))?, other: source }
-        }
+        Some(source) => match remote::place(source, "SRC")? {
+            Some(Place { host, path }) => {
+                refuse_nameless(std::slice::from_ref(&path))?;
+                let child = remote::command(host, &both.remote, child::sender_options(&path))?;
+                Meeting::Parent { child, other: source.into() }
+            }
+            None => {
+                let source = local(source, "SRC")?;
+                refuse_nameless(std::slice::from_ref(&source))?;
+                refuse_inside(std::slice::from_ref(&source), &dir)?;
+                Meeting::Parent { child: child::command(&child::sender_options(&source))?, other: source }
+            }
+        },
         None => meeting(&both, Role::Receiver, console)?,
     };
     let asks = matches!(meeting, Meeting::Listen { .. }) && !both.yes && can_ask();
@@ -147,22 +163,33 @@ fn first_of(receiver: &ReceiverArguments) -> &'static str {
     given.into_iter().find(|(is_given, _)| *is_given).map_or("", |(_, name)| name)
 }
 
+/// What starts the other side elsewhere has a use only where it is elsewhere.
+fn refuse_remote_options(asked: &RemoteArguments, place: Option<&OsStr>) -> Result<(), Failure> {
+    let given = [
+        (asked.ssh.is_some(), "--ssh"),
+        (asked.remote_landfall.is_some(), "--remote-landfall"),
+        (asked.relay_over_ssh, "--relay-over-ssh"),
+    ];
+    let given = given.into_iter().find(|(is_given, _)| *is_given);
+    let is_elsewhere = place.is_some_and(|place| remote::place(place, "").is_ok_and(|place| place.is_some()));
+    match given {
+        Some((_, option)) if !is_elsewhere => {
+            Err(Failure::usage(format!("`{option}` has a use only where the other side is on another machine"))
+                .hint("name it with `--to host:PATH` or `--from host:PATH`"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// A path on this machine, absolute, since the other side may be started again from elsewhere.
 fn local(place: &OsStr, what: &str) -> Result<PathBuf, Failure> {
-    let bytes = place.as_bytes();
-    let slash = bytes.iter().position(|byte| *byte == b'/').unwrap_or(bytes.len());
-    if bytes[..slash].contains(&b':') {
-        return Err(Failure::usage(format!("`{}` names another machine", shown::os(place)))
-            .cause(&format!("this version takes only a local directory as {what}"))
-            .hint("run `landfall` on both machines with a ticket; a local name with a colon is written `./a:b`"));
-    }
-    if bytes.is_empty() {
+    if place.is_empty() {
         return Err(Failure::usage(format!("{what} is empty")));
     }
     absolute(Path::new(place))
 }
 
-fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+pub(super) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     std::path::absolute(path).map_err(|error| Failure::new(&format!("could not find `{}`", path.display()), &error))
 }
 
@@ -258,10 +285,19 @@ mod tests {
 
     #[test]
     fn another_machine_is_not_a_directory() {
-        let text = refused(&["a", "--to", "me@host:in"]);
-        assert!(text.starts_with("error: `me@host:in` names another machine\n"), "{text}");
-        assert!(options(&["a", "--to", "./host:in"]).is_ok());
-        assert!(options(&["a", "--to", "in/host:x"]).is_ok());
+        let parent = |line: &[&str]| match options(line).unwrap().common.meeting {
+            Meeting::Parent { child, other } => (child, other),
+            other => panic!("{other:?}"),
+        };
+        let (child, other) = parent(&["a", "--to", "me@host:in", "--existing", "keep"]);
+        assert_eq!((other.to_str(), child.remote.unwrap().host.as_str()), (Some("me@host:in"), "me@host"));
+        let expected = serde_json::json!({ "role": "receiver", "path": "in", "existing": "keep", "reach": "network" });
+        assert_eq!(child.options, expected);
+        assert!(parent(&["a", "--to", "./host:in"]).0.remote.is_none());
+        assert!(parent(&["a", "--to", "in/host:x"]).0.remote.is_none());
+        assert!(refused(&["a", "--to", "in", "--ssh", "rsh"]).contains("`--ssh` has a use only where"));
+        assert!(refused(&["a", "--relay-over-ssh"]).contains("`--relay-over-ssh` has a use only where"));
+        assert!(refused(&["a", "--to", ":in"]).contains("names no machine"));
         assert!(refused(&["a", "--to", ""]).contains("DEST is empty"));
     }
 

@@ -2,6 +2,7 @@
 //! check it later. One screen at most. What it does not do: print.
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -45,6 +46,14 @@ pub(super) fn notice_text(notice: &Notice) -> String {
         }
         Notice::DiskFreed => "there is space again".to_owned(),
         Notice::Retried { path, reason } => format!("`{path}` is read once more: {reason}"),
+        Notice::NoUdp { host, addresses } => {
+            let tried = addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ");
+            format!(
+                "nothing comes back from `{}` by UDP (tried {tried}): open that port there, or run the same command again \
+                 with `--relay-over-ssh`",
+                shown::sentence(host)
+            )
+        }
         Notice::Refused { address, why } => format!("refused a connection from {address}: {}", shown::sentence(why)),
     }
 }

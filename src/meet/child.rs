@@ -2,15 +2,16 @@
 //!
 //! ```text
 //! parent to child  {"owner":"KEY","secret":"HEX","options":{...}}      and then the pipe stays open
-//! child to parent  ready {"id":"HEX","key":"KEY","addresses":["127.0.0.1:20001"]}
+//! child to parent  ready {"id":"HEX","key":"KEY","addresses":["127.0.0.1:20001"]}                 and then nothing
 //! ```
 //!
-//! The end of the first pipe is the end of the parent, whatever became of it; the child ends too. What stands in the
-//! options is `cli/`'s business.
+//! The end of the first pipe is the end of the parent, whatever became of it; the child ends too. On another machine the
+//! pipes are ssh's; where that is all that gets there, QUIC's datagrams follow the lines both ways (`net/relay.rs`). What
+//! stands in the options is `cli/`'s business.
 
 use std::fmt;
 use std::io::{BufRead, Read, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::thread;
 
@@ -22,6 +23,7 @@ use tokio::sync::oneshot;
 use crate::error::Error;
 use crate::identity::{PeerKey, Secret, TransferId};
 use crate::limits::CHILD_LINE_BYTES_MAX;
+use crate::net::relay;
 
 const READY: &str = "ready ";
 
@@ -104,6 +106,13 @@ fn bytes<const N: usize>(text: &str) -> Option<[u8; N]> {
     HEXLOWER.decode(text.as_bytes()).ok()?.try_into().ok()
 }
 
+/// The address of this machine to which its user has logged in, as sshd tells it: one that reaches it from there.
+pub(super) fn address_of_login(port: u16) -> Vec<SocketAddr> {
+    let told = std::env::var("SSH_CONNECTION").unwrap_or_default();
+    let address: Option<IpAddr> = told.split(' ').nth(2).and_then(|word| word.parse().ok());
+    address.map(|address| SocketAddr::new(address, port)).into_iter().collect()
+}
+
 /// The child's pipes to its parent.
 pub(super) struct Pipes {
     pub(super) input: Box<dyn Read + Send>,
@@ -116,16 +125,20 @@ impl Pipes {
         Pipes { input: Box::new(std::io::stdin()), output: Box::new(std::io::stdout()) }
     }
 
-    /// Tells the parent where this child listens, and watches for the parent's end.
-    pub(super) fn announce(mut self, ready: &Ready) -> Result<ParentWatch, Error> {
-        let told = self.output.write_all(&ready.line()).and_then(|()| self.output.flush());
-        told.map_err(|source| Error::Local {
+    /// Tells the parent where this child listens, and watches for the parent's end. Given an address, datagrams for it come
+    /// through the pipes from then on.
+    pub(super) fn announce(mut self, ready: &Ready, relayed_to: Option<SocketAddr>) -> Result<ParentWatch, Error> {
+        let failed = |source| Error::Local {
             what: "pipe",
             object: PathBuf::from("stdout"),
             problem: "to the parent process is closed",
             source: Some(source),
-        })?;
-        Ok(ParentWatch::start(self.input))
+        };
+        self.output.write_all(&ready.line()).and_then(|()| self.output.flush()).map_err(failed)?;
+        match relayed_to {
+            Some(listener) => relay::serve(self.input, self.output, listener).map(ParentWatch).map_err(failed),
+            None => Ok(ParentWatch::start(self.input)),
+        }
     }
 }
 

@@ -55,7 +55,7 @@ pub(super) fn choose(
         Meeting::Dial(ticket) => chooser.dial(ticket),
         Meeting::Listen { address, write_ticket } => chooser.listen(*address, write_ticket.as_deref()),
         Meeting::Parent { child, other } => chooser.parent(child, other),
-        Meeting::Child { owner, secret } => chooser.child(*owner, secret),
+        Meeting::Child { owner, secret, .. } => chooser.child(*owner, secret),
     };
     Ok((chosen?, chooser.abandoned))
 }

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 
-use super::child::{Pipes, Ready, task_line};
+use super::child::{self, Pipes, Ready, task_line};
 use super::dial::Dialling;
 use super::listen::Listening;
 use super::parent::{Parenting, program_or_this};
@@ -22,7 +22,7 @@ use crate::event::{Event, Events, Start};
 use crate::identity::TransferId;
 use crate::limits::{DYING_MS, PORT_ATTEMPTS_MAX, PREDECESSOR_MS, RETRY_DELAY_MS_MIN};
 use crate::net::{Accept, BindError, Endpoint, Identity, random};
-use crate::options::{ChildCommand, CommonOptions};
+use crate::options::{ChildCommand, CommonOptions, Meeting, Reach};
 use crate::state::files::write_private;
 use crate::state::home::Home;
 use crate::state::lock::Lock;
@@ -80,7 +80,11 @@ impl Meet {
             return Ok(Opened::Finished(Box::new(desk.record)));
         }
         let (id, role) = (desk.record.id, desk.record.role);
-        let way = way(&mut desk, pipes)?;
+        let reach = match &common.meeting {
+            Meeting::Child { reach, .. } => *reach,
+            _ => Reach::Machine,
+        };
+        let way = way(&mut desk, pipes, reach)?;
         desk.events.emit(Event::Transfer { id, role, start });
         Ok(Opened::Meet(Box::new(Meet {
             desk,
@@ -147,7 +151,7 @@ fn still_as_chosen(desk: &mut Desk) -> Result<bool, Error> {
 }
 
 /// Binds what the record's side needs, and makes the record durable.
-fn way(desk: &mut Desk, pipes: Pipes) -> Result<Way, Error> {
+fn way(desk: &mut Desk, pipes: Pipes, reach: Reach) -> Result<Way, Error> {
     match desk.record.side {
         Side::Listener => {
             let endpoint = bind_listener(desk)?;
@@ -156,11 +160,21 @@ fn way(desk: &mut Desk, pipes: Pipes) -> Result<Way, Error> {
             Ok(Way::Listen(Box::new(Listening::new(reachable(&endpoint)?, endpoint, None))))
         }
         Side::Child => {
-            let endpoint = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), desk, Accept::Incoming)?;
+            let endpoint = match reach {
+                Reach::Network => bind_listener(desk)?,
+                Reach::Machine | Reach::Pipes => {
+                    bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), desk, Accept::Incoming)?
+                }
+            };
+            desk.record.port = (reach == Reach::Network).then(|| endpoint.port());
             desk.home.save(&desk.record)?;
-            let addresses = reachable(&endpoint)?;
+            let mut addresses = reachable(&endpoint)?;
+            if reach == Reach::Network {
+                addresses = dial::union(&[&child::address_of_login(endpoint.port()), &addresses]);
+            }
             let (id, key) = (desk.record.id, desk.identity.public_key());
-            let parent = pipes.announce(&Ready { id, key, addresses: addresses.clone() })?;
+            let relayed_to = addresses.first().copied().filter(|_| reach == Reach::Pipes);
+            let parent = pipes.announce(&Ready { id, key, addresses: addresses.clone() }, relayed_to)?;
             Ok(Way::Listen(Box::new(Listening::new(addresses, endpoint, Some(parent)))))
         }
         Side::Dialler => {
@@ -184,7 +198,10 @@ fn parenting(desk: &Desk) -> Result<Parenting, Error> {
         return Err(Error::State { path: desk.home.path().to_owned(), source });
     };
     let line = task_line(desk.identity.public_key(), secret, &command.options);
-    let program = program_or_this(command.program.clone());
+    let program = match &command.remote {
+        Some(_) => command.program.clone(),
+        None => program_or_this(command.program.clone()),
+    };
     Ok(Parenting::new(ChildCommand { program, ..command }, line))
 }
 

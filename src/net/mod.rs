@@ -17,6 +17,7 @@ mod identity;
 mod key_file;
 mod limiter;
 mod link;
+pub mod relay;
 mod tls;
 
 #[cfg(test)]

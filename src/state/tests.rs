@@ -23,7 +23,7 @@ use crate::error::Error;
 use crate::identity::{PeerKey, Role, Secret, TransferId};
 use crate::limits::{CLOSED_STATE_DAYS, RECORD_FILE_BYTES_MAX};
 use crate::manifest::Header;
-use crate::options::{ChildCommand, Existing};
+use crate::options::{ChildCommand, Existing, Remote};
 use crate::receipt;
 use crash_disk::CrashDisk;
 
@@ -78,6 +78,7 @@ fn other_record() -> TransferRecord {
             program: odd.clone(),
             arguments: vec!["child".into(), odd.clone().into()],
             options: serde_json::json!({"existing": "keep"}),
+            remote: Some(Remote { host: "me@host".into(), is_relayed: true }),
         }),
         write_ticket: None,
         settings: Settings { patience: None, receipt: Some(odd), receiver: None },

@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::attributes::Level;
 use crate::identity::{PeerKey, Role, Secret, TransferId};
-use crate::options::{ChildCommand, CommonOptions, Consent, Continue, Existing, Meeting, RecvOptions, SendOptions};
+use crate::options::{
+    ChildCommand, CommonOptions, Consent, Continue, Existing, Meeting, RecvOptions, Remote, SendOptions,
+};
 use crate::state::files::{Damage, Kind, disclose, enclose};
 use crate::state::text::{hex, path};
 
@@ -308,19 +310,29 @@ struct StoredChild {
     #[serde(with = "path::list")]
     words: Vec<PathBuf>,
     options: serde_json::Value,
+    #[serde(default)]
+    remote: Option<StoredRemote>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredRemote {
+    host: String,
+    is_relayed: bool,
 }
 
 impl StoredChild {
     fn of(command: &ChildCommand) -> StoredChild {
         let arguments = command.arguments.iter().map(PathBuf::from);
         let words = std::iter::once(command.program.clone()).chain(arguments).collect();
-        StoredChild { words, options: command.options.clone() }
+        let remote = command.remote.clone().map(|Remote { host, is_relayed }| StoredRemote { host, is_relayed });
+        StoredChild { words, options: command.options.clone(), remote }
     }
 
     fn into_command(self) -> Option<ChildCommand> {
         let mut words = self.words.into_iter();
         let program = words.next()?;
-        Some(ChildCommand { program, arguments: words.map(PathBuf::into).collect(), options: self.options })
+        let remote = self.remote.map(|StoredRemote { host, is_relayed }| Remote { host, is_relayed });
+        Some(ChildCommand { program, arguments: words.map(PathBuf::into).collect(), options: self.options, remote })
     }
 }
 

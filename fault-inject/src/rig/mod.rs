@@ -12,6 +12,7 @@ pub mod process;
 pub mod relay;
 pub mod scratch;
 pub mod seed;
+pub mod sshd;
 pub mod state;
 pub mod transfer;
 pub mod tree;

@@ -12,14 +12,14 @@ use super::*;
 use crate::error::Exit;
 use crate::identity::{PeerKey, Secret};
 use crate::net::CloseCode;
-use crate::options::ChildCommand;
+use crate::options::{ChildCommand, Reach};
 use crate::state::transfer::Side;
 
 /// A child that listens in this process, with the pipe that stands for its parent's life and the line it said.
 async fn child(home: &Installation, owner: PeerKey, secret: Secret) -> (Run, PipeWriter, String) {
     let (input, alive) = std::io::pipe().unwrap();
     let (mut said, output) = std::io::pipe().unwrap();
-    let common = home.common(Meeting::Child { owner, secret });
+    let common = home.common(Meeting::Child { owner, secret, reach: Reach::Machine });
     let settings = Settings { patience: Some(PATIENCE), ..Settings::default() };
     let wish = Wish { role: Role::Receiver, paths: vec![PathBuf::from("/the/target")], settings };
     let (sender, events) = sync_channel(100);
@@ -37,6 +37,7 @@ fn shell(script: &str) -> ChildCommand {
         program: "/bin/sh".into(),
         arguments: vec!["-c".into(), script.into()],
         options: json!({"existing": "replace"}),
+        remote: None,
     }
 }
 
