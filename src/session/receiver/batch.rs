@@ -249,7 +249,8 @@ impl Receiver {
     fn take_bad(&mut self, entry: u32, bad: &[u32]) {
         let Some(active) = self.active.get_mut(&entry) else { return };
         if self.batch.is_settling(active.finishing) {
-            return active.later.bad.extend(bad);
+            let (held, later) = (&active.held, &mut active.later);
+            return later.bad.extend(bad.iter().filter(|chunk| held.contains(**chunk)));
         }
         let mut is_struck_out = false;
         for chunk in bad {
@@ -282,6 +283,7 @@ impl Receiver {
         for (entry, chunks) in files {
             let Some(active) = self.active.get_mut(&entry.0) else { continue };
             for chunk in chunks {
+                active.later.bad.retain(|bad| *bad != chunk);
                 if active.held.remove(chunk) {
                     self.tally.held_bytes -= active.len(chunk);
                     self.tally.resent_chunks += 1;
