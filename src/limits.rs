@@ -57,6 +57,13 @@ pub const LOG_BLOCK_BYTES: usize = 16 << 10;
 pub const LOG_KEPT_BYTES: usize = 512 * LOG_BLOCK_BYTES;
 /// Milliseconds for which the intake keeps back what it has to say, while it has more to do.
 pub const INTAKE_SILENCE_MS: u64 = 1;
+/// Milliseconds after which a child on another machine that has no link ends: its parent may be gone without a word, and
+/// starts another one.
+pub const CHILD_ALONE_MS: u64 = 60_000;
+/// Longest pause before the other side is started again on another machine, in milliseconds.
+pub const REMOTE_START_DELAY_MS_MAX: u64 = 15_000;
+/// Lines that a login may say before the other side does.
+pub const LOGIN_LINES_MAX: u32 = 100;
 /// Milliseconds after which it is said that a child on another machine is ready and nothing comes back from it.
 pub const BLOCKADE_MS: u64 = 4000;
 /// Chunk buffers that are kept for the next chunk. Each costs a chunk of memory.

@@ -80,6 +80,11 @@ fn children_of(parent: u32) -> Vec<u32> {
         let children = std::fs::read_to_string(thread.join("children")).unwrap_or_default();
         found.extend(children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
     }
+    // One that only asks for the address is not meant.
+    let asks = |pid: &u32| {
+        std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|words| words.windows(4).any(|word| word == b"\0-G\0"))
+    };
+    found.retain(|pid| !asks(pid));
     found
 }
 
@@ -103,8 +108,17 @@ fn one_command_moves_a_tree_there_and_another_one_back() {
         fetched.args(["--json", "--yes"]).run().assert_code(0);
         ground.assert_arrived(&back);
     }
+    // The contents of a directory, from where the login's shell says good morning.
+    let chatty = ground.sshd.installation("chatty", "echo good morning; exec \"$@\"");
+    let back = ground.scratch.join("contents");
+    let source = format!("web1:{}/.", ground.source.display());
+    let fetched = Landfall::new("receiver", &ground.home()).arg("recv").arg(&back).arg("--from").arg(source);
+    let fetched = fetched.arg("--ssh").arg(ground.sshd.ssh()).arg("--remote-landfall").arg(&chatty.program);
+    fetched.args(["--json", "--yes"]).run().assert_code(0);
+    let rules = oracle::Rules { root: oracle::Root::Ignored, ..oracle::Rules::default() };
+    oracle::assert_matches(&oracle::snapshot(&ground.source), &back, &rules);
     assert_eq!(state::receipts(&far.home).len(), 4, "a receipt of each transfer lies at the far end");
-    assert_eq!(state::receipts(&ground.home()).len(), 4, "and here");
+    assert_eq!(state::receipts(&ground.home()).len(), 5, "and here");
     assert_eq!(far.alive(), Vec::<u32>::new(), "nobody is left there");
 }
 
@@ -114,7 +128,7 @@ fn whoever_is_killed_the_same_command_goes_on_and_nobody_is_left_at_the_far_end(
     slow(&mut ground);
     let far = plain(&ground.sshd);
     let target = ground.target();
-    let command = ground.send("web1", &target, &far.program).args(["--limit", "8MB"]);
+    let command = ground.send("web1", &target, &far.program).args(["--limit", "4MB"]);
     let is_staged = || {
         state::entries(&target.join(".landfall")).iter().any(|work| !state::entries(&work.join("staging")).is_empty())
     };

@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::ValueEnum;
 use data_encoding::BASE64;
@@ -12,8 +13,9 @@ use serde_json::{Map, Value};
 use super::arguments::{ExistingWord, LevelWord, ReceiverArguments};
 use super::failure::Failure;
 use super::json::put_path;
-use super::settings::{absolute, home, with_receiver};
+use super::settings::{from_here, home, with_receiver};
 use crate::identity::Role;
+use crate::limits::CHILD_ALONE_MS;
 use crate::meet::ChildTask;
 use crate::options::{ChildCommand, CommonOptions, Consent, Continue, Meeting, Reach, RecvOptions, SendOptions};
 
@@ -59,12 +61,12 @@ pub(super) fn parse(task: ChildTask) -> Result<Asked, Failure> {
     let ChildTask { owner, secret, options } = task;
     let reach = reach_of(&options).ok_or_else(|| unreadable("unknown words"))?;
     // A relative path begins at the home of whoever has logged in.
-    let path = absolute(&path_of(&options).ok_or_else(|| unreadable("no path"))?)?;
+    let path = from_here(&path_of(&options).ok_or_else(|| unreadable("no path"))?)?;
     let common = CommonOptions {
         home: home()?,
         meeting: Meeting::Child { owner, secret, reach },
-        // The parent decides how long to wait: the child ends with it.
-        patience: None,
+        // The parent decides how long to wait: the child ends with it. From another machine its end may not be heard.
+        patience: (reach != Reach::Machine).then(|| Duration::from_millis(CHILD_ALONE_MS)),
         limit_bytes_per_s: None,
         receipt: None,
         continuation: Continue::Open,

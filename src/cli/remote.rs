@@ -3,20 +3,22 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
 use super::arguments::RemoteArguments;
 use super::failure::Failure;
+use super::settings::from_here;
 use super::shown;
 use crate::options::{ChildCommand, Reach, Remote};
 
 /// Options that OpenSSH gets besides the user's own: no terminal there, and a dead connection is noticed within half a
 /// minute, so that the other side is started again.
 const OPENSSH: [&str; 3] = ["-T", "-oServerAliveInterval=10", "-oServerAliveCountMax=3"];
-/// What is added to the places where a shell without a login looks for programs.
-const ENVIRONMENT: &str = "env PATH=\"$PATH:$HOME/.cargo/bin:$HOME/.local/bin:/usr/local/bin\"";
+/// What the login's shell is given, whichever it is: more places to look for programs, then the program as `$0`.
+const START: &str =
+    r#"exec sh -c 'PATH="$PATH:$HOME/.cargo/bin:$HOME/.local/bin:/usr/local/bin"; export PATH; exec "$0" child'"#;
 
 /// A place on another machine.
 #[derive(Debug, PartialEq, Eq)]
@@ -50,7 +52,14 @@ pub(super) fn place(text: &OsStr, what: &str) -> Result<Option<Place>, Failure> 
     if host.chars().any(|letter| letter.is_whitespace() || letter.is_control()) {
         return Err(wrong("the name of the machine has a blank in it"));
     }
-    let path = bytes[colon + 1..].strip_prefix(b"~/").unwrap_or(&bytes[colon + 1..]);
+    // That is where relative paths begin.
+    let path = match &bytes[colon + 1..] {
+        b"~" => b"",
+        path => path.strip_prefix(b"~/").unwrap_or(path),
+    };
+    if path.starts_with(b"~") {
+        return Err(wrong("a home other than your own is written as the path that it has"));
+    }
     let path = if path.is_empty() { OsStr::new(".") } else { OsStr::from_bytes(path) };
     Ok(Some(Place { host, path: path.into() }))
 }
@@ -64,6 +73,8 @@ pub(super) fn command(
     let text = asked.ssh.as_deref().unwrap_or("ssh");
     let mut words = text.split_whitespace();
     let program = words.next().ok_or_else(|| Failure::usage("`--ssh` names no program"))?;
+    // It is started again from elsewhere; a bare name is looked for each time.
+    let path = if program.contains('/') { from_here(Path::new(program))? } else { program.into() };
     let mut arguments: Vec<OsString> = words.map(OsString::from).collect();
     if is_openssh(OsStr::new(program)) {
         arguments.extend(OPENSSH.map(OsString::from));
@@ -71,16 +82,16 @@ pub(super) fn command(
     }
     let landfall = asked.remote_landfall.as_deref().map_or_else(|| "landfall".to_owned(), shell_word);
     arguments.push(OsString::from(&host));
-    arguments.push(format!("{ENVIRONMENT} {landfall} child").into());
+    arguments.push(format!("{START} {landfall}").into());
     let reach = if asked.relay_over_ssh { Reach::Pipes } else { Reach::Network };
     options.insert("reach".into(), reach.word().into());
     let remote = Remote { host, is_relayed: asked.relay_over_ssh };
-    Ok(ChildCommand { program: program.into(), arguments, options: Value::Object(options), remote: Some(remote) })
+    Ok(ChildCommand { program: path, arguments, options: Value::Object(options), remote: Some(remote) })
 }
 
 /// Whether a program is OpenSSH's, by its name: another one is given nothing but the machine and the command.
 fn is_openssh(program: &OsStr) -> bool {
-    std::path::Path::new(program).file_name() == Some(OsStr::new("ssh"))
+    Path::new(program).file_name() == Some(OsStr::new("ssh"))
 }
 
 /// A word of a shell's command line; one that no shell changes stands as it is.
@@ -110,13 +121,15 @@ mod tests {
         is("me@web1:in/x", "me@web1", "in/x");
         is("web1:", "web1", ".");
         is("web1:~/in", "web1", "in");
+        is("web1:~", "web1", ".");
+        is("web1:x/.", "web1", "x/.");
         is("web1:a:b", "web1", "a:b");
         is("[2001:db8::5]:/x", "2001:db8::5", "/x");
         is("me@[::1]:x", "me@::1", "x");
         for here in ["in", "./a:b", "/a:b", "in/host:x", ""] {
             assert_eq!(parsed(here), None, "{here}");
         }
-        for bad in [":/x", "-oProxyCommand=x:/y", "me@:/x", "a b:/x"] {
+        for bad in [":/x", "-oProxyCommand=x:/y", "me@:/x", "a b:/x", "web1:~bob/x"] {
             assert!(place(OsStr::new(bad), "DEST").is_err(), "{bad}");
         }
     }
@@ -132,7 +145,7 @@ mod tests {
         let plain = words(&RemoteArguments::default());
         assert_eq!(plain[0], "ssh");
         assert_eq!(plain[plain.len() - 3..plain.len() - 1], ["--", "me@web1"]);
-        assert!(plain.last().unwrap().ends_with(" landfall child"), "{plain:?}");
+        assert!(plain.last().unwrap().ends_with("\"$0\" child' landfall"), "{plain:?}");
         let asked = RemoteArguments {
             ssh: Some("/opt/my-ssh -p 2222".into()),
             remote_landfall: Some("/opt/it's here/landfall".into()),
@@ -140,7 +153,7 @@ mod tests {
         };
         let given = words(&asked);
         assert_eq!(given[..4], ["/opt/my-ssh", "-p", "2222", "me@web1"]);
-        assert!(given[4].ends_with(r" '/opt/it'\''s here/landfall' child"), "{given:?}");
+        assert!(given[4].ends_with(r" '/opt/it'\''s here/landfall'"), "{given:?}");
         assert!(command("h".into(), &asked, Map::new()).unwrap().remote.unwrap().is_relayed);
         let nothing = RemoteArguments { ssh: Some("  ".into()), ..RemoteArguments::default() };
         assert!(command("h".into(), &nothing, Map::new()).is_err());

@@ -78,7 +78,8 @@ pub(super) fn recv(arguments: RecvArguments, console: &Arc<Console>) -> Result<R
                 Meeting::Parent { child, other: source.into() }
             }
             None => {
-                let source = local(source, "SRC")?;
+                local(source, "SRC")?;
+                let source = from_here(Path::new(source))?;
                 refuse_nameless(std::slice::from_ref(&source))?;
                 refuse_inside(std::slice::from_ref(&source), &dir)?;
                 Meeting::Parent { child: child::command(&child::sender_options(&source))?, other: source }
@@ -189,7 +190,13 @@ fn local(place: &OsStr, what: &str) -> Result<PathBuf, Failure> {
     absolute(Path::new(place))
 }
 
-pub(super) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+/// The same as it is typed: `x/.` means the contents of `x`.
+pub(super) fn from_here(path: &Path) -> Result<PathBuf, Failure> {
+    let here = env::current_dir().map_err(|error| Failure::new("could not find the working directory", &error))?;
+    Ok(here.join(path))
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     std::path::absolute(path).map_err(|error| Failure::new(&format!("could not find `{}`", path.display()), &error))
 }
 

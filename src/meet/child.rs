@@ -89,6 +89,11 @@ impl Ready {
         [READY.as_bytes(), &line(&ReadyLine { id, key, addresses: self.addresses.clone() })].concat()
     }
 
+    /// Whether a line is meant to be a child's.
+    pub(super) fn is_meant(text: &str) -> bool {
+        text.starts_with(READY)
+    }
+
     /// What a child's line says, if it is one.
     pub(super) fn parse(text: &str) -> Option<Ready> {
         let line: ReadyLine = serde_json::from_str(text.strip_prefix(READY)?).ok()?;

@@ -59,12 +59,18 @@ pub(super) enum Extent {
 pub(super) struct Backoff {
     due: Instant,
     delay: Duration,
+    delay_max: Duration,
 }
 
 impl Backoff {
     /// Due at once.
     pub(super) fn new() -> Backoff {
-        Backoff { due: Instant::now(), delay: DELAY_MIN }
+        Backoff::up_to(DELAY_MAX)
+    }
+
+    /// The same with pauses that grow to another length.
+    pub(super) fn up_to(delay_max: Duration) -> Backoff {
+        Backoff { due: Instant::now(), delay: DELAY_MIN, delay_max }
     }
 
     /// When it is due.
@@ -75,12 +81,12 @@ impl Backoff {
     /// The next time is after the pause, and the pause after that is longer.
     pub(super) fn step(&mut self) {
         self.due = Instant::now() + jittered(self.delay);
-        self.delay = (self.delay * 2).min(DELAY_MAX);
+        self.delay = (self.delay * 2).min(self.delay_max);
     }
 
     /// What was tried has worked for so long: if that was not nothing, the pauses are short again.
     pub(super) fn step_after(&mut self, worked: Duration) {
-        if worked >= DELAY_MAX {
+        if worked >= self.delay_max {
             self.delay = DELAY_MIN;
         }
         self.step();

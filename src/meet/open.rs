@@ -211,7 +211,11 @@ fn bind_listener(desk: &Desk) -> Result<Endpoint, Error> {
     let asked = desk.record.listen;
     let fixed = asked.map(|address| address.port()).filter(|port| *port != 0).or(desk.record.port);
     if let Some(port) = fixed {
-        return bind_port(asked, port, desk).map_err(|error| bind_error(error, asked, port));
+        match bind_port(asked, port, desk) {
+            // No ticket names a child's port.
+            Err(BindError::InUse { .. }) if desk.record.side == Side::Child => {}
+            other => return other.map_err(|error| bind_error(error, asked, port)),
+        }
     }
     let mut tries = PORT_ATTEMPTS_MAX;
     loop {

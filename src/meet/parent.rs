@@ -20,7 +20,9 @@ use super::dial::{self, Backoff};
 use super::{Effort, Meet, Way};
 use crate::error::{Error, Exit};
 use crate::event::{Event, Notice};
-use crate::limits::{BLOCKADE_MS, LINGER_MS, LINK_VERDICT_MS};
+use crate::limits::{
+    BLOCKADE_MS, LINGER_MS, LINK_VERDICT_MS, LOGIN_LINES_MAX, REMOTE_START_DELAY_MS_MAX, RETRY_DELAY_MS_MAX,
+};
 use crate::net::relay::Relay;
 use crate::net::{CloseCode, Link};
 use crate::options::ChildCommand;
@@ -60,6 +62,8 @@ struct Running {
     lines: Option<Lines<BufReader<ChildStdout>>>,
     /// Holds its stdin open, drains its stdout, and closes the link that it leaves behind.
     tasks: JoinSet<()>,
+    /// Lines that were not the child's.
+    strange_lines: u32,
     /// Looks for the machine that ssh reaches.
     search: JoinSet<Vec<IpAddr>>,
     since: Instant,
@@ -79,11 +83,13 @@ pub(super) enum Input {
 
 impl Parenting {
     pub(super) fn new(command: ChildCommand, task_line: Vec<u8>) -> Parenting {
+        // A login costs more than a process, and some machines count them.
+        let delay_max = if command.remote.is_some() { REMOTE_START_DELAY_MS_MAX } else { RETRY_DELAY_MS_MAX };
         Parenting {
             command,
             task_line,
             running: None,
-            backoff: Backoff::new(),
+            backoff: Backoff::up_to(Duration::from_millis(delay_max)),
             was_ready: false,
             is_blockade_over: false,
             reached: vec![],
@@ -157,7 +163,16 @@ impl Parenting {
         }
         let lines = Some(BufReader::new(stdout).lines());
         let stdin = is_relayed.then_some(stdin_later);
-        self.running = Some(Running { process, stdin, lines, tasks, search, since: Instant::now(), ready_since: None });
+        self.running = Some(Running {
+            process,
+            stdin,
+            lines,
+            tasks,
+            strange_lines: 0,
+            search,
+            since: Instant::now(),
+            ready_since: None,
+        });
         Ok(())
     }
 
@@ -181,7 +196,9 @@ impl Parenting {
             return;
         }
         running.tasks.shutdown().await;
-        if timeout(LINGER, running.process.wait()).await.is_err() {
+        // One on another machine finds out by itself.
+        let patience = if self.command.remote.is_some() { VERDICT } else { LINGER };
+        if timeout(patience, running.process.wait()).await.is_err() {
             debug!("the child does not end: it is killed");
         }
     }
@@ -236,12 +253,18 @@ impl Meet {
 
     fn child_said(&mut self, line: std::io::Result<Option<String>>) -> Result<(), Error> {
         let Way::Dial(dialling) = &mut self.way else { return Ok(()) };
-        let Some(running) = dialling.parenting.as_mut().and_then(|parenting| parenting.running.as_mut()) else {
-            return Ok(());
-        };
+        let Some(parenting) = &mut dialling.parenting else { return Ok(()) };
+        let is_remote = parenting.command.remote.is_some();
+        let Some(running) = &mut parenting.running else { return Ok(()) };
         let Some(lines) = running.lines.take() else { return Ok(()) };
         // Its end tells more than a closed pipe.
         let Ok(Some(line)) = line else { return Ok(()) };
+        if is_remote && !Ready::is_meant(&line) && running.strange_lines < LOGIN_LINES_MAX {
+            // What the start files of a login's shell say, for example.
+            running.strange_lines += 1;
+            running.lines = Some(lines);
+            return Ok(());
+        }
         let Some(ready) = Ready::parse(&line).filter(|ready| ready.id == self.desk.record.id) else {
             let what = "it did not say that it is ready".to_owned();
             return Err(Error::Misbehaved { peer: self.desk.record.role.other(), what });

@@ -27,6 +27,7 @@ const UNITS: &[&str] = &[
     "RECORDS",
     "FRAMES",
     "ADDRESSES",
+    "LINES",
     "ROUNDS",
     "ATTEMPTS",
     "STALLS",

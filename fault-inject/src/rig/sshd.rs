@@ -1,15 +1,14 @@
 //! A real sshd on loopback with a configuration, keys and a client's configuration of its own: nothing of the machine's or
-//! the user's is read or written.
+//! the user's is read or written, but for the empty directory that sshd wants where it is root.
 
 use std::fmt::Write as _;
 use std::fs;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::transfer::free_address;
 use super::{facility, process};
 
 /// Where distributions put it; it is not on a user's path.
@@ -40,7 +39,8 @@ impl Sshd {
             facility::run("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", &path]).unwrap();
         }
         fs::copy(dir.join("user.pub"), dir.join("authorized")).unwrap();
-        let (address, gone) = (free_address(), free_address());
+        let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let (address, gone) = (free(), free());
         let here = dir.display();
         let server = format!(
             "ListenAddress {address}\nHostKey {here}/host\nAuthorizedKeysFile {here}/authorized\nPidFile none\n\
@@ -69,12 +69,7 @@ impl Sshd {
         let child = command.stderr(fs::File::create(dir.join("sshd.log")).unwrap()).spawn().unwrap();
         let sshd = Sshd { child, ssh: format!("ssh -F {here}/ssh_config"), dir: dir.to_owned() };
         let started = Instant::now();
-        while TcpStream::connect(SocketAddr::V4(match address {
-            SocketAddr::V4(address) => address,
-            SocketAddr::V6(_) => unreachable!("free addresses are of IPv4"),
-        }))
-        .is_err()
-        {
+        while TcpStream::connect(address).is_err() {
             assert!(started.elapsed() < Duration::from_secs(10), "sshd does not listen: {}", sshd.log());
             std::thread::sleep(Duration::from_millis(20));
         }
