@@ -5,7 +5,6 @@ use std::time::Duration;
 use super::transitions::{Bench, SEALED, bad, kept, one, place};
 use crate::geometry::EntryIndex;
 use crate::limits::{BATCH_AGE_MS, CHUNK_BYTES};
-use crate::outcome::Reason;
 use crate::task::receiver::{Disposition, Input, SettleResult, WriteError};
 
 /// A file of two chunks: the first was written in a batch that is being read back, the second in one that is being synced
@@ -45,8 +44,8 @@ fn an_inode_is_left_once_the_batch_that_was_to_seal_it_is_settled() {
 fn what_waits_is_not_forgotten_where_the_file_could_not_be_put_into_its_batch() {
     let mut bench = straddling();
     assert!(bench.settled(bad(&[0])).is_empty());
-    let said = bench.hear(Input::FinishFailed(EntryIndex(0), WriteError::Failed));
-    assert_eq!(said, [format!("abandon 0 {:?}", Some(Reason::WriteFailed))]);
+    assert!(bench.hear(Input::FinishFailed(EntryIndex(0), WriteError::Full)).is_empty());
+    assert_eq!(bench.hear(Input::Space(u64::MAX, u64::MAX)), ["want 0.0"]);
 }
 
 #[test]
