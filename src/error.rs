@@ -230,6 +230,12 @@ impl Error {
         }
     }
 
+    /// Whether it says only that there will be no link: nobody came, or somebody else, or one that refuses. Who holds the
+    /// receipt needs none.
+    pub fn is_about_the_peer(&self) -> bool {
+        matches!(self, Error::NoLink { .. } | Error::WrongKey { .. } | Error::RefusedByPeer { .. })
+    }
+
     /// One thing that can be typed or done.
     pub fn hint(&self) -> Option<&'static str> {
         Some(match self {

@@ -11,7 +11,8 @@ pub const SIMULATED_CHUNK_BYTES: u32 = 4096;
 pub const IN_FLIGHT_BYTES_MAX: u64 = 64 << 20;
 /// Chunks wanted and not yet written: bounds bookkeeping for tiny files.
 pub const IN_FLIGHT_CHUNKS_MAX: u32 = 8192;
-/// Bytes wanted, written or settling that no synced claim covers: what a crash may send twice.
+/// Bytes wanted, written or settling. What of them no synced claim covers a crash may send twice: all but the batch that is
+/// being read back.
 pub const UNSETTLED_BYTES_MAX: u64 = 256 << 20;
 /// Bytes a sender may hash beyond what the receiver has considered. Costs that much memory at the sender.
 pub const HASH_AHEAD_BYTES: u64 = 32 << 20;

@@ -237,7 +237,7 @@ impl<D: Rooted> Driver<D> {
             Turn::Link(met) => match *met {
                 Ok(met) => self.connect(met),
                 // What is not known then is only whether the sender knows: this side's work is done.
-                Err(Error::NoLink { .. }) if self.setup.has_receipt() => {
+                Err(error) if error.is_about_the_peer() && self.setup.has_receipt() => {
                     self.is_patience_over = true;
                     self.hear(Input::PatienceOver);
                 }

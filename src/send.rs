@@ -226,10 +226,8 @@ impl<D: Rooted> Driver<D> {
 
     /// There will be no link. Whoever is found in the receiver's place, what the receiver has signed is the answer.
     fn not_met(&mut self, error: Error) -> Result<(), Error> {
-        let is_about_the_peer =
-            matches!(error, Error::NoLink { .. } | Error::WrongKey { .. } | Error::RefusedByPeer { .. });
         match &mut self.answers_at {
-            Some(when) if is_about_the_peer => *when = Instant::now(),
+            Some(when) if error.is_about_the_peer() => *when = Instant::now(),
             _ => return Err(error),
         }
         Ok(())

@@ -54,7 +54,7 @@ impl<D: Disk> Syncer<D> {
         for settling in files {
             let Some(finish) = &settling.file.finish else { continue };
             let held = &settling.file.held;
-            let is_right = |stat: crate::disk::Stat| stat.mode & 0o777 == finish.mode && stat.mtime == finish.mtime;
+            let is_right = |stat: Stat| stat.mode & 0o777 == finish.mode && stat.mtime == finish.mtime;
             if held.place == Place::Target && held.file.stat().is_ok_and(is_right) {
                 continue;
             }

@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use crate::common::facility;
 use crate::common::process::{Landfall, PATIENT};
 use crate::common::scratch::Scratch;
+use crate::common::state;
 use crate::common::transfer::{self, BOTH_DIRECTIONS, Listens, Setup, Side};
 use crate::common::trees;
 use crate::texts;
@@ -235,33 +236,42 @@ fn status_tells_what_is_under_way() {
     assert!(!status.stdout.is_empty(), "{}", status.describe());
 }
 
-/// Killed between its receipt and the end of its record, a sender comes back when somebody else has the receiver's port.
+/// Killed between its receipt and the end of its record, a side comes back when somebody else has the other's port.
 #[test]
-fn a_sender_that_holds_its_receipt_answers_also_where_a_stranger_has_the_receivers_port() {
+fn a_side_that_holds_its_receipt_answers_also_where_a_stranger_has_the_others_port() {
     let scratch = Scratch::new("stranger");
     let source = trees::medley(&scratch.join("source"), 1);
-    let mut setup = Setup::new(&scratch, "run", &[&source], Listens::Receiver);
-    setup.sender_options = vec!["--limit".to_owned(), "8MB".to_owned()];
-    let mut live = setup.start();
-    let places = setup.places(usize::MAX);
-    let is_under_way = live.sender.wait_until("staged bytes", PATIENT, |_| places.look().staging_files > 0);
-    assert!(is_under_way, "{}", live.sender.describe("ended"));
-    let record = places.sender_state().unwrap().join("transfer");
-    let open = std::fs::read(&record).unwrap();
-    let done = live.wait(PATIENT);
-    done.assert_success();
-    assert_ne!(std::fs::read(&record).unwrap(), open, "its end is on record");
-    std::fs::write(&record, &open).unwrap();
-    let met = done.sender.events().into_iter().find(|event| event["event"] == "connected").unwrap();
-    let stranger = Landfall::new("stranger", &scratch.dir("strange-home")).arg("recv").arg(scratch.join("strange"));
-    let ticket = scratch.join("strange-ticket");
-    let stranger =
-        stranger.args(["--yes", "--listen", met["address"].as_str().unwrap()]).arg("--write-ticket").arg(&ticket);
-    let stranger = stranger.start().wait_for_ticket(&ticket);
-    let answer = setup.command(Side::Sender).run();
-    answer.assert_code(0);
-    assert_eq!(answer.summary().unwrap()["role"], "sender", "{}", answer.describe());
-    assert!(stranger.kill().was_killed());
-    let closed = setup.command(Side::Sender).run();
-    closed.assert_code(0);
+    for listens in BOTH_DIRECTIONS {
+        let mut setup = Setup::new(&scratch, &format!("{listens:?}"), &[&source], listens);
+        setup.sender_options = vec!["--limit".to_owned(), "8MB".to_owned()];
+        let (dialler, role) = match setup.dialling_side() {
+            Side::Sender => (setup.sender_home.clone(), "sender"),
+            Side::Receiver => (setup.receiver_home.clone(), "receiver"),
+        };
+        let mut live = setup.start();
+        let places = setup.places(usize::MAX);
+        let is_under_way = live.sender.wait_until("staged bytes", PATIENT, |_| places.look().staging_files > 0);
+        assert!(is_under_way, "{}", live.sender.describe("ended"));
+        let record = state::entries(&dialler.join("transfers"))[0].join(role).join("transfer");
+        let open = std::fs::read(&record).unwrap();
+        let done = live.wait(PATIENT);
+        done.assert_success();
+        assert_ne!(std::fs::read(&record).unwrap(), open, "its end is on record");
+        std::fs::write(&record, &open).unwrap();
+        let met = if role == "sender" { &done.sender } else { &done.receiver };
+        let met = met.events().into_iter().find(|event| event["event"] == "connected").unwrap();
+        let ticket = scratch.join(&format!("strange-ticket-{role}"));
+        let stranger = Landfall::new("stranger", &scratch.dir(&format!("strange-home-{role}")));
+        let stranger = match listens {
+            Listens::Receiver => stranger.arg("recv").arg(scratch.join("strange")),
+            Listens::Sender => stranger.arg("send").arg(&source),
+        };
+        let stranger = stranger.args(["--yes", "--listen", met["address"].as_str().unwrap()]).arg("--write-ticket");
+        let stranger = stranger.arg(&ticket).start().wait_for_ticket(&ticket);
+        let answer = setup.command(setup.dialling_side()).run();
+        answer.assert_code(0);
+        assert_eq!(answer.summary().unwrap()["role"], role, "{}", answer.describe());
+        assert!(stranger.kill().was_killed());
+        transfer::assert_arrived(&source, &setup.target);
+    }
 }
