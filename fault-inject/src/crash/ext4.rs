@@ -15,7 +15,7 @@ use crate::rig::facility::{LoopImage, is_root, run, shown};
 use crate::rig::oracle::{Node, Rules, Snapshot, differences, snapshot_without};
 use crate::rig::process::{PATIENT, build_landfall};
 use crate::rig::scratch::Scratch;
-use crate::rig::transfer::{Listens, Live, Setup};
+use crate::rig::transfer::{Done, Listens, Live, Setup};
 use crate::rig::tree::{Content, Tree};
 use crate::rng::stream;
 use crate::verdict::{How, Report, Verdict};
@@ -206,12 +206,13 @@ fn to_the_end(
     truth: &Snapshot,
     sum: &mut Cuts,
 ) -> Result<(), Verdict> {
-    live.sender.wait(PATIENT).assert_code(0);
+    let (sender, receiver) = live.wait_for_sender(PATIENT);
+    sender.assert_code(0);
     let copy = scratch.join("last.img");
     let before = image.writes();
     copy_image(image.image(), &copy).map_err(Verdict::Failed)?;
     let is_still = before.is_some() && image.writes() == before;
-    live.receiver.wait(PATIENT).assert_code(0);
+    receiver.wait(PATIENT).assert_code(0);
     match is_still {
         true => look_at(scratch, &copy, truth, true, sum),
         false => {
@@ -232,13 +233,16 @@ fn go_on_from_cut(
     if !copy_still(&mut live, &image, &copy, sum) {
         return Ok(());
     }
-    drop((live.receiver.kill(), live.sender.kill()));
+    let (_, sender) = (live.receiver.kill(), live.sender.kill());
+    if !sender.was_killed() {
+        // It was answered in the meantime: its command run again would be another transfer.
+        return look_at(scratch, &copy, truth, false, sum);
+    }
     let mount = image.path().to_owned();
     drop(image);
     let again = LoopImage::of(copy, mount).map_err(Verdict::Failed)?;
     std::fs::create_dir_all(&setup.receiver_home).map_err(|error| Verdict::Failed(error.to_string()))?;
-    let Live { sender, receiver } = setup.restart();
-    let (sender, receiver) = (sender.wait(PATIENT), receiver.wait(PATIENT));
+    let Done { sender, receiver } = setup.restart().wait(PATIENT);
     if (sender.code(), receiver.code()) != (Some(0), Some(0)) {
         return Err(Verdict::Stuck(format!("after a power cut: {}\n{}", sender.describe(), receiver.describe())));
     }

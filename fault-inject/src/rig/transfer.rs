@@ -292,17 +292,23 @@ impl Live {
 
     /// Waits for both. The sender may end first; a receiver lingers for its acknowledgement.
     pub fn wait(self, patience: Duration) -> Done {
+        let (sender, receiver) = self.wait_for_sender(patience);
+        let receiver = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| receiver.wait(patience)));
+        let Ok(receiver) = receiver else { panic!("the receiver hangs; sender:\n{}", sender.describe()) };
+        Done { sender, receiver }
+    }
+
+    /// Waits for the sender. If it does not end, what the receiver said is told too: it may have given up long before.
+    pub fn wait_for_sender(self, patience: Duration) -> (Finished, Running) {
         let receiver_state = self.receiver.describe("while the sender was waited for");
         let sender = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.sender.wait(patience)));
         let Ok(sender) = sender else {
             panic!(
                 "the sender hangs; receiver:\n{}\nat the start of the wait:\n{receiver_state}",
-                self.receiver.describe("is running")
+                self.receiver.describe("by now")
             );
         };
-        let receiver = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.receiver.wait(patience)));
-        let Ok(receiver) = receiver else { panic!("the receiver hangs; sender:\n{}", sender.describe()) };
-        Done { sender, receiver }
+        (sender, self.receiver)
     }
 }
 
