@@ -63,6 +63,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> u8 {
 
 /// The same with transfers on another disk than the machine's own: how the harness reaches under the whole program.
 pub fn run_on<D: Rooted>(disk: &D, arguments: impl Iterator<Item = OsString>) -> u8 {
+    end_at_a_panic();
     let arguments: Vec<OsString> = arguments.collect();
     // Whoever asked for JSON gets it even where the command line is wrong.
     let wants_json = arguments.iter().skip(1).take_while(|word| *word != "--").any(|word| word == "--json");
@@ -84,6 +85,15 @@ pub fn run_on<D: Rooted>(disk: &D, arguments: impl Iterator<Item = OsString>) ->
         failure.exit
     });
     exit.code()
+}
+
+/// A panic in any thread is a defect, and nothing may go on after it: the next process resumes from what is durable.
+fn end_at_a_panic() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        tell(panic);
+        std::process::abort();
+    }));
 }
 
 /// The command line, or `None` if clap has answered it (`--help`, `--version`).
