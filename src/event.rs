@@ -102,6 +102,20 @@ pub enum Notice {
     NamedTwice(Vec<u8>),
     /// A directory with landfall's own state was skipped.
     StateSkipped(Vec<u8>),
+    /// A directory on another file system: its name arrives, what is in it does not.
+    MountSkipped(RelPath),
+    /// A line of an ignore file that cannot be understood; it excludes nothing.
+    BadPattern {
+        /// Path of the file, as it would arrive.
+        file: Vec<u8>,
+        /// What is wrong.
+        why: String,
+    },
+    /// What the user excluded stays here.
+    Excluded {
+        /// Files and directories; what is in such a directory was not looked at.
+        objects: u64,
+    },
     /// State was damaged or missing; work is repeated, nothing is lost.
     StateRebuilt {
         /// Which file.

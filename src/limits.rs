@@ -103,6 +103,8 @@ pub const PATH_BYTES_MAX: usize = 64 << 10;
 pub const COMPONENT_BYTES_MAX: usize = 255;
 /// Components of one path.
 pub const PATH_COMPONENTS_MAX: usize = 4096;
+/// Bytes of an ignore file, or of a file of patterns.
+pub const IGNORE_FILE_BYTES_MAX: usize = 1 << 20;
 /// Bytes of a symlink's target.
 pub const LINK_TARGET_BYTES_MAX: usize = 4095;
 

@@ -48,6 +48,7 @@ use crate::identity::{PeerKey, Role, Secret};
 use crate::limits::{EXPIRY_LOOK_MS, LINK_VERDICT_MS};
 use crate::manifest::Position;
 use crate::net::{CloseCode, ControlReceiver, ControlSender, Endpoint, Identity, Link, LinkError, NewLink};
+use crate::options::Selection;
 use crate::state::home::Home;
 use crate::state::lock::Lock;
 use crate::state::transfer::{Closed, End, Settings, TransferRecord};
@@ -67,6 +68,8 @@ pub struct Wish {
     pub role: Role,
     /// Canonical sources of a sender, or the one canonical target directory of a receiver, which exists.
     pub paths: Vec<PathBuf>,
+    /// What of a sender's sources goes.
+    pub selection: Selection,
     /// Options that `resume` needs again.
     pub settings: Settings,
 }

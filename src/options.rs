@@ -116,6 +116,18 @@ pub struct CommonOptions {
     pub continuation: Continue,
 }
 
+/// What of the sources goes. All of it by default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// Lines as of a gitignore file that lies where the sources arrive: the last that matches says whether something goes,
+    /// and nothing goes below a directory that does not.
+    pub patterns: Vec<String>,
+    /// Whether `.gitignore` and `.ignore` in the tree count.
+    pub ignore_files: bool,
+    /// Whether what is mounted below a source stays here.
+    pub one_file_system: bool,
+}
+
 /// Options of a sender.
 #[derive(Clone, Debug)]
 pub struct SendOptions {
@@ -123,6 +135,8 @@ pub struct SendOptions {
     pub common: CommonOptions,
     /// Sources, as typed.
     pub paths: Vec<PathBuf>,
+    /// What of them goes.
+    pub selection: Selection,
 }
 
 /// Options of a receiver.

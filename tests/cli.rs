@@ -1,11 +1,13 @@
 //! What the command line says and how it ends: refusals and errors by a table of exit codes, with their whole texts in
-//! `cli/texts/`, also with `--json`; then the cases that need two sides, in `cli/peers.rs`, the target's file system,
-//! in `cli/space.rs`, and the events against their document, in `cli/events.rs`.
+//! `cli/texts/`, also with `--json`; then the cases that need two sides, in `cli/peers.rs`, what goes, in `cli/choice.rs`, the target's
+//! file system, in `cli/space.rs`, and the events against their document, in `cli/events.rs`.
 #![allow(clippy::unwrap_used)]
 
 #[path = "cli/alpn.rs"]
 mod alpn;
 use fault_inject::rig as common;
+#[path = "cli/choice.rs"]
+mod choice;
 #[path = "cli/events.rs"]
 mod events;
 #[path = "cli/peers.rs"]
@@ -66,6 +68,11 @@ const CASES: &[Case] = &[
     case(&["forget", "0123"], 2, &["forget"]),
     case(&["completions", "bash"], 2, &["completions"]),
     case(&["man"], 2, &["man"]),
+    // What goes.
+    case(&["send", "@/tree", "--exclude", "a{b"], 2, &["the pattern `a{b` cannot be understood"]),
+    case(&["send", "@/tree", "--include", ""], 2, &["`--include` needs a pattern of one line"]),
+    case(&["send", "@/tree", "--exclude-from", "@/absent"], 1, &["could not read the patterns in `@/absent`"]),
+    case(&["recv", "@/in", "--exclude", "x"], 2, &["what goes is said at the sender", "--from SRC"]),
     // Sources.
     case(&["send", "@/absent", "--to", "@/in"], 1, &["source `@/absent` is not there"]),
     case(&["send", "@/tree/file", "@/twin/file", "--to", "@/in"], 2, &["file"]),

@@ -134,6 +134,9 @@ fn notices() -> Vec<Notice> {
     vec![
         Notice::NamedTwice(b"a\xff".to_vec()),
         Notice::StateSkipped(b"a".to_vec()),
+        Notice::MountSkipped(path(b"a")),
+        Notice::BadPattern { file: b"a/.ignore".to_vec(), why: "unclosed".into() },
+        Notice::Excluded { objects: 2 },
         Notice::StateRebuilt { what: "journal", instead: "it is read back" },
         Notice::NotDurable,
         Notice::SenderMayNotKnow,

@@ -17,6 +17,7 @@ use crate::options::Existing;
 
 const ABOUT: &str = "Move files between two machines and prove that they arrived on the receiver's disk";
 const LINK: &str = "How the sides meet";
+const SENDER: &str = "What of the sources goes (`recv` forwards them with --from)";
 const RECEIVER: &str = "At the receiver (`send` forwards them with --to)";
 const SHOWN: &str = "What is shown";
 
@@ -67,6 +68,8 @@ pub(super) struct SendArguments {
     #[arg(long, value_name = "DEST", help_heading = LINK, conflicts_with_all = ["ticket", "ticket_file"])]
     pub(super) to: Option<OsString>,
     #[command(flatten)]
+    pub(super) chosen: ChoiceArguments,
+    #[command(flatten)]
     pub(super) both: BothArguments,
     #[command(flatten)]
     pub(super) receiver: ReceiverArguments,
@@ -82,9 +85,34 @@ pub(super) struct RecvArguments {
     #[arg(long, value_name = "SRC", help_heading = LINK, conflicts_with_all = ["ticket", "ticket_file"])]
     pub(super) from: Option<OsString>,
     #[command(flatten)]
+    pub(super) chosen: ChoiceArguments,
+    #[command(flatten)]
     pub(super) both: BothArguments,
     #[command(flatten)]
     pub(super) receiver: ReceiverArguments,
+}
+
+/// Options about what of the sources goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+pub(super) struct ChoiceArguments {
+    /// Leave out what matches this pattern, as in a .gitignore; may be given several times
+    ///
+    /// A pattern is matched against the path under which something would arrive: `*.tmp` and `build/` at any depth,
+    /// `/photos/raw` from the top. Nothing below a directory that is left out goes.
+    #[arg(long, value_name = "GLOB", help_heading = SENDER)]
+    pub(super) exclude: Vec<String>,
+    /// Send what matches this pattern although another one leaves it out
+    #[arg(long, value_name = "GLOB", help_heading = SENDER)]
+    pub(super) include: Vec<String>,
+    /// Leave out what matches a line of this file, which is written like a .gitignore
+    #[arg(long, value_name = "FILE", help_heading = SENDER)]
+    pub(super) exclude_from: Vec<PathBuf>,
+    /// Leave out what the .gitignore and .ignore files below the sources leave out
+    #[arg(long, help_heading = SENDER)]
+    pub(super) ignore_files: bool,
+    /// Send of a directory where another file system is mounted its name only
+    #[arg(short = 'x', long, help_heading = SENDER)]
+    pub(super) one_file_system: bool,
 }
 
 /// Options of both roles.

@@ -17,7 +17,9 @@ use super::settings::{from_here, home, with_receiver};
 use crate::identity::Role;
 use crate::limits::CHILD_ALONE_MS;
 use crate::meet::ChildTask;
-use crate::options::{ChildCommand, CommonOptions, Consent, Continue, Meeting, Reach, RecvOptions, SendOptions};
+use crate::options::{
+    ChildCommand, CommonOptions, Consent, Continue, Meeting, Reach, RecvOptions, Selection, SendOptions,
+};
 
 /// What a child is asked to do.
 #[derive(Debug)]
@@ -49,10 +51,17 @@ pub(super) fn receiver_options(dir: &Path, receiver: &ReceiverArguments) -> Map<
 }
 
 /// Options of a sending child.
-pub(super) fn sender_options(source: &Path) -> Map<String, Value> {
+pub(super) fn sender_options(source: &Path, selection: &Selection) -> Map<String, Value> {
     let mut options = Map::new();
     options.insert("role".into(), Role::Sender.word().into());
     put_path(&mut options, "path", source);
+    let Selection { patterns, ignore_files, one_file_system } = selection;
+    if !patterns.is_empty() {
+        options.insert("patterns".into(), patterns.clone().into());
+    }
+    for (key, is_asked) in [("ignore_files", ignore_files), ("one_file_system", one_file_system)] {
+        options.extend(is_asked.then(|| (key.to_owned(), true.into())));
+    }
     options
 }
 
@@ -72,7 +81,10 @@ pub(super) fn parse(task: ChildTask) -> Result<Asked, Failure> {
         continuation: Continue::Open,
     };
     match options["role"].as_str() {
-        Some("sender") => Ok(Asked::Send(SendOptions { common, paths: vec![path] })),
+        Some("sender") => {
+            let selection = selection_of(&options).ok_or_else(|| unreadable("unknown words"))?;
+            Ok(Asked::Send(SendOptions { common, paths: vec![path], selection }))
+        }
         Some("receiver") => {
             let receiver = receiver_of(&options).ok_or_else(|| unreadable("unknown words"))?;
             Ok(Asked::Receive(with_receiver(common, path, &receiver, Consent::Given)))
@@ -91,6 +103,16 @@ fn receiver_of(options: &Value) -> Option<ReceiverArguments> {
         max_size: number_of(options, "max_size")?,
         reserve: number_of(options, "reserve")?,
         accept_level: word_of::<LevelWord>(options, "accept_level")?,
+    })
+}
+
+fn selection_of(options: &Value) -> Option<Selection> {
+    let is_asked = |key: &str| options.get(key).map_or(Some(false), Value::as_bool);
+    let patterns = options.get("patterns").map_or(Some(&[][..]), |patterns| patterns.as_array().map(Vec::as_slice))?;
+    Some(Selection {
+        patterns: patterns.iter().map(|pattern| pattern.as_str().map(str::to_owned)).collect::<Option<_>>()?,
+        ignore_files: is_asked("ignore_files")?,
+        one_file_system: is_asked("one_file_system")?,
     })
 }
 
@@ -168,10 +190,19 @@ mod tests {
 
     #[test]
     fn a_sending_child_reads_what_its_parent_wrote() {
-        let Asked::Send(options) = parse(task(sender_options(Path::new("/a b")))).unwrap() else {
-            panic!("not a sender")
-        };
-        assert_eq!(options.paths, [PathBuf::from("/a b")]);
+        let some =
+            Selection { patterns: vec!["*.o".into(), "!a b".into()], ignore_files: true, one_file_system: false };
+        for selection in [Selection::default(), some] {
+            let Asked::Send(options) = parse(task(sender_options(Path::new("/a b"), &selection))).unwrap() else {
+                panic!("not a sender")
+            };
+            assert_eq!((options.paths, options.selection), (vec![PathBuf::from("/a b")], selection));
+        }
+        for (key, value) in [("patterns", Value::from(vec![7])), ("ignore_files", 1.into()), ("patterns", "x".into())] {
+            let mut options = sender_options(Path::new("/a"), &Selection::default());
+            options.insert(key.into(), value);
+            assert!(parse(task(options)).is_err(), "{key}");
+        }
     }
 
     #[test]

@@ -171,6 +171,9 @@ fn notice_object(notice: &Notice) -> Map<String, Value> {
     let (kind, path): (_, Option<&[u8]>) = match notice {
         Notice::NamedTwice(path) => ("named-twice", Some(path)),
         Notice::StateSkipped(path) => ("state-skipped", Some(path)),
+        Notice::MountSkipped(path) => ("mount-skipped", Some(path.as_bytes())),
+        Notice::BadPattern { file, .. } => ("bad-pattern", Some(file)),
+        Notice::Excluded { .. } => ("excluded", None),
         Notice::StateRebuilt { .. } => ("state-rebuilt", None),
         Notice::NotDurable => ("not-durable", None),
         Notice::SenderMayNotKnow => ("sender-may-not-know", None),
@@ -186,6 +189,7 @@ fn notice_object(notice: &Notice) -> Map<String, Value> {
     }
     match notice {
         Notice::DiskFull { missing_bytes } => drop(object.insert("missing_bytes".into(), (*missing_bytes).into())),
+        Notice::Excluded { objects } => drop(object.insert("objects".into(), (*objects).into())),
         Notice::Retried { reason, .. } => drop(object.insert("reason".into(), reason.word().into())),
         Notice::Refused { address, .. } => drop(object.insert("address".into(), address.to_string().into())),
         _ => {}

@@ -3,6 +3,7 @@
 
 mod arguments;
 mod child;
+mod choice;
 mod consent;
 mod console;
 mod failure;

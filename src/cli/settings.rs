@@ -11,8 +11,11 @@ use std::time::Duration;
 
 use etcetera::BaseStrategy;
 
-use super::arguments::{BothArguments, Patience, ReceiverArguments, RecvArguments, RemoteArguments, SendArguments};
+use super::arguments::{
+    BothArguments, ChoiceArguments, Patience, ReceiverArguments, RecvArguments, RemoteArguments, SendArguments,
+};
 use super::child;
+use super::choice;
 use super::consent;
 use super::console::Console;
 use super::failure::Failure;
@@ -41,8 +44,9 @@ pub(super) fn home() -> Result<PathBuf, Failure> {
 
 /// What `send` is asked to do.
 pub(super) fn send(arguments: SendArguments, console: &Console) -> Result<SendOptions, Failure> {
-    let SendArguments { paths, to, both, receiver } = arguments;
+    let SendArguments { paths, to, chosen, both, receiver } = arguments;
     refuse_nameless(&paths)?;
+    let selection = choice::selection(&chosen)?;
     refuse_remote_options(&both.remote, to.as_deref())?;
     if let Some(dest) = &to {
         let meeting = match remote::place(dest, "DEST")? {
@@ -56,25 +60,26 @@ pub(super) fn send(arguments: SendArguments, console: &Console) -> Result<SendOp
                 Meeting::Parent { child: child::command(&child::receiver_options(&dest, &receiver))?, other: dest }
             }
         };
-        return Ok(SendOptions { common: common(&both, meeting)?, paths });
+        return Ok(SendOptions { common: common(&both, meeting)?, paths, selection });
     }
     if receiver != ReceiverArguments::default() {
         return Err(Failure::usage(format!("`{}` is an option of the receiver", first_of(&receiver)))
             .hint("give it to `landfall recv` on the other side, or copy with `--to DIR`"));
     }
     let meeting = meeting(&both, Role::Sender, console)?;
-    Ok(SendOptions { common: common(&both, meeting)?, paths })
+    Ok(SendOptions { common: common(&both, meeting)?, paths, selection })
 }
 
 /// What `recv` is asked to do.
 pub(super) fn recv(arguments: RecvArguments, console: &Arc<Console>) -> Result<RecvOptions, Failure> {
-    let RecvArguments { dir, from, both, receiver } = arguments;
+    let RecvArguments { dir, from, chosen, both, receiver } = arguments;
+    let selection = choice::selection(&chosen)?;
     refuse_remote_options(&both.remote, from.as_deref())?;
     let meeting = match &from {
         Some(source) => match remote::place(source, "SRC")? {
             Some(Place { host, path }) => {
                 refuse_nameless(std::slice::from_ref(&path))?;
-                let child = remote::command(host, &both.remote, child::sender_options(&path))?;
+                let child = remote::command(host, &both.remote, child::sender_options(&path, &selection))?;
                 Meeting::Parent { child, other: source.into() }
             }
             None => {
@@ -82,9 +87,10 @@ pub(super) fn recv(arguments: RecvArguments, console: &Arc<Console>) -> Result<R
                 let source = from_here(Path::new(source))?;
                 refuse_nameless(std::slice::from_ref(&source))?;
                 refuse_inside(std::slice::from_ref(&source), &dir)?;
-                Meeting::Parent { child: child::command(&child::sender_options(&source))?, other: source }
+                Meeting::Parent { child: child::command(&child::sender_options(&source, &selection))?, other: source }
             }
         },
+        None if chosen != ChoiceArguments::default() => return Err(choice::not_here()),
         None => meeting(&both, Role::Receiver, console)?,
     };
     let asks = matches!(meeting, Meeting::Listen { .. }) && !both.yes && can_ask();

@@ -38,6 +38,14 @@ pub(super) fn notice_text(notice: &Notice) -> String {
     match notice {
         Notice::NamedTwice(path) => format!("`{}` is named twice and sent once", Escaped(path)),
         Notice::StateSkipped(path) => format!("`{}` is landfall's own state and is not sent", Escaped(path)),
+        Notice::MountSkipped(path) => {
+            format!("`{path}` is another file system: what is in it stays where it is")
+        }
+        Notice::BadPattern { file, why } => format!("`{}`: {}", Escaped(file), shown::sentence(why)),
+        Notice::Excluded { objects: 1 } => "1 file or directory is excluded and stays where it is".to_owned(),
+        Notice::Excluded { objects } => {
+            format!("{} files and directories are excluded and stay where they are", count(*objects))
+        }
         Notice::StateRebuilt { what, instead } => format!("{what} was damaged or missing: {instead}; nothing is lost"),
         Notice::NotDurable => "the target's file system does not survive a power cut".to_owned(),
         Notice::SenderMayNotKnow => "the sender may not know yet; `landfall resume` answers it".to_owned(),

@@ -2,7 +2,7 @@
 //! them or for a second signal. It does not know what a driver does.
 
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{self, RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::Duration;
 
@@ -44,9 +44,8 @@ pub(super) fn run<D: Rooted>(
     for labelled in jobs {
         let (disk, console, shutdown, ended) = (disk.clone(), Arc::clone(console), shutdown.clone(), ended.clone());
         let work = move || {
-            // Dropped before it is used, it says that the thread has panicked.
-            let report = Report { ended, exit: Exit::Failed };
-            report.say(one(disk, labelled, console, output, shutdown));
+            // Whoever waits has room for every exit, or waits no more.
+            let _ = ended.try_send(one(disk, labelled, console, output, shutdown));
         };
         let spawned = thread::Builder::new().name("transfer".into()).spawn(work);
         spawned.map_err(|error| Failure::new("could not start a thread", &error))?;
@@ -67,24 +66,6 @@ pub(super) fn run<D: Rooted>(
         }
     }
     Ok(most_important(&exits))
-}
-
-struct Report {
-    ended: SyncSender<Exit>,
-    exit: Exit,
-}
-
-impl Report {
-    fn say(mut self, exit: Exit) {
-        self.exit = exit;
-    }
-}
-
-impl Drop for Report {
-    fn drop(&mut self) {
-        // Whoever waits has room for every report, or waits no more.
-        let _ = self.ended.try_send(self.exit);
-    }
 }
 
 /// One transfer from its options to its exit code, shown.
@@ -138,14 +119,5 @@ mod tests {
         assert_eq!(most_important(&[Exit::Again, Exit::Refused, Exit::Failed]), Exit::Failed);
         assert_eq!(most_important(&[Exit::Refused, Exit::Again]), Exit::Refused);
         assert_eq!(most_important(&[Exit::Failed, Exit::Signal(2)]), Exit::Signal(2));
-    }
-
-    #[test]
-    fn a_thread_that_panics_is_a_failure() {
-        let (ended, ends) = sync_channel(1);
-        drop(Report { ended: ended.clone(), exit: Exit::Failed });
-        assert_eq!(ends.try_recv(), Ok(Exit::Failed));
-        Report { ended, exit: Exit::Failed }.say(Exit::Again);
-        assert_eq!(ends.try_recv(), Ok(Exit::Again));
     }
 }

@@ -60,6 +60,12 @@ pub(super) fn choose(
     Ok((chosen?, chooser.abandoned))
 }
 
+impl Wish {
+    fn description<'a>(&'a self, other: Option<&'a Path>, now_seconds: u64) -> Description<'a> {
+        Description { role: self.role, paths: &self.paths, selection: &self.selection, other, now_seconds }
+    }
+}
+
 struct Chooser<'a> {
     wish: &'a Wish,
     home: &'a Home<RealDisk>,
@@ -91,6 +97,12 @@ impl Chooser<'_> {
         if let Some(record) = known {
             if record.closed.is_some_and(|closed| closed.end != End::Unconfirmed) {
                 return closed_before(record.clone());
+            }
+            if record.has_paths(&self.wish.paths) && record.selection != self.wish.selection {
+                return Err(Error::Usage(format!(
+                    "this ticket belongs to transfer {id}, which excludes something else; continue it with `landfall \
+                     resume {id}`"
+                )));
             }
             if !record.has_paths(&self.wish.paths) {
                 return Err(Error::Usage(format!("this ticket belongs to transfer {id} of {}", quoted(&record.paths))));
@@ -171,7 +183,7 @@ impl Chooser<'_> {
     /// The open transfer of the wish's description, unless `--new` closes it.
     fn continued(&mut self, other: Option<&Path>) -> Result<Option<TransferRecord>, Error> {
         let now_seconds = now_seconds();
-        let description = Description { role: self.wish.role, paths: &self.wish.paths, other, now_seconds };
+        let description = self.wish.description(other, now_seconds);
         let matching = description.matching(&self.records);
         if self.continuation == Continue::New {
             let old: Vec<TransferRecord> = matching.into_iter().cloned().collect();
@@ -237,8 +249,7 @@ impl Chooser<'_> {
 
     /// The port of a listener that `--new` closes: its peer still calls there, and hears what has become of it.
     fn port_of_closed(&self) -> Option<u16> {
-        let now_seconds = now_seconds();
-        let description = Description { role: self.wish.role, paths: &self.wish.paths, other: None, now_seconds };
+        let description = self.wish.description(None, now_seconds());
         description.matching(&self.records).iter().find_map(|record| record.port)
     }
 
@@ -255,6 +266,7 @@ impl Chooser<'_> {
             peer: None,
             addresses: vec![],
             paths: self.wish.paths.clone(),
+            selection: self.wish.selection.clone(),
             other: None,
             child: None,
             write_ticket: None,

@@ -23,7 +23,7 @@ use crate::event::{Event, Events, Notice};
 use crate::identity::Role;
 use crate::limits::CHUNK_BYTES;
 use crate::net::{Identity, LinkError};
-use crate::options::{CommonOptions, Continue, Meeting};
+use crate::options::{CommonOptions, Continue, Meeting, Selection};
 use crate::state::home::Home;
 use crate::state::transfer::Settings;
 use crate::ticket::Ticket;
@@ -71,7 +71,7 @@ impl Installation {
 
     async fn open_common(&self, role: Role, common: &CommonOptions) -> Result<Run, Error> {
         let settings = Settings { patience: common.patience, ..Settings::default() };
-        let wish = Wish { role, paths: vec![PathBuf::from("/the/tree")], settings };
+        let wish = Wish { role, paths: vec![PathBuf::from("/the/tree")], selection: Selection::default(), settings };
         let (sender, events) = sync_channel(1000);
         let opened = Meet::open(common, wish, self.home(), Arc::clone(&self.identity), Events::new(sender)).await?;
         match opened {

@@ -22,7 +22,7 @@ use crate::limits::{
 use crate::manifest::Header;
 use crate::meet::{Meet, Met, Opened, Wish, patiently};
 use crate::net::Limiter;
-use crate::options::{Answer, Consent, Meeting, Question, RecvOptions};
+use crate::options::{Answer, Consent, Meeting, Question, RecvOptions, Selection};
 use crate::path::STATE_DIR_NAME;
 use crate::session;
 use crate::session::receiver::{Ending, Receiver};
@@ -150,7 +150,7 @@ fn wish(options: &RecvOptions) -> Result<Wish, Error> {
         receipt: options.common.receipt.clone(),
         receiver: Some(settings(options)),
     };
-    Ok(Wish { role: Role::Receiver, paths, settings })
+    Ok(Wish { role: Role::Receiver, paths, selection: Selection::default(), settings })
 }
 
 fn settings(options: &RecvOptions) -> ReceiverSettings {

@@ -14,6 +14,7 @@ use crate::meet::Meet;
 use crate::source::log::SharedLog;
 use crate::source::producer::{Producer, Purpose, Replay, Setup};
 use crate::source::roots::{Roots, open_roots};
+use crate::source::selection::Selector;
 use crate::source::serve::Server;
 use crate::source::stamps::StampFile;
 use crate::source::walk::Exclusions;
@@ -62,9 +63,11 @@ pub(super) fn open_producer<D: Rooted>(
     let header = Header { chunk_bytes: CHUNK_BYTES, transfer };
     let (log, found) =
         ManifestLog::open(disk, &dir, LOG_NAME, header, |record, step| replay.note(record, step)).map_err(failed)?;
+    let selector = Selector::new(&record.selection).map_err(|bad| Error::Usage(bad.to_string()))?;
+    let held = vec![(above.device, above.inode), (own.device, own.inode)];
     let setup = Setup {
         roots,
-        exclusions: Exclusions { transfer, held: vec![(above.device, above.inode), (own.device, own.inode)] },
+        exclusions: Exclusions { selector, transfer, held },
         log,
         replay,
         stamps: open_stamps(disk, &dir, transfer).map_err(failed)?,

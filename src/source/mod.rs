@@ -1,4 +1,4 @@
-//! The source: what is walked, hashed and served. [`walk`] finds what there is, [`producer`] turns it into records of
+//! The source: what is walked, hashed and served. [`walk`] finds what there is and [`selection`] lets go, [`producer`] turns it into records of
 //! the manifest log, [`ahead`] keeps what was just hashed, [`serve`] answers wants, [`stamps`] remembers by what an
 //! unchanged file is known. This floor reads the source tree and never writes to it; it does not know the wire's
 //! streams or what the receiver decides.
@@ -7,6 +7,7 @@ pub mod ahead;
 pub mod log;
 pub mod producer;
 pub mod roots;
+pub mod selection;
 pub mod serve;
 pub mod stamps;
 pub mod walk;

@@ -147,6 +147,7 @@ pub struct Producer<D: Disk> {
     later: VecDeque<Later>,
     versions: HashMap<PathHash, u32>,
     not_preserved: NotPreserved,
+    excluded: u64,
     events: Vec<Event>,
     hashed_bytes: u64,
 }
@@ -174,6 +175,7 @@ impl<D: Disk> Producer<D> {
             later: VecDeque::new(),
             versions: HashMap::new(),
             not_preserved: NotPreserved::default(),
+            excluded: 0,
             events: vec![],
             hashed_bytes: 0,
         };
@@ -269,6 +271,9 @@ impl<D: Disk> Producer<D> {
         for _ in 0..STEP_COMPARED_ENTRIES_MAX {
             let Some(walked) = self.stash.take().or_else(|| self.walk.step()) else {
                 self.phase = Phase::Vanished;
+                if self.excluded > 0 {
+                    self.tell(Notice::Excluded { objects: self.excluded })?;
+                }
                 return Ok(Work::Ready);
             };
             let standing = self.compare(&walked)?;
@@ -296,7 +301,7 @@ impl<D: Disk> Producer<D> {
             Walked::Directory(found) | Walked::File(found, _) | Walked::Symlink(found, _) => path_hash(&found.path),
             Walked::LeftOut(path, ..) => path_hash(path),
             Walked::TooLong(directory) => too_long_key(directory),
-            Walked::Skipped(_) | Walked::RootFailed(..) => return Ok(Standing::New),
+            _ => return Ok(Standing::New),
         };
         let Some(entry) = self.known.find(key).filter(|entry| !self.writer.log().is_withdrawn(*entry)) else {
             return Ok(Standing::New);
@@ -310,13 +315,19 @@ impl<D: Disk> Producer<D> {
 
     /// Brings what the walk met, and the log does not have as it is, into the log.
     fn take(&mut self, walked: Walked<D>, standing: Standing) -> Result<(), Error> {
-        if let Walked::Skipped(path) = walked {
-            self.events.push(Event::Notice(Notice::StateSkipped(path)));
-            return Ok(());
-        }
-        if let Walked::RootFailed(object, source) = walked {
-            return Err(Error::Local { what: "source", object, problem: "cannot be listed", source: Some(source) });
-        }
+        let walked = match walked {
+            Walked::RootFailed(object, source) => {
+                return Err(Error::Local { what: "source", object, problem: "cannot be listed", source: Some(source) });
+            }
+            Walked::Skipped(path) => return self.tell(Notice::StateSkipped(path)),
+            Walked::Mounted(path) => return self.tell(Notice::MountSkipped(path)),
+            Walked::BadPattern(file, bad) => return self.tell(Notice::BadPattern { file, why: bad.to_string() }),
+            Walked::Excluded => {
+                self.excluded += 1;
+                return Ok(());
+            }
+            goes => goes,
+        };
         if let Standing::Changed(entry) = standing {
             let was_directory = matches!(self.writer.introduction(entry)?, Record::Directory { .. });
             if was_directory && !matches!(walked, Walked::Directory(_)) {
@@ -391,6 +402,11 @@ impl<D: Disk> Producer<D> {
         Ok(())
     }
 
+    fn tell(&mut self, notice: Notice) -> Result<(), Error> {
+        self.events.push(Event::Notice(notice));
+        Ok(())
+    }
+
     fn tell_left_out(&mut self, walked: &Walked<D>) {
         let (path, reason) = match walked {
             Walked::LeftOut(path, _, reason) => (path.clone(), *reason),
@@ -431,6 +447,6 @@ fn record_of<D: Disk>(walked: &Walked<D>) -> Option<Record> {
         Walked::TooLong(path) => {
             Record::LeftOut { path: path.clone(), kind: FileKind::Directory, reason: Reason::PathTooLong }
         }
-        Walked::File(..) | Walked::Skipped(_) | Walked::RootFailed(..) => return None,
+        _ => return None,
     })
 }

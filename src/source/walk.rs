@@ -1,8 +1,9 @@
 //! The walk: what is in the source tree, in one order that does not depend on the disk. Roots in the order given,
 //! names of a directory sorted by bytes, a directory before what is in it. It holds directories by handle, keeps its
-//! own stack, and needs memory for the names of the directories it is inside of only. It never opens a file and
-//! follows no symlink. What it does not do: judge whether something is known or has changed.
+//! own stack, and needs memory for the names of the directories it is inside of only. It opens no file but the ignore files
+//! that count and follows no symlink. What it does not do: judge whether something is known or has changed.
 
+use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 
@@ -14,6 +15,7 @@ use crate::outcome::Reason;
 use crate::path::{RelPath, STATE_DIR_NAME};
 use crate::source::reason_of;
 use crate::source::roots::{Root, Roots};
+use crate::source::selection::{BadPattern, Ignored, Selector};
 
 /// What the walk found.
 #[derive(Debug)]
@@ -30,6 +32,12 @@ pub enum Walked<D: Disk> {
     TooLong(RelPath),
     /// A directory with landfall's own state was passed over; its path as far as it is known.
     Skipped(Vec<u8>),
+    /// Something that the user has excluded, with what is below it.
+    Excluded,
+    /// A directory that was told of just before, on another file system: what is in it stays here.
+    Mounted(RelPath),
+    /// A line of an ignore file that cannot be understood: the file's path, and why.
+    BadPattern(Vec<u8>, BadPattern),
     /// A root whose content was to arrive at the top cannot be listed: as it was typed, and why.
     RootFailed(PathBuf, io::Error),
 }
@@ -71,6 +79,8 @@ impl<D: Disk> std::fmt::Debug for Parent<D> {
 /// What the walk passes over, besides every directory that is named like a receiver's state.
 #[derive(Clone, Debug)]
 pub struct Exclusions {
+    /// What the user has said.
+    pub selector: Selector,
     /// A directory that receives this very transfer.
     pub transfer: TransferId,
     /// This side's own state, by (device, inode).
@@ -113,6 +123,7 @@ struct Frame<D: Disk> {
     /// None for a root whose content arrives at the top.
     path: Option<RelPath>,
     is_too_long_told: bool,
+    ignored: Option<Ignored>,
 }
 
 /// A walk under way.
@@ -121,17 +132,22 @@ pub struct Walk<D: Disk> {
     exclusions: Exclusions,
     next_root: usize,
     stack: Vec<Frame<D>>,
+    /// What is told before the walk goes on.
+    untold: VecDeque<Walked<D>>,
 }
 
 impl<D: Disk> Walk<D> {
     /// A walk that has not begun.
     pub fn new(roots: Roots<D>, exclusions: Exclusions) -> Walk<D> {
-        Walk { roots, exclusions, next_root: 0, stack: vec![] }
+        Walk { roots, exclusions, next_root: 0, stack: vec![], untold: VecDeque::new() }
     }
 
     /// The next object, or none when all were seen.
     pub fn step(&mut self) -> Option<Walked<D>> {
         loop {
+            if let Some(walked) = self.untold.pop_front() {
+                return Some(walked);
+            }
             let Some(frame) = self.stack.last_mut() else {
                 let root = self.roots.all().get(self.next_root)?.clone();
                 self.next_root += 1;
@@ -208,6 +224,10 @@ impl<D: Disk> Walk<D> {
             Ok(stat) => stat,
             Err(error) => return Walked::LeftOut(path, FileKind::Special, reason_of(&error)),
         };
+        let ignored = self.stack.iter().filter_map(|frame| frame.ignored.as_ref());
+        if self.exclusions.selector.excludes(&path, stat.kind == FileKind::Directory, ignored) {
+            return Walked::Excluded;
+        }
         let extended = || match disk.has_extended_attributes(&dir, &name) {
             true => Extended::Present,
             false => Extended::None,
@@ -225,6 +245,10 @@ impl<D: Disk> Walk<D> {
                 Ok(target) => Walked::Symlink(Found { path, stat, extended: Extended::None }, target),
                 Err(error) => Walked::LeftOut(path, FileKind::Symlink, reason_of(&error)),
             },
+            FileKind::Directory if self.is_mounted(&stat) => {
+                self.untold.push_back(Walked::Mounted(path.clone()));
+                Walked::Directory(Found { path, stat, extended: extended() })
+            }
             FileKind::Directory => {
                 let extended = extended();
                 let entered = disk.open_dir(&dir, &name).and_then(|dir| self.enter(dir, Some(&path)));
@@ -235,6 +259,12 @@ impl<D: Disk> Walk<D> {
                 }
             }
         }
+    }
+
+    /// Whether a directory is on another file system than its root, and that matters.
+    fn is_mounted(&self, stat: &Stat) -> bool {
+        let is_elsewhere = self.stack.first().is_some_and(|root| root.id.0 != stat.device);
+        self.exclusions.selector.stays_on_one_file_system() && is_elsewhere
     }
 
     /// Lists a directory and puts it on the stack, unless it is to be passed over.
@@ -251,13 +281,17 @@ impl<D: Disk> Walk<D> {
         if has_state && disk.open_dir(&dir, receives.as_bytes()).is_ok() {
             return Ok(Entered::Skipped);
         }
+        let (ignored, bad) = self.exclusions.selector.read_ignored(disk, &dir, path)?;
+        let above = path.map_or(vec![], |path| [path.as_bytes(), b"/"].concat());
+        let file = |name: &str| [&above, name.as_bytes()].concat();
+        self.untold.extend(bad.into_iter().map(|(name, bad)| Walked::BadPattern(file(name), bad)));
         // The handle of a root whose content arrives at the top cannot be had again by a path.
         if let Some(above) = self.stack.len().checked_sub(HELD_DIRECTORIES_MAX) {
             let frame = &mut self.stack[above];
             frame.dir = frame.dir.take().filter(|_| frame.path.is_none());
         }
         let names = Names::new(listed);
-        self.stack.push(Frame { names, dir: Some(dir), id, path: path.cloned(), is_too_long_told: false });
+        self.stack.push(Frame { names, dir: Some(dir), id, path: path.cloned(), is_too_long_told: false, ignored });
         Ok(Entered::Pushed)
     }
 }

@@ -23,7 +23,7 @@ use crate::error::Error;
 use crate::identity::{PeerKey, Role, Secret, TransferId};
 use crate::limits::{CLOSED_STATE_DAYS, RECORD_FILE_BYTES_MAX};
 use crate::manifest::Header;
-use crate::options::{ChildCommand, Existing, Remote};
+use crate::options::{ChildCommand, Existing, Remote, Selection};
 use crate::receipt;
 use crash_disk::CrashDisk;
 
@@ -43,6 +43,7 @@ fn record() -> TransferRecord {
         peer: None,
         addresses: vec![],
         paths: vec!["/srv/in".into()],
+        selection: Selection::default(),
         other: None,
         child: None,
         write_ticket: Some("/run/ticket".into()),
@@ -73,6 +74,7 @@ fn other_record() -> TransferRecord {
         peer: Some(PeerKey([0x22; 32])),
         addresses: vec!["[::1]:20000".parse().unwrap(), "192.0.2.1:1".parse().unwrap()],
         paths: vec!["/a".into(), odd.clone()],
+        selection: Selection { patterns: vec!["*.o".into()], ignore_files: true, one_file_system: true },
         other: Some(odd.clone()),
         child: Some(ChildCommand {
             program: odd.clone(),
@@ -409,10 +411,12 @@ fn a_description_means_open_transfers_of_the_same_things() {
             record.expiry_seconds = 50;
             record.peer = Some(PeerKey([1; 32]));
         }),
+        with(10, |record| record.selection.ignore_files = true),
     ];
     let meant = |other: Option<&str>| {
         let other = other.map(std::path::Path::new);
-        let description = Description { role: Role::Sender, paths: &paths, other, now_seconds: 100 };
+        let selection = &Selection::default();
+        let description = Description { role: Role::Sender, paths: &paths, selection, other, now_seconds: 100 };
         description.matching(&records).iter().map(|record| record.id.0[0]).collect::<Vec<_>>()
     };
     assert_eq!(meant(None), [1, 2, 9]);

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::attributes::Level;
 use crate::identity::{PeerKey, Role, Secret, TransferId};
 use crate::options::{
-    ChildCommand, CommonOptions, Consent, Continue, Existing, Meeting, RecvOptions, Remote, SendOptions,
+    ChildCommand, CommonOptions, Consent, Continue, Existing, Meeting, RecvOptions, Remote, Selection, SendOptions,
 };
 use crate::state::files::{Damage, Kind, disclose, enclose};
 use crate::state::text::{hex, path};
@@ -136,6 +136,8 @@ pub struct TransferRecord {
     pub addresses: Vec<SocketAddr>,
     /// Canonical sources of a sender, or the one target directory of a receiver.
     pub paths: Vec<PathBuf>,
+    /// What of a sender's sources goes.
+    pub selection: Selection,
     /// Of a parent: the directory on the child's side.
     pub other: Option<PathBuf>,
     /// Of a parent: how the child is started.
@@ -200,7 +202,7 @@ impl TransferRecord {
 
     /// The options with which `resume` continues a sender.
     pub fn send_options(&self, home: PathBuf) -> SendOptions {
-        SendOptions { common: self.common_options(home), paths: self.paths.clone() }
+        SendOptions { common: self.common_options(home), paths: self.paths.clone(), selection: self.selection.clone() }
     }
 
     /// The options with which `resume` continues a receiver; `None` if this is no receiver's record. Whoever has
@@ -251,6 +253,8 @@ pub struct Description<'a> {
     pub role: Role,
     /// Canonical sources, or the one target directory.
     pub paths: &'a [PathBuf],
+    /// What of the sources goes.
+    pub selection: &'a Selection,
     /// DEST of `--to` or `--from`.
     pub other: Option<&'a Path>,
     /// Now, in seconds since 1970.
@@ -268,6 +272,7 @@ impl Description<'_> {
                 && !record.is_expired(self.now_seconds)
                 && record.other.as_deref() == self.other
                 && record.has_paths(self.paths)
+                && record.selection == *self.selection
         };
         records.iter().filter(fits).collect()
     }
@@ -290,6 +295,8 @@ struct Stored {
     addresses: Vec<SocketAddr>,
     #[serde(with = "path::list")]
     paths: Vec<PathBuf>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    selection: Option<StoredSelection>,
     #[serde(with = "path::option")]
     other: Option<PathBuf>,
     child: Option<StoredChild>,
@@ -302,6 +309,25 @@ struct Stored {
     created_seconds: u64,
     is_agreed: bool,
     closed: Option<Closed>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredSelection {
+    patterns: Vec<String>,
+    ignore_files: bool,
+    one_file_system: bool,
+}
+
+impl StoredSelection {
+    fn of(selection: &Selection) -> Option<StoredSelection> {
+        let Selection { patterns, ignore_files, one_file_system } = selection.clone();
+        (*selection != Selection::default()).then_some(StoredSelection { patterns, ignore_files, one_file_system })
+    }
+
+    fn into_selection(self) -> Selection {
+        let StoredSelection { patterns, ignore_files, one_file_system } = self;
+        Selection { patterns, ignore_files, one_file_system }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -358,6 +384,7 @@ impl Stored {
             peer: record.peer,
             addresses: record.addresses.clone(),
             paths: record.paths.clone(),
+            selection: StoredSelection::of(&record.selection),
             other: record.other.clone(),
             child: record.child.as_ref().map(StoredChild::of),
             write_ticket: record.write_ticket.clone(),
@@ -401,6 +428,7 @@ impl Stored {
             peer: self.peer,
             addresses: self.addresses,
             paths: self.paths,
+            selection: self.selection.map(StoredSelection::into_selection).unwrap_or_default(),
             other: self.other,
             child,
             write_ticket: self.write_ticket,

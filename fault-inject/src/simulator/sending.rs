@@ -20,6 +20,7 @@ use landfall::source::ahead::{Content, HashAhead};
 use landfall::source::log::SharedLog;
 use landfall::source::producer::{Producer, Purpose, Replay, Setup, Work};
 use landfall::source::roots::{Root, Roots};
+use landfall::source::selection::Selector;
 use landfall::source::serve::{Answer, Server};
 use landfall::source::stamps::StampFile;
 use landfall::source::walk::Exclusions;
@@ -153,7 +154,7 @@ impl Sending {
         let setup = Setup {
             roots: roots.clone(),
             // The source lies on a disk of its own, so that nothing of this side's state is in it.
-            exclusions: Exclusions { transfer: setting.transfer, held: vec![] },
+            exclusions: Exclusions { selector: Selector::everything(), transfer: setting.transfer, held: vec![] },
             log,
             replay,
             stamps: StampFile::open(&disk, &dir, STAMPS_NAME, setting.transfer)?,

@@ -21,7 +21,12 @@ async fn child(home: &Installation, owner: PeerKey, secret: Secret) -> (Run, Pip
     let (mut said, output) = std::io::pipe().unwrap();
     let common = home.common(Meeting::Child { owner, secret, reach: Reach::Machine });
     let settings = Settings { patience: Some(PATIENCE), ..Settings::default() };
-    let wish = Wish { role: Role::Receiver, paths: vec![PathBuf::from("/the/target")], settings };
+    let wish = Wish {
+        role: Role::Receiver,
+        paths: vec![PathBuf::from("/the/target")],
+        selection: Selection::default(),
+        settings,
+    };
     let (sender, events) = sync_channel(100);
     let pipes = Pipes { input: Box::new(input), output: Box::new(output) };
     let identity = Arc::clone(&home.identity);

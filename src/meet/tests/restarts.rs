@@ -134,7 +134,8 @@ async fn a_finished_ticket_answers_and_an_unconfirmed_one_goes_on() {
     again.meet.close(End::Finished).unwrap();
     again.meet.finish(CloseCode::Finished).await;
     for meeting in [Meeting::Dial(ticket.clone()), Meeting::Resume(ticket.transfer_id())] {
-        let wish = Wish { role: Role::Receiver, paths: vec!["/the/tree".into()], settings: Settings::default() };
+        let (selection, settings) = (Selection::default(), Settings::default());
+        let wish = Wish { role: Role::Receiver, paths: vec!["/the/tree".into()], selection, settings };
         let (sender, _events) = sync_channel(10);
         let identity = Arc::clone(&there.identity);
         let common = there.common(meeting);

@@ -16,9 +16,11 @@ use crate::event::{Event, Notice};
 use crate::geometry::EntryIndex;
 use crate::identity::TransferId;
 use crate::manifest::{Header, Position, Record};
+use crate::options::Selection;
 use crate::outcome::{Counts, Reason};
 use crate::source::producer::{Producer, Purpose, Replay, Setup, Work};
 use crate::source::roots::open_roots;
+use crate::source::selection::Selector;
 use crate::source::serve::Server;
 use crate::source::stamps::StampFile;
 use crate::source::walk::{Exclusions, Walk, Walked};
@@ -66,7 +68,7 @@ impl Bench {
         let own = disk.stat_dir(&dir).unwrap();
         Producer::new(Setup {
             roots: open_roots(&RealDisk::new(), sources).unwrap().0,
-            exclusions: Exclusions { transfer: TRANSFER, held: vec![(own.device, own.inode)] },
+            exclusions: exclusions(&Selection::default(), vec![(own.device, own.inode)]),
             log: opened.unwrap().0,
             replay,
             stamps: StampFile::open(&disk, &dir, b"stamps", TRANSFER).unwrap(),
@@ -93,6 +95,10 @@ impl Bench {
         let run = settle(&mut producer);
         Run { producer: Some(producer), ..run }
     }
+}
+
+fn exclusions(selection: &Selection, held: Vec<(u64, u64)>) -> Exclusions {
+    Exclusions { selector: Selector::new(selection).unwrap(), transfer: TRANSFER, held }
 }
 
 /// What a producer did.

@@ -9,7 +9,11 @@ use crate::limits::HELD_DIRECTORIES_MAX;
 use crate::path::RelPath;
 
 fn walked(sources: &[PathBuf]) -> Vec<String> {
-    let exclusions = Exclusions { transfer: TRANSFER, held: vec![] };
+    chosen(sources, &Selection::default())
+}
+
+fn chosen(sources: &[PathBuf], selection: &Selection) -> Vec<String> {
+    let exclusions = exclusions(selection, vec![]);
     let mut walk = Walk::new(open_roots(&RealDisk::new(), sources).unwrap().0, exclusions);
     let mut seen = vec![];
     while let Some(walked) = walk.step() {
@@ -20,6 +24,9 @@ fn walked(sources: &[PathBuf]) -> Vec<String> {
             Walked::LeftOut(path, _, reason) => format!("{path}: {}", reason.word()),
             Walked::TooLong(path) => format!("{path}/...: too long"),
             Walked::Skipped(path) => format!("skipped {}", String::from_utf8(path).unwrap()),
+            Walked::Excluded => "excluded".to_owned(),
+            Walked::Mounted(path) => format!("mounted {path}"),
+            Walked::BadPattern(file, bad) => format!("{}: {bad}", String::from_utf8(file).unwrap()),
             Walked::RootFailed(path, error) => format!("{}: {error}", path.display()),
         });
     }
@@ -166,4 +173,92 @@ fn a_hundred_thousand_names_in_one_directory_are_walked_in_order() {
     let seen = walked(&bench.sources());
     assert_eq!(seen.len(), 100_000);
     assert!(seen.is_sorted());
+}
+
+fn patterns(patterns: &[&str]) -> Selection {
+    Selection { patterns: patterns.iter().map(|pattern| (*pattern).to_owned()).collect(), ..Selection::default() }
+}
+
+#[test]
+fn a_pattern_is_matched_against_the_path_under_which_something_arrives() {
+    let bench = Bench::new();
+    for path in ["a/build/x", "a/keep.tmp", "a/x.tmp", "b/build", "b/sub/a/x", "x.tmp"] {
+        bench.write(path, path);
+    }
+    let all = patterns(&["*.tmp", "build/", "!keep.tmp"]);
+    let below = ["b/", "b/build", "b/sub/", "b/sub/a/", "b/sub/a/x"];
+    assert_eq!(
+        chosen(&bench.sources(), &all),
+        [&["a/", "excluded", "a/keep.tmp", "excluded"][..], &below, &["excluded"]].concat()
+    );
+    // The top is where it arrives: with its name, or without.
+    let anchored = patterns(&["/a"]);
+    assert_eq!(chosen(&bench.sources(), &anchored), [&["excluded"][..], &below, &["x.tmp"]].concat());
+    let named = [bench.at("b"), bench.at("x.tmp")];
+    assert_eq!(chosen(&named, &patterns(&["/b/sub", "x.*"])), ["b/", "b/build", "excluded", "excluded"]);
+    assert_eq!(chosen(&named, &patterns(&["b", "!b/build"])), ["excluded", "x.tmp"], "nothing below goes");
+}
+
+#[test]
+fn ignore_files_count_where_they_lie_and_the_nearest_has_the_last_word() {
+    let bench = Bench::new();
+    for path in ["a/x.o", "a/b/x.o", "a/b/y", "a/c/y", "a/c/x.o", "x.o", "z"] {
+        bench.write(path, path);
+    }
+    bench.write("a/.gitignore", "*.o\r\n/b/y\n");
+    bench.write("a/c/.gitignore", "!x.o\n");
+    bench.write("a/c/.ignore", "y\n{\n");
+    symlink("a/.gitignore", bench.at(".gitignore")).unwrap();
+    let counts = Selection { ignore_files: true, ..patterns(&["/z"]) };
+    let expected = [
+        ".gitignore -> a/.gitignore",
+        "a/",
+        "a/.gitignore",
+        "a/b/",
+        "excluded",
+        "excluded",
+        "a/c/",
+        "a/c/.ignore: the pattern `{` cannot be understood: unclosed alternate group; missing '}' (maybe escape '{' with '[{]'?)",
+        "a/c/.gitignore",
+        "a/c/.ignore",
+        "a/c/x.o",
+        "excluded",
+        "excluded",
+        "x.o",
+        "excluded",
+    ];
+    assert_eq!(chosen(&bench.sources(), &counts), expected);
+    assert!(!walked(&bench.sources()).contains(&"excluded".to_owned()), "they count only if asked for");
+}
+
+#[test]
+fn an_ignore_file_that_cannot_be_read_lets_nothing_out() {
+    let bench = Bench::new();
+    bench.write("a/secret", "1");
+    fs::File::create(bench.at("a/.gitignore"))
+        .unwrap()
+        .set_len(crate::limits::IGNORE_FILE_BYTES_MAX as u64 + 1)
+        .unwrap();
+    let counts = Selection { ignore_files: true, ..Selection::default() };
+    assert_eq!(chosen(&bench.sources(), &counts), ["a: source-error"]);
+}
+
+#[test]
+fn another_file_system_is_a_name_only() {
+    let shm = std::path::Path::new("/dev/shm");
+    let (below, above) = (shm.metadata(), std::path::Path::new("/dev").metadata());
+    let differ = below.is_ok_and(|below| {
+        above.is_ok_and(|above| {
+            std::os::unix::fs::MetadataExt::dev(&below) != std::os::unix::fs::MetadataExt::dev(&above)
+        })
+    });
+    if !differ {
+        println!("skipped: needs a file system of its own at /dev/shm");
+        return;
+    }
+    let stays = Selection { one_file_system: true, ..patterns(&["/dev/*", "!/dev/shm"]) };
+    let _inside = tempfile::NamedTempFile::new_in(shm).unwrap();
+    let seen = chosen(&["/dev".into()], &stays);
+    let seen: Vec<&str> = seen.iter().map(String::as_str).filter(|walked| *walked != "excluded").collect();
+    assert_eq!(seen, ["dev/", "dev/shm/", "mounted dev/shm"]);
 }

@@ -1,0 +1,84 @@
+//! What of the sources goes, from the options that say so to one list of patterns.
+
+use std::path::Path;
+
+use super::arguments::ChoiceArguments;
+use super::failure::Failure;
+use crate::limits::IGNORE_FILE_BYTES_MAX;
+use crate::options::Selection;
+use crate::source::selection::Selector;
+use crate::state::given::read_text;
+
+/// The selection that the options say: lines of files, then what is excluded, then what is included after all. Every
+/// pattern is understood.
+pub(super) fn selection(chosen: &ChoiceArguments) -> Result<Selection, Failure> {
+    let mut patterns = vec![];
+    for file in &chosen.exclude_from {
+        patterns.extend(lines(file)?);
+    }
+    for glob in &chosen.exclude {
+        patterns.push(literal("--exclude", glob)?);
+    }
+    for glob in &chosen.include {
+        patterns.push(format!("!{}", literal("--include", glob)?));
+    }
+    let selection = Selection { patterns, ignore_files: chosen.ignore_files, one_file_system: chosen.one_file_system };
+    let understood = Selector::new(&selection).map(drop);
+    understood.map_err(|bad| Failure::usage(bad.to_string()).hint("a pattern is written as in a .gitignore"))?;
+    Ok(selection)
+}
+
+/// A receiver that does not start its sender has no say in what goes.
+pub(super) fn not_here() -> Failure {
+    Failure::usage("what goes is said at the sender")
+        .hint("give these options to `landfall send`, or receive with `--from SRC`")
+}
+
+/// A pattern from the command line has no comments and no negation: another option says that.
+fn literal(option: &str, glob: &str) -> Result<String, Failure> {
+    if glob.trim().is_empty() || glob.contains(['\n', '\r']) {
+        return Err(Failure::usage(format!("`{option}` needs a pattern of one line")));
+    }
+    Ok(if glob.starts_with(['!', '#']) { format!("\\{glob}") } else { glob.to_owned() })
+}
+
+fn lines(file: &Path) -> Result<Vec<String>, Failure> {
+    let text = read_text(file, IGNORE_FILE_BYTES_MAX)
+        .map_err(|error| Failure::new(&format!("could not read the patterns in `{}`", file.display()), &error))?;
+    let is_pattern = |line: &&str| !line.trim().is_empty() && !line.starts_with('#');
+    Ok(text.lines().filter(is_pattern).map(str::to_owned).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn what_is_included_has_the_last_word_wherever_it_stands() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("patterns");
+        std::fs::write(&file, "# a comment\n\n*.o\n!keep.o\n").unwrap();
+        let chosen = ChoiceArguments {
+            include: vec!["a.tmp".into(), "#1".into()],
+            exclude: vec!["*.tmp".into(), "!odd".into()],
+            exclude_from: vec![file],
+            ..ChoiceArguments::default()
+        };
+        let patterns = selection(&chosen).unwrap().patterns;
+        assert_eq!(patterns, ["*.o", "!keep.o", "*.tmp", "\\!odd", "!a.tmp", "!\\#1"]);
+    }
+
+    #[test]
+    fn what_cannot_be_understood_is_refused() {
+        let refused = |glob: &str| {
+            let chosen = ChoiceArguments { exclude: vec![glob.into()], ..ChoiceArguments::default() };
+            selection(&chosen).unwrap_err().text()
+        };
+        assert!(refused("a{b").contains("the pattern `a{b` cannot be understood"), "{}", refused("a{b"));
+        assert!(refused(" ").contains("needs a pattern"));
+        let absent = ChoiceArguments { exclude_from: vec!["/absent".into()], ..ChoiceArguments::default() };
+        assert!(selection(&absent).unwrap_err().text().contains("could not read the patterns in `/absent`"));
+    }
+}

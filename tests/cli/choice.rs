@@ -1,0 +1,92 @@
+//! What goes and what stays: `--exclude` and its kin, at a sender of its own and at one that `--from` starts.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use crate::common::oracle::snapshot;
+use crate::common::process::{Finished, Landfall, PATIENT};
+use crate::common::scratch::Scratch;
+use crate::common::transfer::{Listens, Setup, Side};
+use crate::common::tree::{Content, Tree};
+
+fn source(scratch: &Scratch) -> std::path::PathBuf {
+    let mut tree = Tree::new(&scratch.join("work"), 5);
+    for path in ["main.rs", "main.o", "keep.o", "target/debug/x", "docs/a.md", "docs/target", "docs/b.o"] {
+        tree.small(path);
+    }
+    tree.file(".gitignore", &Content::Bytes(b"/target\n".to_vec()));
+    tree.finish()
+}
+
+fn paths(root: &Path) -> BTreeSet<String> {
+    let all = snapshot(root);
+    all.keys().map(|path| String::from_utf8_lossy(path).into_owned()).filter(|path| !path.is_empty()).collect()
+}
+
+fn landfall(scratch: &Scratch, arguments: &[&str]) -> Finished {
+    let put = |text: &&str| text.replace('@', scratch.path().to_str().unwrap());
+    Landfall::new("choice", &scratch.join("home")).args(arguments.iter().map(put)).run()
+}
+
+#[test]
+fn what_is_excluded_stays_on_either_way() {
+    let scratch = Scratch::new("choice");
+    source(&scratch);
+    std::fs::write(scratch.join("patterns"), "# objects\n*.o\n").unwrap();
+    let options = ["--exclude-from", "@/patterns", "--include", "keep.o", "--ignore-files", "--exclude", "b.*"];
+    let goes: BTreeSet<String> =
+        [".gitignore", "docs", "docs/a.md", "docs/target", "keep.o", "main.rs"].map(str::to_owned).into();
+    for (line, target) in [(["send", "@/work", "--to", "@/to"], "to"), (["recv", "@/from", "--from", "@/work"], "from")]
+    {
+        let done = landfall(&scratch, &[&line[..], &options].concat());
+        assert_eq!(done.code(), Some(0), "{}", done.describe());
+        assert_eq!(paths(&scratch.join(target).join("work")), goes, "{}", done.describe());
+        let told = done.stderr_text().contains("3 files and directories are excluded and stay where they are");
+        assert!(told || target == "from", "{}", done.describe());
+    }
+}
+
+/// The same setup, whose sender now excludes this pattern.
+fn excluding<'a>(setup: &'a mut Setup, glob: &str) -> &'a Setup {
+    setup.sender_options = vec!["--exclude".into(), glob.into()];
+    setup
+}
+
+#[test]
+fn the_same_choice_is_the_same_transfer_and_another_is_another() {
+    let scratch = Scratch::new("choice-again");
+    let source = source(&scratch);
+    let mut setup = Setup::new(&scratch, "run", &[&source], Listens::Sender);
+    let mut ticket_of = |glob: &str| {
+        let setup = excluding(&mut setup, glob);
+        let listener = setup.listener().wait_for_ticket(&setup.ticket());
+        assert!(listener.kill().was_killed());
+        let ticket = std::fs::read(setup.ticket()).unwrap();
+        std::fs::remove_file(setup.ticket()).unwrap();
+        ticket
+    };
+    let (first, other) = (ticket_of("*.o"), ticket_of("*.rs"));
+    assert_ne!(first, other);
+    assert_eq!(ticket_of("*.o"), first);
+    excluding(&mut setup, "*.o").run().assert_success();
+    let arrived = paths(&setup.target.join("work"));
+    assert!(arrived.contains("main.rs") && !arrived.iter().any(|path| path.ends_with(".o")), "{arrived:?}");
+}
+
+#[test]
+fn a_ticket_keeps_the_choice_with_which_it_was_used() {
+    let scratch = Scratch::new("choice-ticket");
+    let source = source(&scratch);
+    let mut setup = Setup::new(&scratch, "run", &[&source], Listens::Receiver);
+    let receiver = setup.listener().wait_for_ticket(&setup.ticket());
+    assert!(receiver.kill().was_killed());
+    // The receiver is away: the sender takes the ticket, waits, and is stopped.
+    let mut sender = excluding(&mut setup, "*.o").command(Side::Sender).start();
+    sender.wait_until("a record", PATIENT, |_| setup.has_record(Side::Sender));
+    assert!(sender.kill().was_killed());
+    let refused = excluding(&mut setup, "*.rs").command(Side::Sender).run();
+    assert_eq!(refused.code(), Some(2), "{}", refused.describe());
+    assert!(refused.stderr_text().contains("which excludes something else"), "{}", refused.describe());
+    excluding(&mut setup, "*.o").run().assert_success();
+    assert!(!paths(&setup.target.join("work")).contains("main.o"));
+}
