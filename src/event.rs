@@ -141,6 +141,13 @@ pub enum Notice {
         /// Why.
         reason: Reason,
     },
+    /// A listener that was started again waits here for whoever took its ticket.
+    FoundAt {
+        /// Which transfer.
+        id: TransferId,
+        /// One of its addresses.
+        address: SocketAddr,
+    },
     /// The other side is ready on another machine, and nothing comes back from it by UDP.
     NoUdp {
         /// Which machine.

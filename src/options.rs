@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::attributes::Level;
-use crate::identity::{PeerKey, Secret};
+use crate::identity::{PeerKey, Secret, TransferId};
 use crate::ticket::Ticket;
 
 /// How the two sides meet.
@@ -40,7 +40,20 @@ pub enum Meeting {
         other: PathBuf,
     },
     /// Continue the open transfer whose state is in this directory of `$LANDFALL_HOME/transfers`.
-    Resume(crate::identity::TransferId),
+    Resume(TransferId, Resumption),
+}
+
+/// How an open transfer is continued by its id.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Resumption {
+    /// As it was.
+    #[default]
+    AsItWas,
+    /// At a dialler: its peer is found here now.
+    PeerAt(SocketAddr),
+    /// At a listener: its peer has lost its identity. A new transfer of the same description takes the place of this one,
+    /// and adopts what has come.
+    NewTicket,
 }
 
 /// How a child process is started: program, arguments, and the JSON it gets on stdin.

@@ -48,7 +48,7 @@ pub async fn run<D: Rooted>(
     shutdown: impl Future<Output = i32>,
 ) -> Result<Concluded, Error> {
     let started = Instant::now();
-    let is_resumed = matches!(options.common.meeting, Meeting::Resume(_));
+    let is_resumed = matches!(options.common.meeting, Meeting::Resume(..));
     let paths = match is_resumed {
         true => vec![],
         false => roots::canonical(&options.paths)?,

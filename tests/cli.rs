@@ -1,8 +1,11 @@
 //! What the command line says and how it ends: refusals and errors by a table of exit codes, with their whole texts in
-//! `cli/texts/`, also with `--json`; then the cases that need two sides, in `cli/peers.rs`, what goes, in `cli/choice.rs`, the target's
-//! file system, in `cli/space.rs`, and the events against their document, in `cli/events.rs`.
+//! `cli/texts/`, also with `--json`; then the cases that need two sides, in `cli/peers.rs`, what goes, in
+//! `cli/choice.rs`, what is resumed elsewhere, in `cli/again.rs`, what is dropped, in `cli/forget.rs`, the target's file system, in `cli/space.rs`, and the events
+//! against their document, in `cli/events.rs`.
 #![allow(clippy::unwrap_used)]
 
+#[path = "cli/again.rs"]
+mod again;
 #[path = "cli/alpn.rs"]
 mod alpn;
 use fault_inject::rig as common;
@@ -10,6 +13,8 @@ use fault_inject::rig as common;
 mod choice;
 #[path = "cli/events.rs"]
 mod events;
+#[path = "cli/forget.rs"]
+mod forget;
 #[path = "cli/peers.rs"]
 mod peers;
 #[path = "cli/space.rs"]
@@ -63,11 +68,9 @@ const CASES: &[Case] = &[
     case(&["send", "@/tree", "--expect", "@/sums"], 2, &["--expect"]),
     case(&["send", "@/tree", "--reread-source"], 2, &["--reread-source"]),
     case(&["recv", "@/in", "--existing", "rename"], 2, &["rename"]),
-    case(&["resume", "0123", "--new-ticket"], 2, &["--new-ticket"]),
-    case(&["resume", "0123", "--peer", "127.0.0.1:1"], 2, &["--peer"]),
-    case(&["forget", "0123"], 2, &["forget"]),
-    case(&["completions", "bash"], 2, &["completions"]),
-    case(&["man"], 2, &["man"]),
+    case(&["resume", "0123", "--new-ticket"], 2, &["there is no transfer `0123`"]),
+    case(&["resume", "--new-ticket"], 2, &["ID"]),
+    case(&["resume", "0123", "--peer", "elsewhere"], 2, &["--peer"]),
     // What goes.
     case(&["send", "@/tree", "--exclude", "a{b"], 2, &["the pattern `a{b` cannot be understood"]),
     case(&["send", "@/tree", "--include", ""], 2, &["`--include` needs a pattern of one line"]),
@@ -97,6 +100,10 @@ const CASES: &[Case] = &[
     case(&["resume", "0123456789abcdef0123456789abcdef"], 2, &["0123456789abcdef0123456789abcdef"]),
     case(&["resume", "not-an-id"], 2, &["not-an-id"]),
     case(&["status", "0123456789abcdef0123456789abcdef"], 2, &["0123456789abcdef0123456789abcdef"]),
+    case(&["forget"], 2, &["ID"]),
+    case(&["forget", ""], 2, &["there is no transfer"]),
+    case(&["forget", "0123"], 2, &["there is no transfer `0123`", "landfall status"]),
+    case(&["completions", "tcsh"], 2, &["tcsh"]),
     case(&["verify", "@/absent"], 1, &["@/absent"]),
     case(&["verify", "@/tree/file"], 1, &["@/tree/file"]),
 ];

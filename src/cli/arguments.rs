@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use jiff::SignedDuration;
 
 use crate::attributes::Level;
@@ -51,8 +52,19 @@ pub(super) enum Command {
     /// Every file that the receipt calls delivered is read past the cache and hashed; sizes, modes, times, links and
     /// directories are compared. Times of directories are not: whatever is added or removed there changes them.
     Verify(VerifyArguments),
+    /// Drop what is kept here of a transfer, so that nothing continues it
+    ///
+    /// At a receiver that is also what has come and is not under its name yet. Files that are, and receipts, stay.
+    Forget(ForgetArguments),
     /// Show this installation's fingerprint and where its key is
     Id(IdArguments),
+    /// Print what a shell needs to complete command lines
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+    /// Print the manual page, as `landfall man | man -l -` shows it
+    Man,
     /// The other side of --to and --from; its options come on standard input
     #[command(hide = true)]
     Child,
@@ -204,6 +216,12 @@ pub(super) struct ResumeArguments {
     /// One transfer; the first digits are enough if no other begins with them
     #[arg(value_name = "ID")]
     pub(super) id: Option<String>,
+    /// Dial the other side of the transfer at this address too, which is tried from now on
+    #[arg(long, value_name = "ADDR:PORT", requires = "id")]
+    pub(super) peer: Option<SocketAddr>,
+    /// Give a new ticket for what the transfer was about, whose other side has lost its key; what has come is adopted
+    #[arg(long, requires = "id", conflicts_with = "peer")]
+    pub(super) new_ticket: bool,
     #[command(flatten)]
     pub(super) shown: ShownArguments,
     /// Give up after this long without any link, as `90s`, `10m`, `2h` or `forever`
@@ -243,6 +261,14 @@ pub(super) struct VerifyArguments {
     /// Name what differs and nothing else
     #[arg(short, long)]
     pub(super) quiet: bool,
+}
+
+/// `landfall forget`.
+#[derive(Debug, Args)]
+pub(super) struct ForgetArguments {
+    /// The transfer; the first digits are enough if no other begins with them
+    #[arg(value_name = "ID")]
+    pub(super) id: String,
 }
 
 /// `landfall id`.
@@ -400,9 +426,7 @@ mod tests {
             "recv --existing rename",
             "resume --peer 1.2.3.4:5",
             "resume --new-ticket",
-            "forget x",
-            "completions bash",
-            "man",
+            "resume 01 --new-ticket --peer 1.2.3.4:5",
         ] {
             assert!(parse(&format!("landfall {line}")).is_err(), "{line}");
         }

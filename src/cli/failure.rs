@@ -201,9 +201,9 @@ mod tests {
 
     #[test]
     fn an_unknown_command_is_named() {
-        let error = Arguments::try_parse_from(["landfall", "forget\u{1b}"]).unwrap_err();
+        let error = Arguments::try_parse_from(["landfall", "fetch\u{1b}"]).unwrap_err();
         let text = Failure::of_arguments(&error, None).text();
-        assert_eq!(text, "error: there is no command `forget\\u{1b}`\nhint: `landfall --help` shows the commands\n");
+        assert_eq!(text, "error: there is no command `fetch\\u{1b}`\nhint: `landfall --help` shows the commands\n");
     }
 
     #[test]

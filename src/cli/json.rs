@@ -180,6 +180,7 @@ fn notice_object(notice: &Notice) -> Map<String, Value> {
         Notice::DiskFull { .. } => ("disk-full", None),
         Notice::DiskFreed => ("disk-freed", None),
         Notice::Retried { path, .. } => ("retried", Some(path.as_bytes())),
+        Notice::FoundAt { .. } => ("found-at", None),
         Notice::NoUdp { .. } => ("no-udp", None),
         Notice::Refused { .. } => ("refused", None),
     };
@@ -191,7 +192,9 @@ fn notice_object(notice: &Notice) -> Map<String, Value> {
         Notice::DiskFull { missing_bytes } => drop(object.insert("missing_bytes".into(), (*missing_bytes).into())),
         Notice::Excluded { objects } => drop(object.insert("objects".into(), (*objects).into())),
         Notice::Retried { reason, .. } => drop(object.insert("reason".into(), reason.word().into())),
-        Notice::Refused { address, .. } => drop(object.insert("address".into(), address.to_string().into())),
+        Notice::FoundAt { address, .. } | Notice::Refused { address, .. } => {
+            drop(object.insert("address".into(), address.to_string().into()))
+        }
         _ => {}
     }
     object

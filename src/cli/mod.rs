@@ -7,9 +7,11 @@ mod choice;
 mod consent;
 mod console;
 mod failure;
+mod forget;
 mod id;
 mod invitation;
 pub mod json;
+mod print;
 mod remote;
 mod resume;
 mod run;
@@ -21,6 +23,7 @@ mod status;
 mod text;
 mod transfers;
 mod verify;
+mod which;
 
 use std::ffi::OsString;
 use std::sync::Arc;
@@ -107,7 +110,7 @@ fn parse(arguments: &[OsString]) -> Result<Option<Arguments>, Failure> {
             Ok(None)
         }
         Err(error) => {
-            let known = ["send", "recv", "resume", "status", "verify", "id"];
+            let known = ["send", "recv", "resume", "status", "verify", "forget", "id", "completions", "man"];
             let command = arguments.get(1).and_then(|word| known.into_iter().find(|known| word == known));
             Err(Failure::of_arguments(&error, command))
         }
@@ -133,6 +136,12 @@ fn perform<D: Rooted>(disk: &D, command: Command) -> Result<Exit, Failure> {
         Command::Status(arguments) => status::run(&arguments, &Console::new(Verbosity::Quiet)).map(|()| Exit::Done),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Id(arguments) => id::run(&arguments, &Console::new(Verbosity::Quiet)).map(|()| Exit::Done),
+        Command::Forget(arguments) => forget::run(&arguments, &Console::new(Verbosity::Quiet)).map(|()| Exit::Done),
+        Command::Completions { shell } => {
+            print::completions(shell, &Console::new(Verbosity::Quiet));
+            Ok(Exit::Done)
+        }
+        Command::Man => print::manual(&Console::new(Verbosity::Quiet)).map(|()| Exit::Done),
         Command::Child => as_child(disk),
     }
 }

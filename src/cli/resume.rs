@@ -11,10 +11,11 @@ use super::run::Job;
 use super::screen::{Output, can_ask, short};
 use super::settings::{home, patience};
 use super::transfers::{self, Labelled};
+use super::which;
 use crate::disk::Rooted;
 use crate::error::Exit;
 use crate::identity::Role;
-use crate::options::{Consent, RecvOptions, SendOptions};
+use crate::options::{Consent, Meeting, RecvOptions, Resumption, SendOptions};
 use crate::state::home::Home;
 use crate::state::transfer::{Side, TransferRecord};
 
@@ -55,25 +56,28 @@ pub(super) fn run<D: Rooted>(
     Ok(if is_damaged && exit == Exit::Done { Exit::Failed } else { exit })
 }
 
-/// The transfers whose id begins like this; on one machine there may be both sides of one.
+/// What there is to do for the transfer of an id. A child is continued by its parent.
 fn chosen<'r>(id: &str, records: &'r [TransferRecord]) -> Result<Vec<&'r TransferRecord>, Failure> {
-    let id = id.to_ascii_lowercase();
-    let fits: Vec<&TransferRecord> =
-        records.iter().filter(|record| record.id.to_string().starts_with(&id) && record.side != Side::Child).collect();
-    let Some(first) = fits.first() else {
-        let failure = Failure::usage(format!("there is no transfer `{id}`"));
-        return Err(failure.hint("`landfall status` shows all transfers"));
-    };
-    if let Some(other) = fits.iter().find(|record| record.id != first.id) {
-        let failure = Failure::usage(format!("several transfers begin with `{id}`"));
-        return Err(failure.hint(format!("give more digits: `{}` or `{}`", first.id, other.id)));
-    }
+    let fits = which::meant(id, records)?;
     let resumable: Vec<&TransferRecord> = fits.iter().copied().filter(|record| record.is_resumable()).collect();
-    if resumable.is_empty() {
-        return Err(Failure::usage(format!("transfer `{}` is finished", short(first.id)))
-            .hint("run the first command again to start a new transfer; what is there already is not sent again"));
+    if !resumable.is_empty() {
+        return Ok(resumable);
     }
-    Ok(resumable)
+    let id = short(fits[0].id);
+    Err(match fits.iter().all(|record| record.side == Side::Child) {
+        true => Failure::usage(format!("transfer `{id}` is continued by the side that started it"))
+            .hint("run `landfall resume` there, or the same command again"),
+        false => Failure::usage(format!("transfer `{id}` is finished"))
+            .hint("run the first command again to start a new transfer; what is there already is not sent again"),
+    })
+}
+
+fn how(arguments: &ResumeArguments) -> Resumption {
+    match (arguments.peer, arguments.new_ticket) {
+        (Some(address), _) => Resumption::PeerAt(address),
+        (None, true) => Resumption::NewTicket,
+        (None, false) => Resumption::AsItWas,
+    }
 }
 
 fn job(record: &TransferRecord, home: &Path, arguments: &ResumeArguments, console: &Arc<Console>) -> Option<Job> {
@@ -85,6 +89,7 @@ fn job(record: &TransferRecord, home: &Path, arguments: &ResumeArguments, consol
     };
     let (Job::Send(SendOptions { common, .. }) | Job::Receive(RecvOptions { common, .. })) = &mut job;
     common.limit_bytes_per_s = arguments.limit;
+    common.meeting = Meeting::Resume(record.id, how(arguments));
     if let Some(given) = arguments.patience {
         common.patience = patience(Some(given));
     }

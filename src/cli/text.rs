@@ -9,7 +9,7 @@ use std::path::Path;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ZonedDateTime};
 
-use super::shown;
+use super::{screen, shown};
 use crate::attributes::Level;
 use crate::event::{Event, Found, Notice, Summary};
 use crate::identity::Role;
@@ -54,6 +54,12 @@ pub(super) fn notice_text(notice: &Notice) -> String {
         }
         Notice::DiskFreed => "there is space again".to_owned(),
         Notice::Retried { path, reason } => format!("`{path}` is read once more: {reason}"),
+        Notice::FoundAt { id, address } => {
+            let id = screen::short(*id);
+            format!(
+                "waiting at {address}; if the other side calls elsewhere: `landfall resume {id} --peer {address}` there"
+            )
+        }
         Notice::NoUdp { host, addresses } => {
             let tried = addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ");
             format!(

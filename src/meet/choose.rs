@@ -12,7 +12,7 @@ use crate::event::{Event, Events, Notice};
 use crate::identity::{PeerKey, Role, Secret, TransferId};
 use crate::limits::TICKET_SECONDS;
 use crate::net::random_secret;
-use crate::options::{ChildCommand, CommonOptions, Continue, Meeting};
+use crate::options::{ChildCommand, CommonOptions, Continue, Meeting, Resumption};
 use crate::state::home::Home;
 use crate::state::transfer::{Closed, Description, End, Settings, Side, TransferRecord};
 use crate::ticket::Ticket;
@@ -51,7 +51,7 @@ pub(super) fn choose(
     let continuation = common.continuation;
     let mut chooser = Chooser { wish, home, records: listing.records, continuation, abandoned: vec![] };
     let chosen = match &common.meeting {
-        Meeting::Resume(id) => chooser.resume(*id),
+        Meeting::Resume(id, how) => chooser.resume(*id, *how),
         Meeting::Dial(ticket) => chooser.dial(ticket),
         Meeting::Listen { address, write_ticket } => chooser.listen(*address, write_ticket.as_deref()),
         Meeting::Parent { child, other } => chooser.parent(child, other),
@@ -75,13 +75,44 @@ struct Chooser<'a> {
 }
 
 impl Chooser<'_> {
-    fn resume(&self, id: TransferId) -> Result<Chosen, Error> {
+    fn resume(&mut self, id: TransferId, how: Resumption) -> Result<Chosen, Error> {
         let role = self.wish.role;
-        match self.home.load(id, role)? {
-            None => Err(Error::Usage(format!("there is no transfer {id} in which this side is the {role}"))),
-            Some(record) if record.is_resumable() => Ok(Chosen::Continued(Box::new(record))),
-            Some(record) => closed_before(record),
+        let mut record = match self.home.load(id, role)? {
+            None => return Err(Error::Usage(format!("there is no transfer {id} in which this side is the {role}"))),
+            Some(record) if record.is_resumable() => record,
+            Some(record) => return closed_before(record),
+        };
+        match how {
+            Resumption::AsItWas => {}
+            Resumption::PeerAt(address) if record.side == Side::Dialler => {
+                record.addresses = dial::union(&[&[address], &record.addresses]);
+            }
+            Resumption::PeerAt(_) => {
+                return Err(Error::Usage(format!("this side of transfer {id} does not dial: its peer finds it")));
+            }
+            Resumption::NewTicket if record.side == Side::Listener && record.is_open() => {
+                return self.renew_ticket(&record);
+            }
+            Resumption::NewTicket => {
+                return Err(Error::Usage(format!("this side of transfer {id} has no ticket to give")));
+            }
         }
+        Ok(Chosen::Continued(Box::new(record)))
+    }
+
+    /// A new transfer in the place of one whose peer cannot come any more.
+    fn renew_ticket(&mut self, old: &TransferRecord) -> Result<Chosen, Error> {
+        self.abandon(old)?;
+        let fresh = self.new_record(Side::Listener, new_secret()?);
+        Ok(Chosen::New(Box::new(TransferRecord {
+            listen: old.listen,
+            port: old.port,
+            paths: old.paths.clone(),
+            selection: old.selection.clone(),
+            write_ticket: old.write_ticket.clone(),
+            settings: old.settings.clone(),
+            ..fresh
+        })))
     }
 
     fn dial(&mut self, ticket: &Ticket) -> Result<Chosen, Error> {

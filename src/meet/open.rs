@@ -18,7 +18,7 @@ use super::parent::{Parenting, program_or_this};
 use super::{Desk, Meet, Opened, Way, Wish, choose, dial, farewell, now_seconds};
 use crate::disk::RealDisk;
 use crate::error::Error;
-use crate::event::{Event, Events, Start};
+use crate::event::{Event, Events, Notice, Start};
 use crate::identity::TransferId;
 use crate::limits::{DYING_MS, PORT_ATTEMPTS_MAX, PREDECESSOR_MS, RETRY_DELAY_MS_MIN};
 use crate::net::{Accept, BindError, Endpoint, Identity, random};
@@ -45,10 +45,17 @@ impl Meet {
         Meet::open_with(common, wish, home, identity, events, Pipes::of_process()).await
     }
 
-    /// At a listener whose ticket is not taken: gives it out. To be called when nothing of this side's own stands in
-    /// the way of the transfer.
+    /// At a listener: gives out its ticket if nobody has taken it, else says where it is found when it was started again.
+    /// To be called when nothing of this side's own stands in the way of the transfer.
     pub fn invite(&self) -> Result<(), Error> {
         match &self.way {
+            Way::Listen(listening) if self.desk.record.side == Side::Listener && self.desk.record.peer.is_some() => {
+                let addresses = listening.addresses();
+                let address = addresses.iter().find(|address| !address.ip().is_loopback()).or(addresses.first());
+                let found_at = |address: &SocketAddr| Notice::FoundAt { id: self.desk.record.id, address: *address };
+                address.map(found_at).into_iter().for_each(|notice| self.desk.events.emit(Event::Notice(notice)));
+                Ok(())
+            }
             Way::Listen(listening) => give_ticket(&self.desk, listening.addresses()),
             Way::Dial(_) => Ok(()),
         }

@@ -23,7 +23,7 @@ use crate::event::{Event, Events, Notice};
 use crate::identity::Role;
 use crate::limits::CHUNK_BYTES;
 use crate::net::{Identity, LinkError};
-use crate::options::{CommonOptions, Continue, Meeting, Selection};
+use crate::options::{CommonOptions, Continue, Meeting, Resumption, Selection};
 use crate::state::home::Home;
 use crate::state::transfer::Settings;
 use crate::ticket::Ticket;

@@ -138,7 +138,7 @@ fn tell_receipt_damage(events: &Events) {
 /// What the command line asks for, with its directory made and by its canonical name.
 fn wish(options: &RecvOptions) -> Result<Wish, Error> {
     let paths = match options.common.meeting {
-        Meeting::Resume(_) => vec![],
+        Meeting::Resume(..) => vec![],
         _ => {
             make_dir(&options.dir)?;
             let canonical = given::canonical(&options.dir);

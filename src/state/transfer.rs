@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::attributes::Level;
 use crate::identity::{PeerKey, Role, Secret, TransferId};
 use crate::options::{
-    ChildCommand, CommonOptions, Consent, Continue, Existing, Meeting, RecvOptions, Remote, Selection, SendOptions,
+    ChildCommand, CommonOptions, Consent, Continue, Existing, Meeting, RecvOptions, Remote, Resumption, Selection,
+    SendOptions,
 };
 use crate::state::files::{Damage, Kind, disclose, enclose};
 use crate::state::text::{hex, path};
@@ -224,7 +225,7 @@ impl TransferRecord {
         CommonOptions {
             limit_bytes_per_s: None,
             home,
-            meeting: Meeting::Resume(self.id),
+            meeting: Meeting::Resume(self.id, Resumption::AsItWas),
             patience: self.settings.patience,
             receipt: self.settings.receipt.clone(),
             continuation: Continue::Open,

@@ -10,6 +10,7 @@ use crate::digest::PathHash;
 use crate::disk::Disk;
 use crate::identity::TransferId;
 use crate::path::STATE_DIR_NAME;
+use crate::state::files::find_dir;
 
 /// Name of the manifest log.
 pub(super) const MANIFEST_NAME: &[u8] = b"manifest";
@@ -82,22 +83,47 @@ impl<D: Disk> Layout<D> {
             disk.remove(&self.staging, &listed.name)?;
         }
         disk.remove_dir(&self.transfer, STAGING_NAME)?;
-        for listed in disk.list(&self.transfer)? {
-            disk.remove(&self.transfer, &listed.name)?;
+        remove_rest(disk, &self.root, &self.state, (&self.transfer, self.id))
+    }
+}
+
+/// Whether a target directory holds working state of a transfer.
+pub fn has_state<D: Disk>(disk: &D, root: &D::Dir, id: TransferId) -> io::Result<bool> {
+    find_dir(disk, root, format!("{STATE_DIR_NAME}/{id}").as_bytes()).map(|found| found.is_some())
+}
+
+/// Removes the working state of a transfer that nobody will continue, as far as it is there, and `.landfall` itself when
+/// nothing else is in it. Only for the holder of the directory's lock.
+pub fn forget<D: Disk>(disk: &D, root: &D::Dir, id: TransferId) -> io::Result<()> {
+    let Some(state) = find_dir(disk, root, STATE_DIR_NAME.as_bytes())? else { return Ok(()) };
+    let Some(transfer) = find_dir(disk, &state, id.to_string().as_bytes())? else { return Ok(()) };
+    if let Some(staging) = find_dir(disk, &transfer, STAGING_NAME)? {
+        for listed in disk.list(&staging)? {
+            disk.remove(&staging, &listed.name)?;
         }
-        disk.remove_dir(&self.state, self.id.to_string().as_bytes())?;
-        let rest = disk.list(&self.state)?;
-        if rest.iter().any(|listed| listed.name != LOCK_NAME) {
-            return Ok(());
-        }
-        if !rest.is_empty() {
-            disk.remove(&self.state, LOCK_NAME)?;
-        }
-        match disk.remove_dir(&self.root, STATE_DIR_NAME.as_bytes()) {
-            Err(error) if error.kind() != io::ErrorKind::DirectoryNotEmpty => Err(error),
-            // A power cut must not bring it back when nobody comes to remove it again.
-            _ => disk.sync_dir(&self.root),
-        }
+        disk.remove_dir(&transfer, STAGING_NAME)?;
+    }
+    remove_rest(disk, root, &state, (&transfer, id))
+}
+
+/// The end of removing: what is left is plain files. The lock file goes last of all.
+fn remove_rest<D: Disk>(disk: &D, root: &D::Dir, state: &D::Dir, of: (&D::Dir, TransferId)) -> io::Result<()> {
+    let (transfer, id) = of;
+    for listed in disk.list(transfer)? {
+        disk.remove(transfer, &listed.name)?;
+    }
+    disk.remove_dir(state, id.to_string().as_bytes())?;
+    let rest = disk.list(state)?;
+    if rest.iter().any(|listed| listed.name != LOCK_NAME) {
+        return Ok(());
+    }
+    if !rest.is_empty() {
+        disk.remove(state, LOCK_NAME)?;
+    }
+    match disk.remove_dir(root, STATE_DIR_NAME.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::DirectoryNotEmpty => Err(error),
+        // A power cut must not bring it back when nobody comes to remove it again.
+        _ => disk.sync_dir(root),
     }
 }
 

@@ -87,7 +87,7 @@ async fn the_owners_newer_link_supersedes_the_older() {
     std::fs::remove_dir(clone.dir.path()).unwrap();
     copy_dir(there.dir.path(), clone.dir.path());
     let id = first.meet.record().id;
-    let mut second = clone.open(Role::Sender, Meeting::Resume(id)).await.unwrap();
+    let mut second = clone.open(Role::Sender, Meeting::Resume(id, Resumption::AsItWas)).await.unwrap();
     let (near, _far) = meet(&mut listener, &mut second).await;
     assert!(near.hello.proof.is_none(), "the secret is forgotten");
     assert_eq!(old_far.link.closed().await, LinkError::Refused(CloseCode::Superseded));

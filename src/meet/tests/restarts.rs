@@ -27,7 +27,7 @@ async fn a_listener_that_is_started_again_is_found_by_who_owns_its_ticket() {
     let id = listener.meet.record().id;
     drop(met.0);
     kill(listener).await;
-    let mut again = here.open(Role::Receiver, Meeting::Resume(id)).await.unwrap();
+    let mut again = here.open(Role::Receiver, Meeting::Resume(id, Resumption::AsItWas)).await.unwrap();
     assert_eq!(again.meet.start(), Start::Resumed);
     let (near, _far) = meet(&mut again, &mut dialler).await;
     assert!(near.hello.proof.is_some(), "a dialler that still has its ticket proves it again");
@@ -43,7 +43,7 @@ async fn a_dialler_continues_by_its_ticket_by_its_command_and_by_its_id() {
     let id = ticket.transfer_id();
     let mut dialler = there.dial(Role::Sender, &ticket).await;
     drop(meet(&mut listener, &mut dialler).await);
-    for meeting in [Meeting::Dial(ticket.clone()), listen_on_loopback(), Meeting::Resume(id)] {
+    for meeting in [Meeting::Dial(ticket.clone()), listen_on_loopback(), Meeting::Resume(id, Resumption::AsItWas)] {
         drop(dialler);
         dialler = there.open(Role::Sender, meeting).await.unwrap();
         assert_eq!((dialler.meet.start(), dialler.meet.record().id), (Start::Resumed, id));
@@ -57,7 +57,8 @@ async fn a_dialler_that_was_killed_before_the_answer_proves_again() {
     let mut listener = here.listen(Role::Receiver).await;
     let ticket = listener.ticket();
     drop(there.dial(Role::Sender, &ticket).await);
-    let mut dialler = there.open(Role::Sender, Meeting::Resume(ticket.transfer_id())).await.unwrap();
+    let mut dialler =
+        there.open(Role::Sender, Meeting::Resume(ticket.transfer_id(), Resumption::AsItWas)).await.unwrap();
     let (near, _far) = meet(&mut listener, &mut dialler).await;
     assert!(near.hello.proof.is_some());
 }
@@ -133,7 +134,7 @@ async fn a_finished_ticket_answers_and_an_unconfirmed_one_goes_on() {
     drop(meet(&mut listener, &mut again).await);
     again.meet.close(End::Finished).unwrap();
     again.meet.finish(CloseCode::Finished).await;
-    for meeting in [Meeting::Dial(ticket.clone()), Meeting::Resume(ticket.transfer_id())] {
+    for meeting in [Meeting::Dial(ticket.clone()), Meeting::Resume(ticket.transfer_id(), Resumption::AsItWas)] {
         let (selection, settings) = (Selection::default(), Settings::default());
         let wish = Wish { role: Role::Receiver, paths: vec!["/the/tree".into()], selection, settings };
         let (sender, _events) = sync_channel(10);
