@@ -30,6 +30,10 @@ pub(super) type Issue<D> = Arc<dyn Fn(&Shared<D>) -> io::Result<()> + Send + Syn
 
 /// Words that the intake keeps back at most.
 const WORDS_KEPT_MAX: usize = 64;
+/// Chunks that are taken in together at most.
+const ARRIVALS_MAX: usize = 4;
+/// Chunks from this length on are taken in together.
+const LARGE_ARRIVAL_BYTES_MIN: usize = 256 << 10;
 
 /// What the intake's thread is told.
 pub(super) enum Command {
@@ -228,6 +232,41 @@ impl Words<'_> {
     }
 }
 
+/// Large chunks that came one after the other: taken together, one is hashed while another is written.
+struct Arrivals {
+    chunks: Vec<(ChunkHeader, Option<Bytes>)>,
+    permits: Vec<OwnedSemaphorePermit>,
+}
+
+impl Arrivals {
+    fn beginning(first: (ChunkHeader, Option<Bytes>), permit: OwnedSemaphorePermit) -> Arrivals {
+        Arrivals { chunks: vec![first], permits: vec![permit] }
+    }
+
+    /// Takes along what waits and belongs to them. Gives what came then and does not.
+    fn gather(&mut self, commands: &Commands<Command>) -> Option<Command> {
+        while self.chunks.len() < ARRIVALS_MAX && self.chunks.last().is_some_and(is_large) {
+            match commands.try_recv().ok()? {
+                Command::Chunk(header, bytes, permit) if !self.has_place_of(&header) => {
+                    self.chunks.push((header, bytes));
+                    self.permits.push(permit);
+                }
+                other => return Some(other),
+            }
+        }
+        None
+    }
+
+    fn has_place_of(&self, header: &ChunkHeader) -> bool {
+        self.chunks.iter().any(|(other, _)| (other.entry, other.chunk) == (header.entry, header.chunk))
+    }
+}
+
+/// Whether a thread costs little beside a chunk's hash.
+fn is_large(chunk: &(ChunkHeader, Option<Bytes>)) -> bool {
+    chunk.1.as_ref().is_some_and(|bytes| bytes.len() >= LARGE_ARRIVAL_BYTES_MIN)
+}
+
 fn run_intake<D: Disk>(
     mut intake: Intake<D>,
     commands: &Commands<Command>,
@@ -236,8 +275,9 @@ fn run_intake<D: Disk>(
     pause: &Pause,
 ) {
     let mut words = Words { heard, kept: vec![], since: Instant::now() };
+    let mut ahead = None;
     loop {
-        let next = if words.is_due() { None } else { commands.try_recv().ok() };
+        let next = ahead.take().or_else(|| if words.is_due() { None } else { commands.try_recv().ok() });
         let command = match next {
             Some(command) => command,
             None => {
@@ -251,15 +291,10 @@ fn run_intake<D: Disk>(
         let said = match command {
             Command::Task(task) => match intake.perform(task) {
                 Done::Input(input) => Heard::Input(input),
-                Done::Work(piece) => {
-                    // What the settler says of a batch is heard after what was said of its chunks.
-                    intake.take_missing().into_iter().for_each(|missing| words.keep(Heard::Input(missing)));
-                    if !words.say() {
-                        return;
-                    }
-                    drop(work.send(piece));
-                    continue;
-                }
+                Done::Work(piece) => match hand_on(&mut intake, piece, &mut words, work) {
+                    true => continue,
+                    false => return,
+                },
                 Done::Nothing | Done::NotMine(_) => continue,
             },
             Command::Records(page, permit) => {
@@ -268,9 +303,12 @@ fn run_intake<D: Disk>(
                 said
             }
             Command::Chunk(header, bytes, permit) => {
-                let input = intake.receive(header, bytes);
-                drop(permit);
-                Heard::Input(input)
+                let mut arrivals = Arrivals::beginning((header, bytes), permit);
+                ahead = arrivals.gather(commands);
+                for input in intake.receive_all(arrivals.chunks) {
+                    words.keep(Heard::Input(input));
+                }
+                continue;
             }
             Command::Connected => {
                 intake.begin_link();
@@ -297,6 +335,17 @@ fn run_intake<D: Disk>(
         };
         words.keep(said);
     }
+}
+
+/// Hands work on to the syncer. What the settler says of a batch is heard after what was said of its chunks. `false` if
+/// nobody hears any more.
+fn hand_on<D: Disk>(intake: &mut Intake<D>, piece: Work<D>, words: &mut Words<'_>, work: &Commander<Work<D>>) -> bool {
+    intake.take_missing().into_iter().for_each(|missing| words.keep(Heard::Input(missing)));
+    let is_heard = words.say();
+    if is_heard {
+        drop(work.send(piece));
+    }
+    is_heard
 }
 
 /// Appends records, however long that waits for space. `None` if the engine ends meanwhile.

@@ -9,9 +9,9 @@ use super::batch::Batch;
 use super::journal_file::Journal;
 use super::staging::{Finish, Held, Place};
 use super::{Ledger, Shared, is_full, locked};
-use crate::digest::{Folder, PathHash, ReceivedChunk, Verdict, path_hash, verify};
+use crate::digest::{Folder, PathHash, ReceivedChunk, Verdict, VerifiedChunk, path_hash, verify};
 use crate::disk::{Disk, DiskFile};
-use crate::geometry::{ChunkId, ChunkRun, EntryIndex, Geometry};
+use crate::geometry::{ChunkId, ChunkIndex, ChunkRun, EntryIndex, Geometry};
 use crate::manifest::{Position, Record, Step};
 use crate::outcome::{Outcome, Reason};
 use crate::path::RelPath;
@@ -78,6 +78,60 @@ pub(crate) fn noted<D: Disk>(record: &Record, step: Step, journal: &Journal<D>) 
         (Step::Withdrawn(entry), _) => Noted::Withdrawn(entry),
         (Step::Completed, _) => Noted::Complete,
     }
+}
+
+/// A chunk that may be written to the file that it came for.
+struct Arrival<D: Disk> {
+    place: Chunk,
+    held: Arc<Held<D>>,
+    received: ReceivedChunk,
+}
+
+impl<D: Disk> Arrival<D> {
+    /// Verifies it and writes it: its length, or what the brain is to hear instead.
+    fn take_in(&self) -> Result<u32, Input> {
+        let (held, place, chunk) = (&self.held, self.place, self.received.id.chunk.get());
+        let differs = || Input::Differed(place);
+        let expected = held.digests.get(chunk).map_err(|_| differs())?;
+        let verdict = match verify(held.geometry, self.received.clone(), expected) {
+            Verdict::Mismatch { actual, .. } => match held.digests.get_anew(chunk) {
+                Ok(anew) if anew == actual => verify(held.geometry, self.received.clone(), anew),
+                _ => return Err(differs()),
+            },
+            verdict => verdict,
+        };
+        match verdict {
+            Verdict::Mismatch { .. } => Err(differs()),
+            Verdict::Match(verified) => {
+                put(held, &verified).map_err(|error| Input::WriteFailed(place, write_error(&error)))
+            }
+        }
+    }
+}
+
+fn write_error(error: &io::Error) -> WriteError {
+    if is_full(error) { WriteError::Full } else { WriteError::Failed }
+}
+
+/// Writes a chunk that is proved to be what the manifest says. That it is held is still to be noted.
+fn put<D: Disk>(held: &Held<D>, chunk: &VerifiedChunk) -> io::Result<u32> {
+    let index = chunk.id().chunk;
+    let (offset, length) = (held.geometry.offset(index), held.geometry.chunk_len(index));
+    held.change(|| match chunk.bytes() {
+        Some(bytes) => held.file.write_all_at(bytes, offset),
+        None => {
+            if held.geometry.chunk_count() == 1 {
+                held.file.set_len(u64::from(length))?;
+            }
+            held.file.punch(offset, u64::from(length))
+        }
+    })?;
+    let end = offset + u64::from(length);
+    if chunk.bytes().is_some() && held.geometry.chunk_count() > 1 && end / WRITEBACK_BYTES > offset / WRITEBACK_BYTES {
+        let start = end.saturating_sub(end % WRITEBACK_BYTES).saturating_sub(WRITEBACK_BYTES);
+        held.file.start_writeback(start, end - start);
+    }
+    Ok(length)
 }
 
 /// See the module.
@@ -175,71 +229,75 @@ impl<D: Disk> Intake<D> {
 
     /// Takes one chunk as it came: verifies it and writes it to staging.
     pub fn receive(&mut self, header: ChunkHeader, bytes: Option<bytes::Bytes>) -> Input {
+        match self.admit(header, bytes) {
+            Ok(arrival) => self.note(&arrival, arrival.take_in()),
+            Err(input) => input,
+        }
+    }
+
+    /// Takes several chunks, in their order; one is hashed while another is written. No two are of the same place.
+    pub fn receive_all(&mut self, chunks: Vec<(ChunkHeader, Option<bytes::Bytes>)>) -> Vec<Input> {
+        let admitted: Vec<_> = chunks.into_iter().map(|(header, bytes)| self.admit(header, bytes)).collect();
+        let pool = self.shared.pool;
+        let taken = pool.map(admitted, |admitted| {
+            admitted.map(|arrival| {
+                let taken = arrival.take_in();
+                (arrival, taken)
+            })
+        });
+        let note = |taken: Result<(Arrival<D>, Result<u32, Input>), Input>| match taken {
+            Ok((arrival, taken)) => self.note(&arrival, taken),
+            Err(input) => input,
+        };
+        taken.into_iter().map(note).collect()
+    }
+
+    /// What there is to do with a chunk, unless that is known already.
+    fn admit(&mut self, header: ChunkHeader, bytes: Option<bytes::Bytes>) -> Result<Arrival<D>, Input> {
         let place = Chunk { entry: header.entry.0, chunk: header.chunk };
         if let Body::Gone(reason) = header.body {
-            return Input::Gone(place, reason);
+            return Err(Input::Gone(place, reason));
         }
         let held = match self.held_for(header.entry) {
             Ok(Some(held)) => held,
-            Ok(None) => return Input::WriteFailed(place, WriteError::Stale),
-            Err(error) if is_full(&error) => return Input::WriteFailed(place, WriteError::Full),
-            Err(_) => return Input::WriteFailed(place, WriteError::Failed),
+            Ok(None) => return Err(Input::WriteFailed(place, WriteError::Stale)),
+            Err(error) => return Err(Input::WriteFailed(place, write_error(&error))),
         };
         let Some(chunk) = held.geometry.chunk(header.chunk) else {
-            return Input::WriteFailed(place, WriteError::Stale);
+            return Err(Input::WriteFailed(place, WriteError::Stale));
         };
         {
             let marks = locked(&held.marks);
             // It came twice: once on a link that was lost since.
             if marks.held.contains(header.chunk) {
-                return Input::Written(place, 0);
+                return Err(Input::Written(place, 0));
             }
             if marks.is_frozen() {
-                return Input::WriteFailed(place, WriteError::Stale);
+                return Err(Input::WriteFailed(place, WriteError::Stale));
             }
         }
-        let Ok(expected) = held.digests.get(header.chunk) else { return Input::Differed(place) };
-        let received = ReceivedChunk { id: ChunkId { entry: header.entry, chunk }, bytes };
-        let verdict = match verify(held.geometry, received.clone(), expected) {
-            Verdict::Mismatch { actual, .. } => match held.digests.get_anew(header.chunk) {
-                Ok(anew) if anew == actual => verify(held.geometry, received, anew),
-                _ => return Input::Differed(place),
-            },
-            verdict => verdict,
-        };
-        match verdict {
-            Verdict::Mismatch { .. } => Input::Differed(place),
-            Verdict::Match(verified) => match self.write(&held, &verified) {
-                Ok(bytes) => Input::Written(place, bytes),
-                Err(error) if is_full(&error) => Input::WriteFailed(place, WriteError::Full),
-                Err(_) => Input::WriteFailed(place, WriteError::Failed),
-            },
+        Ok(Arrival { place, held, received: ReceivedChunk { id: ChunkId { entry: header.entry, chunk }, bytes } })
+    }
+
+    fn note(&mut self, arrival: &Arrival<D>, taken: Result<u32, Input>) -> Input {
+        match taken {
+            Ok(length) => {
+                self.note_written(&arrival.held, arrival.received.id.chunk);
+                Input::Written(arrival.place, length)
+            }
+            Err(input) => input,
         }
     }
 
+    fn note_written(&mut self, held: &Arc<Held<D>>, chunk: ChunkIndex) {
+        held.mark_held(chunk);
+        self.batch.add_chunk(held, chunk.get());
+    }
+
     /// Writes a chunk that is proved to be what the manifest says.
-    pub(super) fn write(&mut self, held: &Arc<Held<D>>, chunk: &crate::digest::VerifiedChunk) -> io::Result<u32> {
-        let index = chunk.id().chunk;
-        let (offset, length) = (held.geometry.offset(index), held.geometry.chunk_len(index));
-        held.change(|| match chunk.bytes() {
-            Some(bytes) => held.file.write_all_at(bytes, offset),
-            None => {
-                if held.geometry.chunk_count() == 1 {
-                    held.file.set_len(u64::from(length))?;
-                }
-                held.file.punch(offset, u64::from(length))
-            }
-        })?;
-        let end = offset + u64::from(length);
-        if chunk.bytes().is_some()
-            && held.geometry.chunk_count() > 1
-            && end / WRITEBACK_BYTES > offset / WRITEBACK_BYTES
-        {
-            let start = end.saturating_sub(end % WRITEBACK_BYTES).saturating_sub(WRITEBACK_BYTES);
-            held.file.start_writeback(start, end - start);
-        }
-        held.mark_held(index);
-        self.batch.add_chunk(held, index.get());
+    pub(super) fn write(&mut self, held: &Arc<Held<D>>, chunk: &VerifiedChunk) -> io::Result<u32> {
+        let length = put(held, chunk)?;
+        self.note_written(held, chunk.id().chunk);
         Ok(length)
     }
 
@@ -264,9 +322,7 @@ impl<D: Disk> Intake<D> {
         if self.shared.ledger().is_withdrawn(entry) {
             return Ok(());
         }
-        let failed = |error: &io::Error| {
-            Input::FinishFailed(entry, if is_full(error) { WriteError::Full } else { WriteError::Failed })
-        };
+        let failed = |error: &io::Error| Input::FinishFailed(entry, write_error(error));
         let held = match self.held.get(&entry.0) {
             Some(held) => Some(Arc::clone(held)),
             None => self.held_for(entry).map_err(|error| failed(&error))?,

@@ -43,6 +43,10 @@ pub(crate) struct Held<D: Disk> {
     pub(crate) geometry: Geometry,
     pub(crate) digests: DigestTable<D::File>,
     pub(crate) marks: Mutex<Marks>,
+    /// The inode after this process last changed what is in it: whatever else changes it shows here, and makes every
+    /// read-back void. So does a name that is given or taken, which costs a further read. `None` if it could not be looked
+    /// at. Held while the file is changed, and taken before the marks: read-backs are noted meanwhile.
+    seen: Mutex<Option<Stamps>>,
     /// A sync of it has failed.
     is_sync_failed: Mutex<bool>,
 }
@@ -58,10 +62,6 @@ pub(crate) struct Marks {
     pub(crate) writes: u64,
     /// The closed batch that is to seal it, by number: no more writes.
     pub(crate) sealed_by: Option<u64>,
-    /// The inode after this process last changed what is in it: whatever else changes it shows here, and makes every
-    /// read-back void. So does a name that is given or taken, which costs a further read. `None` if it could not be looked
-    /// at.
-    seen: Option<Stamps>,
     /// How often read-backs were made void: one that began before does not count either.
     epoch: u64,
     /// Abandoned: the staging file may belong to another entry now, and must not get a name for this one. Whoever
@@ -86,12 +86,11 @@ impl<D: Disk> Held<D> {
             level: Level::Device,
             writes: 0,
             sealed_by: None,
-            seen: Some(stat.stamps()),
             epoch: 0,
             is_abandoned: false,
         };
-        let (marks, is_sync_failed) = (Mutex::new(marks), Mutex::new(false));
-        Ok(Held { entry, path, place, file, inode, geometry, digests, marks, is_sync_failed })
+        let (marks, seen, is_sync_failed) = (Mutex::new(marks), Mutex::new(Some(stat.stamps())), Mutex::new(false));
+        Ok(Held { entry, path, place, file, inode, geometry, digests, marks, seen, is_sync_failed })
     }
 
     /// Name in staging.
@@ -124,36 +123,37 @@ impl<D: Disk> Held<D> {
     /// Changes the file, as its only writer: if somebody else has changed it meanwhile, what was read back before no
     /// longer counts.
     pub(crate) fn change<R>(&self, change: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
-        let mut marks = locked(&self.marks);
-        self.look_for_strangers(&mut marks);
+        let mut seen = locked(&self.seen);
+        self.look_for_strangers(&mut seen);
         let result = change();
-        marks.seen = self.file.stat().ok().map(|stat| stat.stamps());
+        *seen = self.file.stat().ok().map(|stat| stat.stamps());
         result
     }
 
     /// Whether the file is as this process left it. If not, every read-back is void, and from now on it is compared
     /// with what it is now.
     pub(crate) fn is_untouched(&self) -> bool {
-        self.look_for_strangers(&mut locked(&self.marks))
+        self.look_for_strangers(&mut locked(&self.seen))
     }
 
     /// The stamps that a target had before its first byte was compared.
     pub(crate) fn expect_stamps(&self, stamps: Stamps) {
-        locked(&self.marks).seen = Some(stamps);
+        *locked(&self.seen) = Some(stamps);
     }
 
     /// Time of the last change of content, as this process left it.
     pub(crate) fn seen_mtime(&self) -> Option<Timestamp> {
-        locked(&self.marks).seen.map(|stamps| stamps.mtime)
+        locked(&self.seen).map(|stamps| stamps.mtime)
     }
 
-    fn look_for_strangers(&self, marks: &mut Marks) -> bool {
+    fn look_for_strangers(&self, seen: &mut Option<Stamps>) -> bool {
         let now = self.file.stat().ok().map(|stat| stat.stamps());
-        let is_same = now.is_some() && now == marks.seen;
+        let is_same = now.is_some() && now == *seen;
         if !is_same {
+            let mut marks = locked(&self.marks);
             marks.verified.clear();
             marks.epoch += 1;
-            marks.seen = now;
+            *seen = now;
         }
         is_same
     }
