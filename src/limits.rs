@@ -67,8 +67,8 @@ pub const REMOTE_START_DELAY_MS_MAX: u64 = 15_000;
 pub const LOGIN_LINES_MAX: u32 = 100;
 /// Milliseconds after which it is said that a child on another machine is ready and nothing comes back from it.
 pub const BLOCKADE_MS: u64 = 4000;
-/// Chunk buffers that are kept for the next chunk. Each costs a chunk of memory.
-pub const BUFFER_CHUNKS_MAX: usize = 32;
+/// A huge page of most machines: memory of chunks comes in such pieces.
+pub const HUGE_PAGE_BYTES: usize = 2 << 20;
 /// Bytes of one uncached read.
 pub const READ_BACK_BYTES: usize = 1 << 20;
 /// How often a direct read may end inside a unit before the end of the file, as it does while the file grows.

@@ -6,7 +6,7 @@ use quinn::{ReadExactError, RecvStream, SendStream};
 
 use super::error::LinkError;
 use super::limiter::Limiter;
-use crate::buffers::Buffers;
+use crate::buffers::Buffer;
 
 /// The sender's end of a data stream.
 #[derive(Debug)]
@@ -62,12 +62,11 @@ pub enum Next {
 pub struct DataReceiver {
     stream: RecvStream,
     limiter: Limiter,
-    buffers: Buffers,
 }
 
 impl DataReceiver {
-    pub(super) fn new(stream: RecvStream, limiter: Limiter, buffers: Buffers) -> DataReceiver {
-        DataReceiver { stream, limiter, buffers }
+    pub(super) fn new(stream: RecvStream, limiter: Limiter) -> DataReceiver {
+        DataReceiver { stream, limiter }
     }
 
     /// Fills `header`, or finds the end of the stream in its place. Must not be cancelled: a part would be lost.
@@ -83,7 +82,7 @@ impl DataReceiver {
     /// Reads a body of `length` bytes into one buffer. The caller has compared the length with what it asked for: it is
     /// not merely what the peer claims. Must not be cancelled.
     pub async fn read_body(&mut self, length: usize) -> Result<Bytes, LinkError> {
-        let mut body = self.buffers.take(length);
+        let mut body = Buffer::take(length);
         let mut filled = 0;
         while filled < length {
             match self.stream.read_chunk(self.limiter.piece_bytes(length - filled), true).await? {

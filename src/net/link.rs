@@ -17,7 +17,6 @@ use super::data::{DataReceiver, DataSender};
 use super::error::{CloseCode, LinkError};
 use super::limiter::Limiter;
 use super::tls::peer_key;
-use crate::buffers::Buffers;
 use crate::identity::{Meeting, PeerKey, Role};
 use crate::limits::{CONTROL_WINDOW_BYTES, DATA_STREAMS, IDLE_MS_MAX, LINK_WINDOW_BYTES, UNANSWERED_LOOK_MS};
 
@@ -44,8 +43,6 @@ struct Inner {
     connection: Connection,
     peer: PeerKey,
     exporter: [u8; 32],
-    /// Where bodies of its data streams are read to.
-    buffers: Buffers,
 }
 
 /// What QUIC measures on a link.
@@ -78,7 +75,7 @@ impl Link {
         connection
             .export_keying_material(&mut exporter, EXPORTER_LABEL, &[])
             .map_err(|_| LinkError::Misbehaved("its TLS has no keying material"))?;
-        Ok(Link(Arc::new(Inner { connection, peer, exporter, buffers: Buffers::default() })))
+        Ok(Link(Arc::new(Inner { connection, peer, exporter })))
     }
 
     /// Opens the control stream. The listener hears of it with the first frame.
@@ -140,7 +137,7 @@ impl Link {
     /// Waits for a data stream that the sender opens, to be read below a limit. May be cancelled.
     pub async fn accept_data(&self, limiter: &Limiter) -> Result<DataReceiver, LinkError> {
         let stream = self.0.connection.accept_uni().await?;
-        Ok(DataReceiver::new(stream, limiter.clone(), self.0.buffers.clone()))
+        Ok(DataReceiver::new(stream, limiter.clone()))
     }
 
     /// Closes the link at once: what is not yet delivered is lost (see [`ControlSender::finish`]), operations on

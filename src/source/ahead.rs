@@ -8,7 +8,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use crate::buffers::{Buffer, Buffers};
+use crate::buffers::Buffer;
 use crate::digest;
 use crate::geometry::EntryIndex;
 use crate::limits::{HASH_AHEAD_BYTES, HASH_AHEAD_CHUNKS_MAX, HASH_AHEAD_ENTRIES_MAX};
@@ -82,7 +82,6 @@ impl State {
 pub struct HashAhead {
     state: Mutex<State>,
     room: Condvar,
-    buffers: Buffers,
 }
 
 impl HashAhead {
@@ -96,7 +95,7 @@ impl HashAhead {
             produced_entry: entry_count,
             gate: Gate::Open,
         };
-        HashAhead { state: Mutex::new(state), room: Condvar::new(), buffers: Buffers::default() }
+        HashAhead { state: Mutex::new(state), room: Condvar::new() }
     }
 
     /// Keeps a chunk that was just hashed, unless the receiver has looked past it already: a file that it compares
@@ -108,11 +107,6 @@ impl HashAhead {
             state.bytes += content.held_bytes();
             state.chunks.insert(place, Held { content, is_wanted: false });
         }
-    }
-
-    /// Where chunks lie that are read.
-    pub fn buffers(&self) -> &Buffers {
-        &self.buffers
     }
 
     /// Takes note that the log has so many entries.

@@ -16,7 +16,7 @@ use std::io;
 
 use rustix::io::Errno;
 
-use crate::buffers::Buffers;
+use crate::buffers::Buffer;
 use crate::disk::DiskFile;
 use crate::limits::SOURCE_READS_MAX;
 use crate::outcome::Reason;
@@ -39,8 +39,8 @@ pub(crate) fn reason_of(error: &io::Error) -> Reason {
 }
 
 /// Reads exactly `len` bytes; an I/O error is believed only when it comes back.
-pub(crate) fn read_chunk<F: DiskFile>(file: &F, offset: u64, len: usize, buffers: &Buffers) -> io::Result<Content> {
-    let mut buffer = buffers.take(len);
+pub(crate) fn read_chunk<F: DiskFile>(file: &F, offset: u64, len: usize) -> io::Result<Content> {
+    let mut buffer = Buffer::take(len);
     let mut attempt = 1;
     loop {
         match read_exact_at(file, buffer.bytes_mut(), offset) {

@@ -45,6 +45,8 @@ pub struct Ignored {
     patterns: Gitignore,
     /// Length of the directory's path and the slash behind it, as they arrive.
     above_bytes: usize,
+    /// Lines that cannot be understood, each with the name of its file.
+    pub bad: Vec<(&'static str, BadPattern)>,
 }
 
 impl Selector {
@@ -81,16 +83,10 @@ impl Selector {
         said.or_else(|| ignored.rev().find_map(by_file)).unwrap_or(false)
     }
 
-    /// The ignore files of a directory, if they count and there are some, and those of their lines that cannot be
-    /// understood, each with the name of its file. An error is that one of them could not be read.
-    pub fn read_ignored<D: Disk>(
-        &self,
-        disk: &D,
-        dir: &D::Dir,
-        path: Option<&RelPath>,
-    ) -> io::Result<(Option<Ignored>, Vec<(&'static str, BadPattern)>)> {
+    /// The ignore files of a directory, if they count and say something. An error is that one of them could not be read.
+    pub fn read_ignored<D: Disk>(&self, disk: &D, dir: &D::Dir, path: Option<&RelPath>) -> io::Result<Option<Ignored>> {
         if !self.ignore_files {
-            return Ok((None, vec![]));
+            return Ok(None);
         }
         let (mut builder, mut bad) = (builder(), vec![]);
         for name in IGNORE_FILES {
@@ -104,7 +100,8 @@ impl Selector {
             Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
         };
         let above_bytes = path.map_or(0, |path| path.as_bytes().len() + 1);
-        Ok(((!patterns.is_empty()).then_some(Ignored { patterns, above_bytes }), bad))
+        let says_something = !patterns.is_empty() || !bad.is_empty();
+        Ok(says_something.then_some(Ignored { patterns, above_bytes, bad }))
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
-use crate::buffers::Buffers;
+use crate::buffers::Buffer;
 use crate::digest::{self, ReceivedChunk, Verdict};
 use crate::disk::{AlignedBuffer, Disk, DiskFile, Extent};
 use crate::event::{Event, Found};
@@ -88,7 +88,7 @@ impl<D: Disk> Server<D> {
         let mut expected = described.table.get(chunk.get())?;
         let opened = self.open(entry, described);
         let read = opened.and_then(|source| {
-            let content = read_content::<D>(&source.file, &source.described, chunk, self.ahead.buffers())?;
+            let content = read_content::<D>(&source.file, &source.described, chunk)?;
             Ok((content, source))
         });
         let (content, source) = match read {
@@ -144,7 +144,7 @@ impl<D: Disk> Server<D> {
         let geometry = source.described.geometry;
         let len = geometry.chunk_len(chunk) as usize;
         source.file.read_uncached_at(&mut self.buffer, geometry.offset(chunk), len)?;
-        let mut buffer = self.ahead.buffers().take(self.buffer.bytes().len());
+        let mut buffer = Buffer::take(self.buffer.bytes().len());
         buffer.bytes_mut().copy_from_slice(self.buffer.bytes());
         Ok(Content::of(buffer))
     }
@@ -154,12 +154,7 @@ fn gone(entry: EntryIndex, reason: Reason, event: Option<Event>) -> Served {
     Served { answer: Answer::Gone(reason), event, renew: Some((entry, reason)) }
 }
 
-fn read_content<D: Disk>(
-    file: &D::File,
-    described: &SourceFile<D>,
-    chunk: ChunkIndex,
-    buffers: &Buffers,
-) -> io::Result<Content> {
+fn read_content<D: Disk>(file: &D::File, described: &SourceFile<D>, chunk: ChunkIndex) -> io::Result<Content> {
     let (offset, len) = (described.geometry.offset(chunk), described.geometry.chunk_len(chunk));
     if described.geometry.chunk_count() > 1 {
         let extent = file.extent_at(offset).map_err(|error| match error.kind() {
@@ -170,7 +165,7 @@ fn read_content<D: Disk>(
             return Ok(Content::Zero);
         }
     }
-    read_chunk(file, offset, len as usize, buffers)
+    read_chunk(file, offset, len as usize)
 }
 
 fn is_right<D: Disk>(described: &SourceFile<D>, id: ChunkId, content: &Content, expected: digest::ChunkDigest) -> bool {

@@ -281,10 +281,11 @@ impl<D: Disk> Walk<D> {
         if has_state && disk.open_dir(&dir, receives.as_bytes()).is_ok() {
             return Ok(Entered::Skipped);
         }
-        let (ignored, bad) = self.exclusions.selector.read_ignored(disk, &dir, path)?;
+        let mut ignored = self.exclusions.selector.read_ignored(disk, &dir, path)?;
         let above = path.map_or(vec![], |path| [path.as_bytes(), b"/"].concat());
         let file = |name: &str| [&above, name.as_bytes()].concat();
-        self.untold.extend(bad.into_iter().map(|(name, bad)| Walked::BadPattern(file(name), bad)));
+        let bad = ignored.as_mut().map(|ignored| std::mem::take(&mut ignored.bad));
+        self.untold.extend(bad.into_iter().flatten().map(|(name, bad)| Walked::BadPattern(file(name), bad)));
         // The handle of a root whose content arrives at the top cannot be had again by a path.
         if let Some(above) = self.stack.len().checked_sub(HELD_DIRECTORIES_MAX) {
             let frame = &mut self.stack[above];

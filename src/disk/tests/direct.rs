@@ -11,7 +11,7 @@ use rustix::io::{Errno, ReadWriteFlags};
 use tempfile::tempdir;
 
 use super::{pattern, root};
-use crate::buffers::{Buffer, Buffers};
+use crate::buffers::Buffer;
 use crate::disk::{Access, Disk, DiskFile, RealDisk};
 use crate::limits::DIRECT_ALIGNMENT_BYTES;
 
@@ -28,7 +28,7 @@ fn is_direct(path: &Path) -> bool {
 }
 
 fn aligned(bytes: &[u8]) -> Buffer {
-    let mut buffer = Buffers::default().take(bytes.len());
+    let mut buffer = Buffer::take(bytes.len());
     buffer.bytes_mut().copy_from_slice(bytes);
     buffer
 }
@@ -66,7 +66,7 @@ fn a_large_write_leaves_nothing_in_the_cache_and_a_large_read_takes_nothing_into
         other.sync_all().unwrap();
         rustix::fs::fadvise(&other, 0, None, rustix::fs::Advice::DontNeed).unwrap();
         let source = RealDisk.open(&dir, b"other", Access::Read).unwrap();
-        let mut into = Buffers::default().take(MIB);
+        let mut into = Buffer::take(MIB);
         for chunk in 0..4 {
             assert_eq!(source.read_at(into.bytes_mut(), (chunk * MIB) as u64).unwrap(), MIB);
             assert!(into.as_ref() == &bytes[chunk * MIB..(chunk + 1) * MIB]);
@@ -128,7 +128,7 @@ fn mixed_with_buffered_ones_they_mean_the_same() {
     let temp = tempdir().unwrap();
     let dir = root(temp.path());
     let mut file = RealDisk.create_exclusive(&dir, b"file").unwrap();
-    let (mut model, buffers, source) = (vec![], Buffers::default(), pattern(8 * MIB));
+    let (mut model, source) = (vec![], pattern(8 * MIB));
     for step in 0..400 {
         let unit = if draw(3) == 0 { 1 } else { DIRECT_ALIGNMENT_BYTES };
         let offset = draw(6 * MIB / unit) * unit;
@@ -146,7 +146,7 @@ fn mixed_with_buffered_ones_they_mean_the_same() {
             }
             2 => file = RealDisk.open(&dir, b"file", Access::Write).unwrap(),
             3 | 4 => {
-                let mut buffer = buffers.take(if unit == 1 { draw(MIB) + 1 } else { MIB });
+                let mut buffer = Buffer::take(if unit == 1 { draw(MIB) + 1 } else { MIB });
                 let count = file.read_at(buffer.bytes_mut(), offset as u64).unwrap();
                 let end = (offset + buffer.as_ref().len()).min(model.len());
                 assert!(buffer.as_ref()[..count] == model[offset.min(end)..end], "step {step}, at {offset}");

@@ -40,7 +40,7 @@ impl<D: Disk> Producer<D> {
         }
         let mut hashed = None;
         if let Some(chunk) = hashing.next_chunk() {
-            match hashing.hash(chunk, self.ahead.buffers()) {
+            match hashing.hash(chunk) {
                 Ok(result) => hashed = Some(result),
                 Err(reason) => return self.give_up(hashing.path, None, reason),
             }
@@ -63,7 +63,7 @@ impl<D: Disk> Producer<D> {
         let mut hashing = self.current.take().expect("the caller has seen it");
         let entry = hashing.entry;
         if let Some(chunk) = hashing.next_chunk() {
-            match hashing.hash(chunk, self.ahead.buffers()) {
+            match hashing.hash(chunk) {
                 Ok(hashed) => {
                     self.ahead.put(Place { entry: entry.0, chunk: chunk.get() }, hashed.content);
                     self.hashed_bytes += u64::from(hashing.geometry.chunk_len(chunk));

@@ -1,7 +1,6 @@
 //! One file between its `Begin` and its `End`: the next chunk is read, hashed and handed over.
 
 use crate::attributes::{Stamps, Timestamp};
-use crate::buffers::Buffers;
 use crate::digest::{self, ChunkDigest, Folder};
 use crate::disk::{Disk, DiskFile, Extent, Stat};
 use crate::geometry::{ChunkIndex, EntryIndex, Geometry};
@@ -66,11 +65,11 @@ impl<D: Disk> Hashing<D> {
     }
 
     /// Reads and hashes a chunk, and adds it to the fold.
-    pub(super) fn hash(&mut self, chunk: ChunkIndex, buffers: &Buffers) -> Result<Hashed, Reason> {
+    pub(super) fn hash(&mut self, chunk: ChunkIndex) -> Result<Hashed, Reason> {
         let (offset, len) = (self.geometry.offset(chunk), self.geometry.chunk_len(chunk));
         let content = match self.is_hole(offset, len)? {
             true => Content::Zero,
-            false => read_chunk(&self.file, offset, len as usize, buffers).map_err(|error| reason_of(&error))?,
+            false => read_chunk(&self.file, offset, len as usize).map_err(|error| reason_of(&error))?,
         };
         let digest = match &content {
             Content::Zero => digest::zero_digest(self.geometry, chunk),
