@@ -1,16 +1,22 @@
 //! Memory for the bodies of chunks, used again and again by the whole process. It costs no page faults or clearing after
 //! its first use, and it lies where O_DIRECT accepts it, on huge pages where the kernel gives them: a device that is
 //! handed a chunk in one piece instead of 256 moves it up to three times as fast. What it does not do: bound how much is in
-//! use; whoever takes a buffer has a permit for its bytes. What was in use at once stays with the process.
+//! use; whoever takes a buffer has a permit for its bytes. What was in use at once stays with the process. Nor does it
+//! clear what it gives: a buffer may hold the very bytes that its user is about to read, so whoever reads for a proof makes
+//! it different first.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use memmap2::{Advice, MmapMut};
 
-use crate::limits::{CHUNK_BYTES, DIRECT_BYTES_MIN, HUGE_PAGE_BYTES};
+use crate::limits::{CHUNK_BYTES, DIRECT_ALIGNMENT_BYTES, DIRECT_BYTES_MIN, HUGE_PAGE_BYTES};
 
 const PIECE_BYTES: usize = CHUNK_BYTES as usize;
+/// Shorter buffers have memory of their own length: what is bounded are bytes, and a piece is a whole chunk.
+const PIECE_BUFFER_BYTES_MIN: usize = PIECE_BYTES / 4 * 3;
+/// What is mapped when the stock is empty.
+const FRESH_BYTES: usize = 4 * HUGE_PAGE_BYTES;
 
 static STOCK: Mutex<Vec<&'static mut [u8]>> = Mutex::new(vec![]);
 
@@ -51,15 +57,19 @@ impl Drop for Piece {
     }
 }
 
-/// The pieces of a huge page, which the process never gives back. Where the kernel has none, they lie on ordinary pages.
+/// The pieces of some huge pages, which the process never gives back. Where the kernel has none, they lie on ordinary
+/// pages. What is not used of them costs addresses, not memory.
 fn fresh() -> impl Iterator<Item = &'static mut [u8]> {
-    // The part that is not used costs addresses, not memory.
-    let room = MmapMut::map_anon(2 * HUGE_PAGE_BYTES);
-    let room = Box::leak(Box::new(room.expect("a process without room for two more chunks cannot go on")));
+    let room: &'static mut [u8] = match MmapMut::map_anon(FRESH_BYTES + HUGE_PAGE_BYTES) {
+        Ok(room) => {
+            // A kernel without huge pages refuses, and that is all.
+            drop(room.advise(Advice::HugePage));
+            &mut Box::leak(Box::new(room))[..]
+        }
+        Err(_) => Box::leak(vec![0; FRESH_BYTES + HUGE_PAGE_BYTES].into_boxed_slice()),
+    };
     let start = room.as_ptr().align_offset(HUGE_PAGE_BYTES);
-    // A kernel without huge pages refuses, and that is all.
-    drop(room.advise_range(Advice::HugePage, start, HUGE_PAGE_BYTES));
-    room[start..start + HUGE_PAGE_BYTES].chunks_exact_mut(PIECE_BYTES)
+    room[start..start + FRESH_BYTES].chunks_exact_mut(PIECE_BYTES)
 }
 
 /// One buffer. Its memory comes back when it is dropped, or when the last of the [`Bytes`] that were made of it is.
@@ -72,15 +82,21 @@ pub struct Buffer {
 #[derive(Debug)]
 enum Storage {
     Piece(Piece),
-    Own(Vec<u8>),
+    /// From this offset on.
+    Own(Vec<u8>, usize),
 }
 
 impl Buffer {
     /// A buffer of exactly `len` bytes of unspecified content. From [`DIRECT_BYTES_MIN`] bytes on it is aligned.
     pub fn take(len: usize) -> Buffer {
-        let storage = match (DIRECT_BYTES_MIN..=PIECE_BYTES).contains(&len) {
-            true => Storage::Piece(Piece::take()),
-            false => Storage::Own(vec![0; len]),
+        let storage = match len {
+            PIECE_BUFFER_BYTES_MIN..=PIECE_BYTES => Storage::Piece(Piece::take()),
+            ..DIRECT_BYTES_MIN => Storage::Own(vec![0; len], 0),
+            _ => {
+                let bytes = vec![0; len + DIRECT_ALIGNMENT_BYTES];
+                let start = bytes.as_ptr().align_offset(DIRECT_ALIGNMENT_BYTES);
+                Storage::Own(bytes, start)
+            }
         };
         Buffer { storage, len }
     }
@@ -89,7 +105,7 @@ impl Buffer {
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         match &mut self.storage {
             Storage::Piece(piece) => &mut piece.bytes_mut()[..self.len],
-            Storage::Own(bytes) => bytes,
+            Storage::Own(bytes, start) => &mut bytes[*start..*start + self.len],
         }
     }
 
@@ -103,7 +119,7 @@ impl AsRef<[u8]> for Buffer {
     fn as_ref(&self) -> &[u8] {
         match &self.storage {
             Storage::Piece(piece) => &piece.bytes()[..self.len],
-            Storage::Own(bytes) => bytes,
+            Storage::Own(bytes, start) => &bytes[*start..*start + self.len],
         }
     }
 }
@@ -111,7 +127,6 @@ impl AsRef<[u8]> for Buffer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::DIRECT_ALIGNMENT_BYTES;
 
     fn place(buffer: &Buffer) -> usize {
         buffer.as_ref().as_ptr() as usize
@@ -146,7 +161,9 @@ mod tests {
     }
 
     #[test]
-    fn small_buffers_are_nobodys() {
+    fn what_is_not_about_a_chunk_has_memory_of_its_own() {
+        let is_piece = |len| matches!(Buffer::take(len).storage, Storage::Piece(_));
+        assert!(is_piece(PIECE_BYTES) && !is_piece(PIECE_BYTES / 2) && !is_piece(DIRECT_BYTES_MIN));
         assert_eq!(Buffer::take(5).freeze().len(), 5);
         assert!(Buffer::take(0).as_ref().is_empty());
         assert_eq!(Buffer::take(PIECE_BYTES + 1).as_ref().len(), PIECE_BYTES + 1);
