@@ -145,8 +145,8 @@ pub enum Notice {
     FoundAt {
         /// Which transfer.
         id: TransferId,
-        /// One of its addresses.
-        address: SocketAddr,
+        /// Its addresses.
+        addresses: Vec<SocketAddr>,
     },
     /// The other side is ready on another machine, and nothing comes back from it by UDP.
     NoUdp {

@@ -103,6 +103,10 @@ pub const PATH_BYTES_MAX: usize = 64 << 10;
 pub const COMPONENT_BYTES_MAX: usize = 255;
 /// Components of one path.
 pub const PATH_COMPONENTS_MAX: usize = 4096;
+/// Patterns of a selection. A record holds them, each with some ten bytes around it.
+pub const PATTERNS_MAX: usize = 1 << 15;
+/// Bytes of the patterns of a selection. Written as JSON they may be six times as long, and a record has its own bound.
+pub const PATTERNS_BYTES_MAX: usize = 512 << 10;
 /// Bytes of an ignore file, or of a file of patterns.
 pub const IGNORE_FILE_BYTES_MAX: usize = 1 << 20;
 /// Bytes of a symlink's target.

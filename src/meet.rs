@@ -68,7 +68,7 @@ pub struct Wish {
     pub role: Role,
     /// Canonical sources of a sender, or the one canonical target directory of a receiver, which exists.
     pub paths: Vec<PathBuf>,
-    /// What of a sender's sources goes.
+    /// What of a sender's sources goes; at a receiver, of those of the sender that it starts.
     pub selection: Selection,
     /// Options that `resume` needs again.
     pub settings: Settings,

@@ -150,6 +150,8 @@ pub struct SendOptions {
     pub paths: Vec<PathBuf>,
     /// What of them goes.
     pub selection: Selection,
+    /// Whether each file is read a second time, past the cache, before it counts as read.
+    pub reads_twice: bool,
 }
 
 /// Options of a receiver.
@@ -169,6 +171,8 @@ pub struct RecvOptions {
     pub accept_level: Level,
     /// Whether somebody is asked first.
     pub consent: Consent,
+    /// What the sender that this side starts lets go; of another sender it knows nothing.
+    pub selection: Selection,
 }
 
 /// What happens where the target has something else under a name.

@@ -29,6 +29,7 @@ use crate::path::RelPath;
 use crate::session::sender::{Outgoing, Sender};
 use crate::source::log::SharedLog;
 use crate::source::roots;
+use crate::source::selection::Selector;
 use crate::state::closing::Concluded;
 use crate::state::home::Home;
 use crate::state::transfer::Settings;
@@ -54,11 +55,12 @@ pub async fn run<D: Rooted>(
         false => roots::canonical(&options.paths)?,
     };
     // What is wrong with a source is said before anybody gets a ticket for it.
-    let _looked_at = roots::open_roots(&disk, &paths)?;
+    let (looked_at, _) = roots::open_roots(&disk, &paths)?;
+    let selector = Selector::new(&options.selection).map_err(|bad| Error::Usage(bad.to_string()))?;
+    roots::refuse_nothing(&looked_at, &selector)?;
     let home = Home::open(&options.common.home)?;
     let identity = Arc::new(home.identity()?);
-    let settings =
-        Settings { patience: options.common.patience, receipt: options.common.receipt.clone(), receiver: None };
+    let settings = Settings { reads_twice: options.reads_twice, ..Settings::from(&options.common) };
     let wish = Wish { role: Role::Sender, paths, selection: options.selection.clone(), settings };
     let meet = match Meet::open(&options.common, wish, home.clone(), identity, events.clone()).await? {
         Opened::Finished(record) => return end::answer_from_receipt(&disk, &home, &record, &events, started),

@@ -66,7 +66,6 @@ const CASES: &[Case] = &[
     case(&["verify"], 2, &["RECEIPT"]),
     // Brought by other issues: unknown until then, not stubs.
     case(&["send", "@/tree", "--expect", "@/sums"], 2, &["--expect"]),
-    case(&["send", "@/tree", "--reread-source"], 2, &["--reread-source"]),
     case(&["recv", "@/in", "--existing", "rename"], 2, &["rename"]),
     case(&["resume", "0123", "--new-ticket"], 2, &["there is no transfer `0123`"]),
     case(&["resume", "--new-ticket"], 2, &["ID"]),
@@ -75,7 +74,9 @@ const CASES: &[Case] = &[
     case(&["send", "@/tree", "--exclude", "a{b"], 2, &["the pattern `a{b` cannot be understood"]),
     case(&["send", "@/tree", "--include", ""], 2, &["`--include` needs a pattern of one line"]),
     case(&["send", "@/tree", "--exclude-from", "@/absent"], 1, &["could not read the patterns in `@/absent`"]),
-    case(&["recv", "@/in", "--exclude", "x"], 2, &["what goes is said at the sender", "--from SRC"]),
+    case(&["recv", "@/in", "--exclude", "x"], 2, &["is said at the sender", "--from SRC"]),
+    case(&["recv", "@/in", "--reread-source"], 2, &["is said at the sender", "--from SRC"]),
+    case(&["send", "@/tree", "--exclude", "*", "--to", "@/in"], 2, &["everything that is named is excluded"]),
     // Sources.
     case(&["send", "@/absent", "--to", "@/in"], 1, &["source `@/absent` is not there"]),
     case(&["send", "@/tree/file", "@/twin/file", "--to", "@/in"], 2, &["file"]),

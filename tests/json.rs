@@ -143,7 +143,7 @@ fn notices() -> Vec<Notice> {
         Notice::DiskFull { missing_bytes: 7 },
         Notice::DiskFreed,
         Notice::Retried { path: path(b"a"), reason: Reason::Changed },
-        Notice::FoundAt { id: TransferId([1; 16]), address: "192.0.2.1:5".parse().unwrap() },
+        Notice::FoundAt { id: TransferId([1; 16]), addresses: vec!["192.0.2.1:5".parse().unwrap()] },
         Notice::Refused { address: "192.0.2.1:5".parse().unwrap(), why: "wrong proof".into() },
     ]
 }

@@ -8,7 +8,7 @@ use fault_inject::child::Child;
 use fault_inject::rig::process::build_landfall;
 use fault_inject::rig::scratch::Scratch;
 use fault_inject::rig::transfer::{Listens, Setup};
-use fault_inject::rig::tree::Tree;
+use fault_inject::rig::tree::{Content, Tree};
 
 /// Reads of the log that are tried; a run makes fewer.
 const READS: u64 = 12;
@@ -44,4 +44,33 @@ fn what_is_left_out_is_named_although_the_log_could_not_be_read_then() {
         assert_eq!(fs::read(setup.target.join("source/two")).unwrap(), b"mine", "it is untouched");
     }
     assert!(ended > 0, "no read of the log failed in a run that went on");
+}
+
+/// The sender's first reading of each file is wrong in one bit somewhere. Nobody can know, unless it reads twice.
+#[test]
+fn a_source_that_was_read_wrong_is_noticed_by_a_second_reading() {
+    build_landfall().unwrap();
+    let scratch = Scratch::new("twice");
+    let mut tree = Tree::new(&scratch.join("source"), 1);
+    tree.file("large", &Content::Random(5 << 20));
+    tree.file("sparse", &Content::Sparse { size_bytes: 4 << 20, data: vec![(1 << 20, 70_000)] });
+    tree.small("small");
+    let source = tree.finish();
+    for (name, options) in [("once", &[][..]), ("twice", &["--reread-source"])] {
+        let mut setup = Setup::new(&scratch, name, &[&source], Listens::Receiver);
+        let rules =
+            ["large", "sparse", "small"].map(|file| format!("read-cached@source/{file} nth:1 corrupt-cached:bit"));
+        let rules = rules.iter().map(|rule| rule.parse().unwrap()).collect();
+        let child = Child { rules, seed: 1, log: scratch.join(&format!("log-{name}")) };
+        setup.sender_below = child.command().unwrap();
+        setup.sender_options = options.iter().map(|option| (*option).to_owned()).collect();
+        let done = setup.run();
+        assert_eq!(child.injected().len(), 3, "{}", done.describe());
+        done.assert_success();
+        let is_same = |file: &str| {
+            fs::read(source.join(file)).unwrap() == fs::read(setup.target.join("source").join(file)).unwrap()
+        };
+        let same = ["large", "sparse", "small"].map(is_same);
+        assert_eq!(same, [name == "twice"; 3], "{}", done.describe());
+    }
 }

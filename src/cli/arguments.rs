@@ -18,7 +18,7 @@ use crate::options::Existing;
 
 const ABOUT: &str = "Move files between two machines and prove that they arrived on the receiver's disk";
 const LINK: &str = "How the sides meet";
-const SENDER: &str = "What of the sources goes (`recv` forwards them with --from)";
+const SENDER: &str = "At the sender (`recv` forwards them with --from)";
 const RECEIVER: &str = "At the receiver (`send` forwards them with --to)";
 const SHOWN: &str = "What is shown";
 
@@ -80,7 +80,7 @@ pub(super) struct SendArguments {
     #[arg(long, value_name = "DEST", help_heading = LINK, conflicts_with_all = ["ticket", "ticket_file"])]
     pub(super) to: Option<OsString>,
     #[command(flatten)]
-    pub(super) chosen: ChoiceArguments,
+    pub(super) sender: SenderArguments,
     #[command(flatten)]
     pub(super) both: BothArguments,
     #[command(flatten)]
@@ -97,16 +97,16 @@ pub(super) struct RecvArguments {
     #[arg(long, value_name = "SRC", help_heading = LINK, conflicts_with_all = ["ticket", "ticket_file"])]
     pub(super) from: Option<OsString>,
     #[command(flatten)]
-    pub(super) chosen: ChoiceArguments,
+    pub(super) sender: SenderArguments,
     #[command(flatten)]
     pub(super) both: BothArguments,
     #[command(flatten)]
     pub(super) receiver: ReceiverArguments,
 }
 
-/// Options about what of the sources goes.
+/// Options that only a sender has a use for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
-pub(super) struct ChoiceArguments {
+pub(super) struct SenderArguments {
     /// Leave out what matches this pattern, as in a .gitignore; may be given several times
     ///
     /// A pattern is matched against the path under which something would arrive: `*.tmp` and `build/` at any depth,
@@ -125,6 +125,9 @@ pub(super) struct ChoiceArguments {
     /// Send of a directory where another file system is mounted its name only
     #[arg(short = 'x', long, help_heading = SENDER)]
     pub(super) one_file_system: bool,
+    /// Read each file a second time, past the cache, and send it only if both readings agree
+    #[arg(long, help_heading = SENDER)]
+    pub(super) reread_source: bool,
 }
 
 /// Options of both roles.
@@ -422,7 +425,6 @@ mod tests {
     fn what_another_version_brings_is_unknown() {
         for line in [
             "send a --expect f",
-            "send a --reread-source",
             "recv --existing rename",
             "resume --peer 1.2.3.4:5",
             "resume --new-ticket",

@@ -21,6 +21,22 @@ use crate::options::{
     ChildCommand, CommonOptions, Consent, Continue, Meeting, Reach, RecvOptions, Selection, SendOptions,
 };
 
+/// All that a parent may say.
+const KEYS: [&str; 12] = [
+    "role",
+    "path",
+    "path_b64",
+    "reach",
+    "existing",
+    "accept_level",
+    "max_size",
+    "reserve",
+    "patterns",
+    "ignore_files",
+    "one_file_system",
+    "reread_source",
+];
+
 /// What a child is asked to do.
 #[derive(Debug)]
 pub(super) enum Asked {
@@ -51,7 +67,7 @@ pub(super) fn receiver_options(dir: &Path, receiver: &ReceiverArguments) -> Map<
 }
 
 /// Options of a sending child.
-pub(super) fn sender_options(source: &Path, selection: &Selection) -> Map<String, Value> {
+pub(super) fn sender_options(source: &Path, selection: &Selection, reads_twice: bool) -> Map<String, Value> {
     let mut options = Map::new();
     options.insert("role".into(), Role::Sender.word().into());
     put_path(&mut options, "path", source);
@@ -59,7 +75,9 @@ pub(super) fn sender_options(source: &Path, selection: &Selection) -> Map<String
     if !patterns.is_empty() {
         options.insert("patterns".into(), patterns.clone().into());
     }
-    for (key, is_asked) in [("ignore_files", ignore_files), ("one_file_system", one_file_system)] {
+    let words =
+        [("ignore_files", *ignore_files), ("one_file_system", *one_file_system), ("reread_source", reads_twice)];
+    for (key, is_asked) in words {
         options.extend(is_asked.then(|| (key.to_owned(), true.into())));
     }
     options
@@ -68,6 +86,11 @@ pub(super) fn sender_options(source: &Path, selection: &Selection) -> Map<String
 /// Reads what the parent wrote.
 pub(super) fn parse(task: ChildTask) -> Result<Asked, Failure> {
     let ChildTask { owner, secret, options } = task;
+    // An option of a later landfall may be what keeps something from being sent.
+    let is_known = |key: &String| KEYS.contains(&key.as_str());
+    if !options.as_object().is_some_and(|options| options.keys().all(is_known)) {
+        return Err(unreadable("an option that this landfall does not know"));
+    }
     let reach = reach_of(&options).ok_or_else(|| unreadable("unknown words"))?;
     // A relative path begins at the home of whoever has logged in.
     let path = from_here(&path_of(&options).ok_or_else(|| unreadable("no path"))?)?;
@@ -83,7 +106,8 @@ pub(super) fn parse(task: ChildTask) -> Result<Asked, Failure> {
     match options["role"].as_str() {
         Some("sender") => {
             let selection = selection_of(&options).ok_or_else(|| unreadable("unknown words"))?;
-            Ok(Asked::Send(SendOptions { common, paths: vec![path], selection }))
+            let reads_twice = is_asked(&options, "reread_source").ok_or_else(|| unreadable("unknown words"))?;
+            Ok(Asked::Send(SendOptions { common, paths: vec![path], selection, reads_twice }))
         }
         Some("receiver") => {
             let receiver = receiver_of(&options).ok_or_else(|| unreadable("unknown words"))?;
@@ -106,13 +130,16 @@ fn receiver_of(options: &Value) -> Option<ReceiverArguments> {
     })
 }
 
+fn is_asked(options: &Value, key: &str) -> Option<bool> {
+    options.get(key).map_or(Some(false), Value::as_bool)
+}
+
 fn selection_of(options: &Value) -> Option<Selection> {
-    let is_asked = |key: &str| options.get(key).map_or(Some(false), Value::as_bool);
     let patterns = options.get("patterns").map_or(Some(&[][..]), |patterns| patterns.as_array().map(Vec::as_slice))?;
     Some(Selection {
         patterns: patterns.iter().map(|pattern| pattern.as_str().map(str::to_owned)).collect::<Option<_>>()?,
-        ignore_files: is_asked("ignore_files")?,
-        one_file_system: is_asked("one_file_system")?,
+        ignore_files: is_asked(options, "ignore_files")?,
+        one_file_system: is_asked(options, "one_file_system")?,
     })
 }
 
@@ -192,14 +219,14 @@ mod tests {
     fn a_sending_child_reads_what_its_parent_wrote() {
         let some =
             Selection { patterns: vec!["*.o".into(), "!a b".into()], ignore_files: true, one_file_system: false };
-        for selection in [Selection::default(), some] {
-            let Asked::Send(options) = parse(task(sender_options(Path::new("/a b"), &selection))).unwrap() else {
-                panic!("not a sender")
-            };
+        for (selection, reads_twice) in [(Selection::default(), false), (some, true)] {
+            let written = sender_options(Path::new("/a b"), &selection, reads_twice);
+            let Asked::Send(options) = parse(task(written)).unwrap() else { panic!("not a sender") };
             assert_eq!((options.paths, options.selection), (vec![PathBuf::from("/a b")], selection));
+            assert_eq!(options.reads_twice, reads_twice);
         }
         for (key, value) in [("patterns", Value::from(vec![7])), ("ignore_files", 1.into()), ("patterns", "x".into())] {
-            let mut options = sender_options(Path::new("/a"), &Selection::default());
+            let mut options = sender_options(Path::new("/a"), &Selection::default(), false);
             options.insert(key.into(), value);
             assert!(parse(task(options)).is_err(), "{key}");
         }
@@ -216,6 +243,7 @@ mod tests {
         assert!(changed("existing", "keep".into()).is_ok());
         assert!(changed("reach", "network".into()).is_ok());
         assert!(changed("reach", "moon".into()).is_err());
+        assert!(changed("moon", "full".into()).is_err());
         for key in ["role", "path", "existing", "accept_level", "max_size", "reserve", "reach"] {
             assert!(changed(key, Value::Bool(true)).is_err(), "{key}");
         }

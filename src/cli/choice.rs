@@ -2,25 +2,31 @@
 
 use std::path::Path;
 
-use super::arguments::ChoiceArguments;
+use super::arguments::SenderArguments;
 use super::failure::Failure;
-use crate::limits::IGNORE_FILE_BYTES_MAX;
+use crate::limits::{IGNORE_FILE_BYTES_MAX, PATTERNS_BYTES_MAX, PATTERNS_MAX};
 use crate::options::Selection;
-use crate::source::selection::Selector;
+use crate::source::selection::{self, Selector};
 use crate::state::given::read_text;
 
 /// The selection that the options say: lines of files, then what is excluded, then what is included after all. Every
 /// pattern is understood.
-pub(super) fn selection(chosen: &ChoiceArguments) -> Result<Selection, Failure> {
+pub(super) fn choose(chosen: &SenderArguments) -> Result<Selection, Failure> {
     let mut patterns = vec![];
     for file in &chosen.exclude_from {
-        patterns.extend(lines(file)?);
+        patterns.extend(lines_of(file)?);
     }
     for glob in &chosen.exclude {
         patterns.push(literal("--exclude", glob)?);
     }
     for glob in &chosen.include {
         patterns.push(format!("!{}", literal("--include", glob)?));
+    }
+    let bytes: usize = patterns.iter().map(String::len).sum();
+    if patterns.len() > PATTERNS_MAX || bytes > PATTERNS_BYTES_MAX {
+        let text =
+            format!("there are more patterns than {PATTERNS_MAX}, or they are longer than {PATTERNS_BYTES_MAX} bytes");
+        return Err(Failure::usage(text).hint("exclude a directory instead of what is in it"));
     }
     let selection = Selection { patterns, ignore_files: chosen.ignore_files, one_file_system: chosen.one_file_system };
     let understood = Selector::new(&selection).map(drop);
@@ -30,7 +36,7 @@ pub(super) fn selection(chosen: &ChoiceArguments) -> Result<Selection, Failure> 
 
 /// A receiver that does not start its sender has no say in what goes.
 pub(super) fn not_here() -> Failure {
-    Failure::usage("what goes is said at the sender")
+    Failure::usage("what goes, and how it is read, is said at the sender")
         .hint("give these options to `landfall send`, or receive with `--from SRC`")
 }
 
@@ -42,11 +48,10 @@ fn literal(option: &str, glob: &str) -> Result<String, Failure> {
     Ok(if glob.starts_with(['!', '#']) { format!("\\{glob}") } else { glob.to_owned() })
 }
 
-fn lines(file: &Path) -> Result<Vec<String>, Failure> {
+fn lines_of(file: &Path) -> Result<Vec<String>, Failure> {
     let text = read_text(file, IGNORE_FILE_BYTES_MAX)
         .map_err(|error| Failure::new(&format!("could not read the patterns in `{}`", file.display()), &error))?;
-    let is_pattern = |line: &&str| !line.trim().is_empty() && !line.starts_with('#');
-    Ok(text.lines().filter(is_pattern).map(str::to_owned).collect())
+    Ok(selection::lines(&text).collect())
 }
 
 #[cfg(test)]
@@ -59,26 +64,27 @@ mod tests {
     fn what_is_included_has_the_last_word_wherever_it_stands() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("patterns");
-        std::fs::write(&file, "# a comment\n\n*.o\n!keep.o\n").unwrap();
-        let chosen = ChoiceArguments {
+        std::fs::write(&file, "\u{feff}# a comment\n\n*.o\n!keep.o\n{x}\\{\n").unwrap();
+        let chosen = SenderArguments {
             include: vec!["a.tmp".into(), "#1".into()],
             exclude: vec!["*.tmp".into(), "!odd".into()],
             exclude_from: vec![file],
-            ..ChoiceArguments::default()
+            ..SenderArguments::default()
         };
-        let patterns = selection(&chosen).unwrap().patterns;
-        assert_eq!(patterns, ["*.o", "!keep.o", "*.tmp", "\\!odd", "!a.tmp", "!\\#1"]);
+        let patterns = choose(&chosen).unwrap().patterns;
+        assert_eq!(patterns, ["*.o", "!keep.o", "\\{x\\}\\{", "*.tmp", "\\!odd", "!a.tmp", "!\\#1"]);
     }
 
     #[test]
     fn what_cannot_be_understood_is_refused() {
         let refused = |glob: &str| {
-            let chosen = ChoiceArguments { exclude: vec![glob.into()], ..ChoiceArguments::default() };
-            selection(&chosen).unwrap_err().text()
+            let chosen = SenderArguments { exclude: vec![glob.into()], ..SenderArguments::default() };
+            choose(&chosen).unwrap_err().text()
         };
         assert!(refused("a{b").contains("the pattern `a{b` cannot be understood"), "{}", refused("a{b"));
         assert!(refused(" ").contains("needs a pattern"));
-        let absent = ChoiceArguments { exclude_from: vec!["/absent".into()], ..ChoiceArguments::default() };
-        assert!(selection(&absent).unwrap_err().text().contains("could not read the patterns in `/absent`"));
+        assert!(refused(&"x".repeat(PATTERNS_BYTES_MAX + 1)).contains("there are more patterns"));
+        let absent = SenderArguments { exclude_from: vec!["/absent".into()], ..SenderArguments::default() };
+        assert!(choose(&absent).unwrap_err().text().contains("could not read the patterns in `/absent`"));
     }
 }

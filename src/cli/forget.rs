@@ -9,12 +9,12 @@ use super::console::Console;
 use super::failure::Failure;
 use super::screen::short;
 use super::text::quoted;
-use super::{settings, which};
+use super::{settings, shown, which};
 use crate::disk::{RealDisk, Rooted};
 use crate::error::Error;
 use crate::identity::{Role, TransferId};
 use crate::path::STATE_DIR_NAME;
-use crate::state::home::Home;
+use crate::state::home::{Home, Listing};
 use crate::state::lock::Lock;
 use crate::state::transfer::TransferRecord;
 use crate::store;
@@ -23,21 +23,51 @@ use crate::store;
 pub(super) fn run(arguments: &ForgetArguments, console: &Console) -> Result<(), Failure> {
     let home = Home::open(&settings::home()?).map_err(|error| Failure::from(&error))?;
     let listing = home.list().map_err(|error| Failure::from(&error))?;
-    for record in which::meant(&arguments.id, &listing.records)? {
-        drop_state(&home, record).map_err(|error| Failure::from(&error))?;
+    let records = match which::meant(&arguments.id, &listing.records) {
+        Ok(records) => records,
+        Err(failure) => return drop_damaged(&arguments.id, &home, &listing, console).unwrap_or(Err(failure)),
+    };
+    drop_state(&home, &records).map_err(|error| Failure::from(&error))?;
+    for record in records {
         let paths = record.paths.iter().map(|path| quoted(path)).collect::<Vec<_>>().join(" ");
         console.result(&format!("{}, {} of {paths}: forgotten\n", short(record.id), record.role));
+        if let Some(remote) = record.child.as_ref().and_then(|child| child.remote.as_ref()) {
+            let host = shown::sentence(&remote.host);
+            console
+                .result(&format!("what `{host}` keeps of it goes with `landfall forget {}` there\n", short(record.id)));
+        }
     }
     Ok(())
 }
 
-/// Not while a process works on it. The record goes last: while it is there, the same command can be given again.
-fn drop_state(home: &Home<RealDisk>, record: &TransferRecord) -> Result<(), Error> {
-    let _held = home.lock(record.id, record.role)?;
-    if let (Role::Receiver, Some(dir)) = (record.role, record.paths.first()) {
-        clear(dir, record.id)?;
+/// Not while a process works on either side. A record goes last: while it is there, the same command can be given again.
+fn drop_state(home: &Home<RealDisk>, records: &[&TransferRecord]) -> Result<(), Error> {
+    let held: Result<Vec<Lock>, Error> = records.iter().map(|record| home.lock(record.id, record.role)).collect();
+    let _held = held?;
+    for record in records {
+        if let (Role::Receiver, Some(dir)) = (record.role, record.paths.first()) {
+            clear(dir, record.id)?;
+        }
+        home.remove(record.id, record.role)?;
     }
-    home.remove(record.id, record.role)
+    Ok(())
+}
+
+/// A record that cannot be read says nothing of its target: what is kept in the home goes. `None` if none is meant.
+fn drop_damaged(id: &str, home: &Home<RealDisk>, listing: &Listing, console: &Console) -> Option<Result<(), Failure>> {
+    let id: TransferId = id.parse().ok()?;
+    let is_meant = |path: &Path| path.components().any(|part| part.as_os_str() == id.to_string().as_str());
+    if !listing.damaged.iter().any(|(path, _)| is_meant(path)) {
+        return None;
+    }
+    let dropped = [Role::Sender, Role::Receiver].into_iter().try_for_each(|role| {
+        let _held = home.lock(id, role)?;
+        home.remove(id, role)
+    });
+    if dropped.is_ok() {
+        console.result(&format!("{}, whose record was damaged: forgotten\n", short(id)));
+    }
+    Some(dropped.map_err(|error| Failure::from(&error)))
 }
 
 /// Removes what a target directory holds of a transfer, besides what has arrived.

@@ -192,9 +192,11 @@ fn notice_object(notice: &Notice) -> Map<String, Value> {
         Notice::DiskFull { missing_bytes } => drop(object.insert("missing_bytes".into(), (*missing_bytes).into())),
         Notice::Excluded { objects } => drop(object.insert("objects".into(), (*objects).into())),
         Notice::Retried { reason, .. } => drop(object.insert("reason".into(), reason.word().into())),
-        Notice::FoundAt { address, .. } | Notice::Refused { address, .. } => {
-            drop(object.insert("address".into(), address.to_string().into()))
+        Notice::FoundAt { addresses, .. } => {
+            let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+            drop(object.insert("addresses".into(), addresses.into()));
         }
+        Notice::Refused { address, .. } => drop(object.insert("address".into(), address.to_string().into())),
         _ => {}
     }
     object

@@ -34,7 +34,7 @@ pub(super) fn run<D: Rooted>(
         console.error(&Failure::new(&format!("could not read the transfer in `{}`", path.display()), error).text());
     }
     let records = match &arguments.id {
-        Some(id) => chosen(id, &listing.records)?,
+        Some(id) => fitting(arguments, chosen(id, &listing.records)?)?,
         None => listing.records.iter().filter(|record| record.is_resumable()).collect(),
     };
     if records.is_empty() && !is_damaged {
@@ -70,6 +70,24 @@ fn chosen<'r>(id: &str, records: &'r [TransferRecord]) -> Result<Vec<&'r Transfe
         false => Failure::usage(format!("transfer `{id}` is finished"))
             .hint("run the first command again to start a new transfer; what is there already is not sent again"),
     })
+}
+
+/// Of both sides on one machine, the one that an option is about.
+fn fitting<'r>(
+    arguments: &ResumeArguments,
+    mut records: Vec<&'r TransferRecord>,
+) -> Result<Vec<&'r TransferRecord>, Failure> {
+    let (side, text) = match how(arguments) {
+        Resumption::AsItWas => return Ok(records),
+        Resumption::PeerAt(_) => (Side::Dialler, "dials the address of a ticket: `--peer` has no use here"),
+        Resumption::NewTicket => (Side::Listener, "gave a ticket: `--new-ticket` has no use here"),
+    };
+    let id = short(records[0].id);
+    records.retain(|record| record.side == side);
+    match records.is_empty() {
+        true => Err(Failure::usage(format!("no side of transfer `{id}` on this machine {text}"))),
+        false => Ok(records),
+    }
 }
 
 fn how(arguments: &ResumeArguments) -> Resumption {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use etcetera::BaseStrategy;
 
 use super::arguments::{
-    BothArguments, ChoiceArguments, Patience, ReceiverArguments, RecvArguments, RemoteArguments, SendArguments,
+    BothArguments, Patience, ReceiverArguments, RecvArguments, RemoteArguments, SendArguments, SenderArguments,
 };
 use super::child;
 use super::choice;
@@ -25,7 +25,7 @@ use super::screen::can_ask;
 use crate::attributes::Level;
 use crate::identity::Role;
 use crate::limits::PATIENCE_MS;
-use crate::options::{CommonOptions, Consent, Continue, Existing, Meeting, RecvOptions, SendOptions};
+use crate::options::{CommonOptions, Consent, Continue, Existing, Meeting, RecvOptions, Selection, SendOptions};
 
 /// Lowest level of read-back that counts if nobody says otherwise.
 const LEVEL_DEFAULT: Level = Level::Evicted;
@@ -44,9 +44,9 @@ pub(super) fn home() -> Result<PathBuf, Failure> {
 
 /// What `send` is asked to do.
 pub(super) fn send(arguments: SendArguments, console: &Console) -> Result<SendOptions, Failure> {
-    let SendArguments { paths, to, chosen, both, receiver } = arguments;
+    let SendArguments { paths, to, sender, both, receiver } = arguments;
     refuse_nameless(&paths)?;
-    let selection = choice::selection(&chosen)?;
+    let (selection, reads_twice) = (choice::choose(&sender)?, sender.reread_source);
     refuse_remote_options(&both.remote, to.as_deref())?;
     if let Some(dest) = &to {
         let meeting = match remote::place(dest, "DEST")? {
@@ -60,26 +60,27 @@ pub(super) fn send(arguments: SendArguments, console: &Console) -> Result<SendOp
                 Meeting::Parent { child: child::command(&child::receiver_options(&dest, &receiver))?, other: dest }
             }
         };
-        return Ok(SendOptions { common: common(&both, meeting)?, paths, selection });
+        return Ok(SendOptions { common: common(&both, meeting)?, paths, selection, reads_twice });
     }
     if receiver != ReceiverArguments::default() {
         return Err(Failure::usage(format!("`{}` is an option of the receiver", first_of(&receiver)))
             .hint("give it to `landfall recv` on the other side, or copy with `--to DIR`"));
     }
     let meeting = meeting(&both, Role::Sender, console)?;
-    Ok(SendOptions { common: common(&both, meeting)?, paths, selection })
+    Ok(SendOptions { common: common(&both, meeting)?, paths, selection, reads_twice })
 }
 
 /// What `recv` is asked to do.
 pub(super) fn recv(arguments: RecvArguments, console: &Arc<Console>) -> Result<RecvOptions, Failure> {
-    let RecvArguments { dir, from, chosen, both, receiver } = arguments;
-    let selection = choice::selection(&chosen)?;
+    let RecvArguments { dir, from, sender, both, receiver } = arguments;
+    let selection = choice::choose(&sender)?;
+    let asked = |source: &Path| child::sender_options(source, &selection, sender.reread_source);
     refuse_remote_options(&both.remote, from.as_deref())?;
     let meeting = match &from {
         Some(source) => match remote::place(source, "SRC")? {
             Some(Place { host, path }) => {
                 refuse_nameless(std::slice::from_ref(&path))?;
-                let child = remote::command(host, &both.remote, child::sender_options(&path, &selection))?;
+                let child = remote::command(host, &both.remote, asked(&path))?;
                 Meeting::Parent { child, other: source.into() }
             }
             None => {
@@ -87,15 +88,15 @@ pub(super) fn recv(arguments: RecvArguments, console: &Arc<Console>) -> Result<R
                 let source = from_here(Path::new(source))?;
                 refuse_nameless(std::slice::from_ref(&source))?;
                 refuse_inside(std::slice::from_ref(&source), &dir)?;
-                Meeting::Parent { child: child::command(&child::sender_options(&source, &selection))?, other: source }
+                Meeting::Parent { child: child::command(&asked(&source))?, other: source }
             }
         },
-        None if chosen != ChoiceArguments::default() => return Err(choice::not_here()),
+        None if sender != SenderArguments::default() => return Err(choice::not_here()),
         None => meeting(&both, Role::Receiver, console)?,
     };
     let asks = matches!(meeting, Meeting::Listen { .. }) && !both.yes && can_ask();
     let consent = if asks { consent::asking(Arc::clone(console)) } else { Consent::Given };
-    Ok(with_receiver(common(&both, meeting)?, dir, &receiver, consent))
+    Ok(RecvOptions { selection, ..with_receiver(common(&both, meeting)?, dir, &receiver, consent) })
 }
 
 /// Options of a receiver with what was left unsaid.
@@ -113,6 +114,7 @@ pub(super) fn with_receiver(
         reserve_bytes: receiver.reserve,
         accept_level: receiver.accept_level.map_or(LEVEL_DEFAULT, Level::from),
         consent,
+        selection: Selection::default(),
     }
 }
 

@@ -54,10 +54,12 @@ pub(super) fn notice_text(notice: &Notice) -> String {
         }
         Notice::DiskFreed => "there is space again".to_owned(),
         Notice::Retried { path, reason } => format!("`{path}` is read once more: {reason}"),
-        Notice::FoundAt { id, address } => {
+        Notice::FoundAt { id, addresses } => {
+            let all = addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ");
+            let address = if addresses.len() == 1 { &all } else { "ADDR:PORT" };
             let id = screen::short(*id);
             format!(
-                "waiting at {address}; if the other side calls elsewhere: `landfall resume {id} --peer {address}` there"
+                "waiting at {all}; if the other side calls elsewhere: `landfall resume {id} --peer {address}` there"
             )
         }
         Notice::NoUdp { host, addresses } => {

@@ -14,6 +14,7 @@ use crate::limits::TICKET_SECONDS;
 use crate::net::random_secret;
 use crate::options::{ChildCommand, CommonOptions, Continue, Meeting, Resumption};
 use crate::state::home::Home;
+use crate::state::lock::Lock;
 use crate::state::transfer::{Closed, Description, End, Settings, Side, TransferRecord};
 use crate::ticket::Ticket;
 
@@ -28,6 +29,17 @@ pub(super) enum Chosen {
     Finished(Box<TransferRecord>),
 }
 
+/// What a choice leads to.
+#[derive(Debug)]
+pub(super) struct Choice {
+    /// The transfer.
+    pub(super) chosen: Chosen,
+    /// The records that were closed for it, as they were before.
+    pub(super) abandoned: Vec<TransferRecord>,
+    /// The record that is to be closed once that of the transfer is on disk.
+    pub(super) replaced: Option<(Lock, TransferRecord)>,
+}
+
 /// The secret that came with the command line.
 pub(super) fn supplied_secret(common: &CommonOptions) -> Option<Secret> {
     match &common.meeting {
@@ -36,20 +48,20 @@ pub(super) fn supplied_secret(common: &CommonOptions) -> Option<Secret> {
     }
 }
 
-/// Finds or invents the record. Also returns the records that were closed for it, as they were before.
+/// Finds or invents the record.
 pub(super) fn choose(
     common: &CommonOptions,
     wish: &Wish,
     home: &Home<RealDisk>,
     events: &Events,
-) -> Result<(Chosen, Vec<TransferRecord>), Error> {
+) -> Result<Choice, Error> {
     let listing = home.list()?;
     for _ in &listing.damaged {
         let instead = "that transfer cannot be continued; it takes a new ticket";
         events.emit(Event::Notice(Notice::StateRebuilt { what: "the record of a transfer", instead }));
     }
     let continuation = common.continuation;
-    let mut chooser = Chooser { wish, home, records: listing.records, continuation, abandoned: vec![] };
+    let mut chooser = Chooser { wish, home, records: listing.records, continuation, abandoned: vec![], replaced: None };
     let chosen = match &common.meeting {
         Meeting::Resume(id, how) => chooser.resume(*id, *how),
         Meeting::Dial(ticket) => chooser.dial(ticket),
@@ -57,12 +69,13 @@ pub(super) fn choose(
         Meeting::Parent { child, other } => chooser.parent(child, other),
         Meeting::Child { owner, secret, .. } => chooser.child(*owner, secret),
     };
-    Ok((chosen?, chooser.abandoned))
+    let chosen = chosen?;
+    Ok(Choice { chosen, abandoned: chooser.abandoned, replaced: chooser.replaced })
 }
 
 impl Wish {
     fn description<'a>(&'a self, other: Option<&'a Path>, now_seconds: u64) -> Description<'a> {
-        Description { role: self.role, paths: &self.paths, selection: &self.selection, other, now_seconds }
+        Description { role: self.role, paths: &self.paths, selection: Some(&self.selection), other, now_seconds }
     }
 }
 
@@ -72,6 +85,7 @@ struct Chooser<'a> {
     records: Vec<TransferRecord>,
     continuation: Continue,
     abandoned: Vec<TransferRecord>,
+    replaced: Option<(Lock, TransferRecord)>,
 }
 
 impl Chooser<'_> {
@@ -88,7 +102,7 @@ impl Chooser<'_> {
                 record.addresses = dial::union(&[&[address], &record.addresses]);
             }
             Resumption::PeerAt(_) => {
-                return Err(Error::Usage(format!("this side of transfer {id} does not dial: its peer finds it")));
+                return Err(Error::Usage(format!("this side of transfer {id} dials no address that it is told")));
             }
             Resumption::NewTicket if record.side == Side::Listener && record.is_open() => {
                 return self.renew_ticket(&record);
@@ -100,9 +114,11 @@ impl Chooser<'_> {
         Ok(Chosen::Continued(Box::new(record)))
     }
 
-    /// A new transfer in the place of one whose peer cannot come any more.
+    /// A new transfer in the place of one whose peer cannot come any more. The old one is closed when the new one is on
+    /// disk: until then the same command can be given again.
     fn renew_ticket(&mut self, old: &TransferRecord) -> Result<Chosen, Error> {
-        self.abandon(old)?;
+        let held = self.home.lock(old.id, old.role)?;
+        self.replaced = Some((held, old.clone()));
         let fresh = self.new_record(Side::Listener, new_secret()?);
         Ok(Chosen::New(Box::new(TransferRecord {
             listen: old.listen,
@@ -126,17 +142,16 @@ impl Chooser<'_> {
         let id = ticket.transfer_id();
         let known = self.records.iter().find(|record| record.id == id && record.role == role);
         if let Some(record) = known {
-            if record.closed.is_some_and(|closed| closed.end != End::Unconfirmed) {
-                return closed_before(record.clone());
-            }
             if record.has_paths(&self.wish.paths) && record.selection != self.wish.selection {
                 return Err(Error::Usage(format!(
-                    "this ticket belongs to transfer {id}, which excludes something else; continue it with `landfall \
-                     resume {id}`"
+                    "this ticket belongs to transfer {id}, which excludes something else"
                 )));
             }
             if !record.has_paths(&self.wish.paths) {
                 return Err(Error::Usage(format!("this ticket belongs to transfer {id} of {}", quoted(&record.paths))));
+            }
+            if record.closed.is_some_and(|closed| closed.end != End::Unconfirmed) {
+                return closed_before(record.clone());
             }
             let mut record = record.clone();
             record.settings = self.wish.settings.clone();
@@ -192,6 +207,9 @@ impl Chooser<'_> {
     fn child(&mut self, owner: PeerKey, secret: &Secret) -> Result<Chosen, Error> {
         let (id, role) = (secret.transfer_id(), self.wish.role);
         if let Some(record) = self.records.iter().find(|record| record.id == id && record.role == role) {
+            if record.selection != self.wish.selection {
+                return Err(Error::Usage(format!("transfer {id} was begun with another choice of what goes")));
+            }
             let mut record = record.clone();
             record.settings = self.wish.settings.clone();
             record.peer = Some(owner);
@@ -215,13 +233,14 @@ impl Chooser<'_> {
     fn continued(&mut self, other: Option<&Path>) -> Result<Option<TransferRecord>, Error> {
         let now_seconds = now_seconds();
         let description = self.wish.description(other, now_seconds);
-        let matching = description.matching(&self.records);
         if self.continuation == Continue::New {
+            // Whatever it was to let go: what is given up is not gone on with by `resume` either.
+            let matching = Description { selection: None, ..description }.matching(&self.records);
             let old: Vec<TransferRecord> = matching.into_iter().cloned().collect();
             old.iter().try_for_each(|record| self.abandon(record))?;
             return Ok(None);
         }
-        match matching.as_slice() {
+        match description.matching(&self.records).as_slice() {
             [] => Ok(None),
             [record] => {
                 let mut record = (*record).clone();

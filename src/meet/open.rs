@@ -26,7 +26,7 @@ use crate::options::{ChildCommand, CommonOptions, Meeting, Reach};
 use crate::state::files::write_private;
 use crate::state::home::Home;
 use crate::state::lock::Lock;
-use crate::state::transfer::{End, Side, TransferRecord};
+use crate::state::transfer::{Closed, End, Side, TransferRecord};
 use crate::ticket::Ticket;
 
 /// Where a listener takes a port that nobody asked for: below what systems give to diallers, above what services have.
@@ -50,10 +50,8 @@ impl Meet {
     pub fn invite(&self) -> Result<(), Error> {
         match &self.way {
             Way::Listen(listening) if self.desk.record.side == Side::Listener && self.desk.record.peer.is_some() => {
-                let addresses = listening.addresses();
-                let address = addresses.iter().find(|address| !address.ip().is_loopback()).or(addresses.first());
-                let found_at = |address: &SocketAddr| Notice::FoundAt { id: self.desk.record.id, address: *address };
-                address.map(found_at).into_iter().for_each(|notice| self.desk.events.emit(Event::Notice(notice)));
+                let notice = Notice::FoundAt { id: self.desk.record.id, addresses: listening.addresses() };
+                self.desk.events.emit(Event::Notice(notice));
                 Ok(())
             }
             Way::Listen(listening) => give_ticket(&self.desk, listening.addresses()),
@@ -74,7 +72,7 @@ impl Meet {
             // Old state that cannot be removed stands in nobody's way.
             warn!(%error, "old state was not pruned");
         }
-        let (chosen, abandoned) = choose::choose(common, &wish, &home, &events)?;
+        let choose::Choice { chosen, abandoned, replaced } = choose::choose(common, &wish, &home, &events)?;
         let (record, start) = match chosen {
             choose::Chosen::Finished(record) => return Ok(Opened::Finished(record)),
             choose::Chosen::New(record) => (*record, Start::New),
@@ -92,6 +90,9 @@ impl Meet {
             _ => Reach::Machine,
         };
         let way = way(&mut desk, pipes, reach)?;
+        if let Some((_held, mut old)) = replaced {
+            desk.home.close(&mut old, Closed { seconds: now_seconds(), end: End::Abandoned })?;
+        }
         desk.events.emit(Event::Transfer { id, role, start });
         Ok(Opened::Meet(Box::new(Meet {
             desk,

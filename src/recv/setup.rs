@@ -22,7 +22,7 @@ use crate::limits::{
 use crate::manifest::Header;
 use crate::meet::{Meet, Met, Opened, Wish, patiently};
 use crate::net::Limiter;
-use crate::options::{Answer, Consent, Meeting, Question, RecvOptions, Selection};
+use crate::options::{Answer, Consent, Meeting, Question, RecvOptions};
 use crate::path::STATE_DIR_NAME;
 use crate::session;
 use crate::session::receiver::{Ending, Receiver};
@@ -146,11 +146,12 @@ fn wish(options: &RecvOptions) -> Result<Wish, Error> {
         }
     };
     let settings = Settings {
+        reads_twice: false,
         patience: options.common.patience,
         receipt: options.common.receipt.clone(),
         receiver: Some(settings(options)),
     };
-    Ok(Wish { role: Role::Receiver, paths, selection: Selection::default(), settings })
+    Ok(Wish { role: Role::Receiver, paths, selection: options.selection.clone(), settings })
 }
 
 fn settings(options: &RecvOptions) -> ReceiverSettings {

@@ -73,6 +73,7 @@ pub(super) fn open_producer<D: Rooted>(
         stamps: open_stamps(disk, &dir, transfer).map_err(failed)?,
         state_path: state_path.clone(),
         user: own.owner,
+        reads_twice: record.settings.reads_twice,
         purpose,
     };
     Ok((Producer::new(setup)?, found))

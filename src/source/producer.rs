@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use crate::attributes::FileKind;
 use crate::digest::{PathHash, path_hash};
-use crate::disk::{Disk, DiskFile};
+use crate::disk::{AlignedBuffer, Disk, DiskFile};
 use crate::error::Error;
 use crate::event::{Event, Notice};
 use crate::geometry::EntryIndex;
@@ -71,6 +71,8 @@ pub struct Setup<D: Disk> {
     pub state_path: PathBuf,
     /// The user as whom this side runs: what others own does not keep its owner.
     pub user: u32,
+    /// Whether each file is read a second time, past the cache, before its end is written.
+    pub reads_twice: bool,
     /// Why it runs.
     pub purpose: Purpose,
 }
@@ -148,8 +150,13 @@ pub struct Producer<D: Disk> {
     versions: HashMap<PathHash, u32>,
     not_preserved: NotPreserved,
     excluded: u64,
+    /// The walk may pass over what an earlier run has begun.
+    may_change_its_mind: bool,
     events: Vec<Event>,
     hashed_bytes: u64,
+    reads_twice: bool,
+    /// Of second readings.
+    buffer: AlignedBuffer,
 }
 
 impl<D: Disk> Producer<D> {
@@ -163,6 +170,7 @@ impl<D: Disk> Producer<D> {
             setup.purpose,
         )?;
         let mut producer = Producer {
+            may_change_its_mind: setup.exclusions.selector.reads_ignore_files(),
             walk: Walk::new(setup.roots.clone(), setup.exclusions),
             roots: setup.roots,
             writer,
@@ -178,6 +186,8 @@ impl<D: Disk> Producer<D> {
             excluded: 0,
             events: vec![],
             hashed_bytes: 0,
+            reads_twice: setup.reads_twice,
+            buffer: AlignedBuffer::default(),
         };
         producer.take_up_open_file()?;
         Ok(producer)
@@ -250,13 +260,15 @@ impl<D: Disk> Producer<D> {
         let entry = open.entry;
         let path = self.writer.path_of(entry)?;
         let stamps = self.writer.stamps_of(entry, path_hash(&path));
-        let unchanged = self.roots.open_file(&path).ok().and_then(|file| {
+        let is_asked = !self.may_change_its_mind;
+        let unchanged = self.roots.open_file(&path).ok().filter(|_| is_asked).and_then(|file| {
             let stat = file.stat().ok()?;
             (Some(stat.stamps()) == stamps && stat.size == open.geometry.file_bytes()).then_some((file, stat))
         });
         match unchanged {
             Some((file, stat)) => {
-                self.current = Some(Hashing::new(entry, path, file, stat, open.geometry).resumed(open.folder));
+                let hashing = Hashing::new(entry, path, file, stat, open.geometry).resumed(open.folder);
+                self.current = Some(self.once_or_twice(hashing));
                 Ok(())
             }
             None => {

@@ -7,10 +7,12 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use crate::attributes::FileKind;
 use crate::disk::{Access, Disk, Rooted};
 use crate::error::Error;
 use crate::event::Notice;
 use crate::path::RelPath;
+use crate::source::selection::Selector;
 
 /// One thing that the user named.
 #[derive(Clone)]
@@ -128,6 +130,22 @@ pub fn open_roots<D: Rooted>(disk: &D, paths: &[PathBuf]) -> Result<(Roots<D>, V
     Ok((Roots::new(disk.clone(), roots), notices))
 }
 
+/// An error if everything that the user named is excluded by himself: nothing would be sent, and that would be success.
+pub fn refuse_nothing<D: Disk>(roots: &Roots<D>, selector: &Selector) -> Result<(), Error> {
+    let is_excluded = |root: &Root<D>| match root {
+        Root::Contents { .. } => false,
+        Root::Named { name, parent, leaf } => {
+            let kind = roots.disk().stat(parent, leaf).map(|stat| stat.kind);
+            let is_directory = kind.is_ok_and(|kind| kind == FileKind::Directory);
+            RelPath::parse(name).is_ok_and(|path| selector.excludes(&path, is_directory, std::iter::empty()))
+        }
+    };
+    if roots.all().is_empty() || !roots.all().iter().all(is_excluded) {
+        return Ok(());
+    }
+    Err(Error::Usage("everything that is named is excluded: write `x/.` to choose among what is in `x`".to_owned()))
+}
+
 /// Sources as they are remembered: absolute, and still saying whether a directory or its content was meant.
 pub fn canonical(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
     let one = |path: &PathBuf| {
@@ -237,7 +255,7 @@ fn open_root<D: Rooted>(disk: &D, path: &Path) -> Result<(Root<D>, (u64, u64)), 
     let Root::Named { name, parent, leaf } = &root else { unreachable!("contents were returned above") };
     RelPath::parse(name).map_err(|_| refuse("has a name that cannot be sent", None))?;
     let stat = disk.stat(parent, leaf).map_err(unreadable)?;
-    if typed.has_slash && stat.kind != crate::attributes::FileKind::Directory {
+    if typed.has_slash && stat.kind != FileKind::Directory {
         return Err(refuse("is not a directory", None));
     }
     Ok((root, (stat.device, stat.inode)))

@@ -65,6 +65,11 @@ impl Selector {
         Ok(Selector { patterns, ignore_files: selection.ignore_files, one_file_system: selection.one_file_system })
     }
 
+    /// Whether what goes may change although nobody has said so.
+    pub fn reads_ignore_files(&self) -> bool {
+        self.ignore_files
+    }
+
     /// Whether directories on another file system than their root are passed over, but for their names.
     pub fn stays_on_one_file_system(&self) -> bool {
         self.one_file_system
@@ -91,8 +96,8 @@ impl Selector {
         let (mut builder, mut bad) = (builder(), vec![]);
         for name in IGNORE_FILES {
             let Some(text) = read_text(disk, dir, name.as_bytes())? else { continue };
-            for line in text.strip_prefix('\u{feff}').unwrap_or(&text).lines() {
-                bad.extend(add(&mut builder, line).err().map(|error| (name, error)));
+            for line in lines(&text) {
+                bad.extend(add(&mut builder, &line).err().map(|error| (name, error)));
             }
         }
         let patterns = match build(&builder) {
@@ -136,7 +141,24 @@ fn matched(patterns: &Gitignore, path: &[u8], is_directory: bool) -> Option<bool
     }
 }
 
-/// The text of an ignore file; as git does it, one that is a symlink is none. What is no UTF-8 in it matches nothing.
+/// The lines of a file of patterns. There a brace is a brace, as git has it; on the command line braces hold alternatives.
+pub fn lines(text: &str) -> impl Iterator<Item = String> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#')).map(|line| {
+        let mut plain = String::with_capacity(line.len());
+        let mut is_escaped = false;
+        for letter in line.chars() {
+            if matches!(letter, '{' | '}') && !is_escaped {
+                plain.push('\\');
+            }
+            is_escaped = letter == '\\' && !is_escaped;
+            plain.push(letter);
+        }
+        plain
+    })
+}
+
+/// The text of an ignore file; as git does it, one that is a symlink is none. One that is no UTF-8 is not understood.
 fn read_text<D: Disk>(disk: &D, dir: &D::Dir, name: &[u8]) -> io::Result<Option<String>> {
     match disk.stat(dir, name) {
         Ok(stat) if stat.kind == FileKind::Regular => {}
@@ -151,5 +173,6 @@ fn read_text<D: Disk>(disk: &D, dir: &D::Dir, name: &[u8]) -> io::Result<Option<
     }
     let mut text = vec![0; bytes];
     read_exact_at(&file, &mut text, 0)?;
-    Ok(Some(String::from_utf8_lossy(&text).into_owned()))
+    let text = String::from_utf8(text).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+    Ok(Some(text))
 }

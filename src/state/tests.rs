@@ -50,6 +50,7 @@ fn record() -> TransferRecord {
         settings: Settings {
             patience: Some(Duration::from_millis(600_000)),
             receipt: None,
+            reads_twice: false,
             receiver: Some(ReceiverSettings {
                 existing: Existing::Refuse,
                 max_bytes: Some(7),
@@ -83,7 +84,7 @@ fn other_record() -> TransferRecord {
             remote: Some(Remote { host: "me@host".into(), is_relayed: true }),
         }),
         write_ticket: None,
-        settings: Settings { patience: None, receipt: Some(odd), receiver: None },
+        settings: Settings { patience: None, receipt: Some(odd), reads_twice: true, receiver: None },
         is_agreed: true,
         closed: Some(Closed { seconds: 9, end: End::Unconfirmed }),
         ..record()
@@ -415,7 +416,7 @@ fn a_description_means_open_transfers_of_the_same_things() {
     ];
     let meant = |other: Option<&str>| {
         let other = other.map(std::path::Path::new);
-        let selection = &Selection::default();
+        let selection = Some(&Selection::default());
         let description = Description { role: Role::Sender, paths: &paths, selection, other, now_seconds: 100 };
         description.matching(&records).iter().map(|record| record.id.0[0]).collect::<Vec<_>>()
     };
@@ -455,5 +456,6 @@ fn resume_has_the_options_of_the_first_run() {
     let sender = other_record();
     assert!(sender.recv_options("/home".into(), crate::options::Consent::Given).is_none());
     let options = sender.send_options("/home".into());
-    assert_eq!((Settings::from(&options.common), options.paths), (sender.settings, sender.paths));
+    let settings = Settings { reads_twice: options.reads_twice, ..Settings::from(&options.common) };
+    assert_eq!((settings, options.paths, options.selection), (sender.settings, sender.paths, sender.selection));
 }

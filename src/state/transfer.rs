@@ -110,6 +110,8 @@ pub struct Settings {
     pub patience: Option<Duration>,
     /// A further copy of the receipt.
     pub receipt: Option<PathBuf>,
+    /// At a sender: whether each file is read twice.
+    pub reads_twice: bool,
     /// Only at a receiver.
     pub receiver: Option<ReceiverSettings>,
 }
@@ -137,7 +139,7 @@ pub struct TransferRecord {
     pub addresses: Vec<SocketAddr>,
     /// Canonical sources of a sender, or the one target directory of a receiver.
     pub paths: Vec<PathBuf>,
-    /// What of a sender's sources goes.
+    /// What of a sender's sources goes; at a receiver, of those of the sender that it starts.
     pub selection: Selection,
     /// Of a parent: the directory on the child's side.
     pub other: Option<PathBuf>,
@@ -169,7 +171,7 @@ impl From<&RecvOptions> for Settings {
 
 impl From<&CommonOptions> for Settings {
     fn from(options: &CommonOptions) -> Settings {
-        Settings { patience: options.patience, receipt: options.receipt.clone(), receiver: None }
+        Settings { patience: options.patience, receipt: options.receipt.clone(), ..Settings::default() }
     }
 }
 
@@ -203,7 +205,12 @@ impl TransferRecord {
 
     /// The options with which `resume` continues a sender.
     pub fn send_options(&self, home: PathBuf) -> SendOptions {
-        SendOptions { common: self.common_options(home), paths: self.paths.clone(), selection: self.selection.clone() }
+        SendOptions {
+            common: self.common_options(home),
+            paths: self.paths.clone(),
+            selection: self.selection.clone(),
+            reads_twice: self.settings.reads_twice,
+        }
     }
 
     /// The options with which `resume` continues a receiver; `None` if this is no receiver's record. Whoever has
@@ -218,6 +225,7 @@ impl TransferRecord {
             reserve_bytes: settings.reserve_bytes,
             accept_level: settings.accept_level,
             consent: if self.is_agreed { Consent::Given } else { consent },
+            selection: self.selection.clone(),
         })
     }
 
@@ -254,8 +262,8 @@ pub struct Description<'a> {
     pub role: Role,
     /// Canonical sources, or the one target directory.
     pub paths: &'a [PathBuf],
-    /// What of the sources goes.
-    pub selection: &'a Selection,
+    /// What of the sources goes; `None` is any choice.
+    pub selection: Option<&'a Selection>,
     /// DEST of `--to` or `--from`.
     pub other: Option<&'a Path>,
     /// Now, in seconds since 1970.
@@ -273,14 +281,16 @@ impl Description<'_> {
                 && !record.is_expired(self.now_seconds)
                 && record.other.as_deref() == self.other
                 && record.has_paths(self.paths)
-                && record.selection == *self.selection
+                && self.selection.is_none_or(|selection| record.selection == *selection)
         };
         records.iter().filter(fits).collect()
     }
 }
 
-/// The record as JSON. Part of formats: fields are added with a default or with a new version.
+/// The record as JSON. Part of formats: fields are added with a default or with a new version. What an older landfall does
+/// not know may be what keeps something from being sent: it refuses the record.
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Stored {
     #[serde(with = "hex")]
     id: TransferId,
@@ -306,6 +316,8 @@ struct Stored {
     patience_ms: Option<u64>,
     #[serde(with = "path::option")]
     receipt: Option<PathBuf>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    reads_twice: bool,
     receiver: Option<StoredReceiver>,
     created_seconds: u64,
     is_agreed: bool,
@@ -391,6 +403,7 @@ impl Stored {
             write_ticket: record.write_ticket.clone(),
             patience_ms: settings.patience.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
             receipt: settings.receipt.clone(),
+            reads_twice: settings.reads_twice,
             receiver: settings.receiver.map(|receiver| StoredReceiver {
                 existing: existing_word(receiver.existing).to_owned(),
                 max_bytes: receiver.max_bytes,
@@ -433,7 +446,7 @@ impl Stored {
             other: self.other,
             child,
             write_ticket: self.write_ticket,
-            settings: Settings { patience, receipt: self.receipt, receiver },
+            settings: Settings { patience, receipt: self.receipt, reads_twice: self.reads_twice, receiver },
             created_seconds: self.created_seconds,
             is_agreed: self.is_agreed,
             closed: self.closed,

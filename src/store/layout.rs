@@ -7,7 +7,7 @@ use data_encoding::HEXLOWER;
 
 use crate::attributes::FileKind;
 use crate::digest::PathHash;
-use crate::disk::Disk;
+use crate::disk::{Disk, Listed};
 use crate::identity::TransferId;
 use crate::path::STATE_DIR_NAME;
 use crate::state::files::find_dir;
@@ -87,16 +87,23 @@ impl<D: Disk> Layout<D> {
     }
 }
 
-/// Whether a target directory holds working state of a transfer.
+/// Whether a target directory holds working state of a transfer, or what is left of one that was removed to its end but
+/// for `.landfall` itself.
 pub fn has_state<D: Disk>(disk: &D, root: &D::Dir, id: TransferId) -> io::Result<bool> {
-    find_dir(disk, root, format!("{STATE_DIR_NAME}/{id}").as_bytes()).map(|found| found.is_some())
+    let Some(state) = find_dir(disk, root, STATE_DIR_NAME.as_bytes())? else { return Ok(false) };
+    let own = id.to_string();
+    let names = disk.list(&state)?;
+    let is_own = |listed: &Listed| listed.name == own.as_bytes();
+    Ok(names.iter().any(is_own) || names.iter().all(|listed| listed.name == LOCK_NAME))
 }
 
 /// Removes the working state of a transfer that nobody will continue, as far as it is there, and `.landfall` itself when
 /// nothing else is in it. Only for the holder of the directory's lock.
 pub fn forget<D: Disk>(disk: &D, root: &D::Dir, id: TransferId) -> io::Result<()> {
     let Some(state) = find_dir(disk, root, STATE_DIR_NAME.as_bytes())? else { return Ok(()) };
-    let Some(transfer) = find_dir(disk, &state, id.to_string().as_bytes())? else { return Ok(()) };
+    let Some(transfer) = find_dir(disk, &state, id.to_string().as_bytes())? else {
+        return remove_state_dir(disk, root, &state);
+    };
     if let Some(staging) = find_dir(disk, &transfer, STAGING_NAME)? {
         for listed in disk.list(&staging)? {
             disk.remove(&staging, &listed.name)?;
@@ -113,6 +120,11 @@ fn remove_rest<D: Disk>(disk: &D, root: &D::Dir, state: &D::Dir, of: (&D::Dir, T
         disk.remove(transfer, &listed.name)?;
     }
     disk.remove_dir(state, id.to_string().as_bytes())?;
+    remove_state_dir(disk, root, state)
+}
+
+/// Removes `.landfall`, if nothing but the lock is in it.
+fn remove_state_dir<D: Disk>(disk: &D, root: &D::Dir, state: &D::Dir) -> io::Result<()> {
     let rest = disk.list(state)?;
     if rest.iter().any(|listed| listed.name != LOCK_NAME) {
         return Ok(());

@@ -90,3 +90,47 @@ fn a_ticket_keeps_the_choice_with_which_it_was_used() {
     excluding(&mut setup, "*.o").run().assert_success();
     assert!(!paths(&setup.target.join("work")).contains("main.o"));
 }
+
+/// The sender that `--from` starts has its own record of what goes.
+#[test]
+fn another_choice_is_another_transfer_also_for_a_sender_that_is_started() {
+    let scratch = Scratch::new("choice-from");
+    source(&scratch);
+    let mut large = Tree::within(&scratch.join("work"), 6);
+    large.file("zz-large", &Content::Random(40 << 20));
+    large.finish();
+    let line = ["recv", "@/in", "--from", "@/work"];
+    for (first, second) in [(&[][..], &["--exclude", "*.o"][..]), (&["--exclude", "*.rs"], &[])] {
+        let put = |text: &&str| text.replace('@', scratch.path().to_str().unwrap());
+        let words = [&line[..], first, &["--limit", "20MB"]].concat();
+        let mut stopped = Landfall::new("first", &scratch.join("home")).args(words.iter().map(put)).start();
+        let state = scratch.join("in/.landfall");
+        stopped.wait_until("work", PATIENT, |_| state.exists());
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        assert!(stopped.kill().was_killed());
+        let done = landfall(&scratch, &[&line[..], second, &["--new"]].concat());
+        assert_eq!(done.code(), Some(0), "{}", done.describe());
+        let arrived = paths(&scratch.join("in/work"));
+        assert_eq!(arrived.contains("main.o"), second.is_empty(), "{arrived:?}");
+        assert!(arrived.contains("main.rs") && arrived.contains("zz-large"), "{arrived:?}");
+        // What was given up is not gone on with.
+        let resumed = landfall(&scratch, &["resume"]);
+        assert!(resumed.stderr_text().contains("nothing to resume"), "{}", resumed.describe());
+        std::fs::remove_dir_all(scratch.join("in")).unwrap();
+    }
+}
+
+#[test]
+fn a_finished_ticket_answers_for_its_own_choice_and_paths_only() {
+    let scratch = Scratch::new("choice-finished");
+    let source = source(&scratch);
+    let mut setup = Setup::new(&scratch, "run", &[&source], Listens::Receiver);
+    excluding(&mut setup, "*.o").run().assert_success();
+    let again = setup.command(Side::Sender).run();
+    assert_eq!(again.code(), Some(0), "{}", again.describe());
+    let other = excluding(&mut setup, "*.rs").command(Side::Sender).run();
+    assert_eq!(other.code(), Some(2), "{}", other.describe());
+    setup.sources = vec![scratch.join("work/docs")];
+    let elsewhere = excluding(&mut setup, "*.o").command(Side::Sender).run();
+    assert_eq!(elsewhere.code(), Some(2), "{}", elsewhere.describe());
+}

@@ -67,6 +67,38 @@ fn a_target_that_is_gone_does_not_keep_its_transfer() {
 }
 
 #[test]
+fn a_transfer_whose_record_is_damaged_can_be_forgotten() {
+    let scratch = Scratch::new("forget-damaged");
+    let source = Tree::new(&scratch.join("source"), 3).finish();
+    let setup = Setup::new(&scratch, "run", &[&source], Listens::Sender);
+    assert!(setup.listener().wait_for_ticket(&setup.ticket()).kill().was_killed());
+    let id = ids(&setup.sender_home).remove(0);
+    let record = setup.sender_home.join("transfers").join(&id).join("sender/transfer");
+    std::fs::write(&record, "nonsense").unwrap();
+    assert_eq!(landfall(&setup.sender_home, &["resume"]).code(), Some(1));
+    let done = landfall(&setup.sender_home, &["forget", &id]);
+    assert_eq!(done.code(), Some(0), "{}", done.describe());
+    assert!(!record.exists() && landfall(&setup.sender_home, &["resume"]).code() == Some(0));
+    assert_eq!(landfall(&setup.sender_home, &["forget", &id]).code(), Some(2));
+}
+
+/// A stop between the removal of the transfer's own directory and of `.landfall`.
+#[test]
+fn what_was_half_forgotten_is_forgotten_by_the_same_command() {
+    let scratch = Scratch::new("forget-half");
+    let source = Tree::new(&scratch.join("source"), 3).finish();
+    let setup = Setup::new(&scratch, "run", &[&source], Listens::Receiver);
+    assert!(setup.listener().wait_for_ticket(&setup.ticket()).kill().was_killed());
+    let id = ids(&setup.receiver_home).remove(0);
+    let state = setup.target.join(".landfall");
+    let _ = std::fs::remove_dir_all(state.join(&id));
+    std::fs::create_dir_all(&state).unwrap();
+    std::fs::write(state.join("lock"), "").unwrap();
+    assert_eq!(landfall(&setup.receiver_home, &["forget", &id]).code(), Some(0));
+    assert!(!state.exists() && setup.target.exists());
+}
+
+#[test]
 fn shells_and_packagers_get_theirs() {
     let scratch = Scratch::new("print");
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {

@@ -25,6 +25,7 @@ const UNITS: &[&str] = &[
     "VERSIONS",
     "STREAMS",
     "RECORDS",
+    "PATTERNS",
     "FRAMES",
     "ADDRESSES",
     "LINES",

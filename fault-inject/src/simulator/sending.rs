@@ -160,6 +160,7 @@ impl Sending {
             stamps: StampFile::open(&disk, &dir, STAMPS_NAME, setting.transfer)?,
             state_path: PathBuf::from(HOME),
             user: 0,
+            reads_twice: false,
             purpose: Purpose::Produce,
         };
         let producer = Producer::new(setup).map_err(source)?;

@@ -32,7 +32,7 @@ impl<D: Disk> Producer<D> {
             return self.leave_out(path, FileKind::Regular, Reason::SourceError);
         };
         let entry = self.writer.next_entry();
-        let mut hashing = Hashing::new(entry, path, file, begin, geometry);
+        let mut hashing = self.once_or_twice(Hashing::new(entry, path, file, begin, geometry));
         if geometry.chunk_count() > 1 {
             self.begin(&hashing);
             self.current = Some(hashing);
@@ -45,7 +45,8 @@ impl<D: Disk> Producer<D> {
                 Err(reason) => return self.give_up(hashing.path, None, reason),
             }
         }
-        if let Err(reason) = hashing.look_again() {
+        let read_again = hashing.next_again().map_or(Ok(()), |chunk| hashing.hash_again(chunk, &mut self.buffer));
+        if let Err(reason) = read_again.and_then(|()| hashing.look_again()) {
             return self.give_up(hashing.path, None, reason);
         }
         self.begin(&hashing);
@@ -70,12 +71,16 @@ impl<D: Disk> Producer<D> {
                 }
                 Err(reason) => return self.give_up_begun(hashing, reason),
             }
+        } else if let Some(chunk) = hashing.next_again()
+            && let Err(reason) = hashing.hash_again(chunk, &mut self.buffer)
+        {
+            return self.give_up_begun(hashing, reason);
         }
         let is_last = hashing.next_chunk().is_none();
         if hashing.pending.len() == RECORD_DIGESTS_MAX || (is_last && !hashing.pending.is_empty()) {
             self.writer.push(&Record::Chunks { entry, digests: mem::take(&mut hashing.pending) });
         }
-        if !is_last {
+        if !is_last || hashing.next_again().is_some() {
             self.current = Some(hashing);
             return Ok(());
         }
@@ -86,6 +91,10 @@ impl<D: Disk> Producer<D> {
             }
             Err(reason) => self.give_up_begun(hashing, reason),
         }
+    }
+
+    pub(super) fn once_or_twice(&self, hashing: Hashing<D>) -> Hashing<D> {
+        if self.reads_twice { hashing.twice() } else { hashing }
     }
 
     fn begin(&mut self, hashing: &Hashing<D>) {

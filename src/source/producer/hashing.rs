@@ -2,7 +2,7 @@
 
 use crate::attributes::{Stamps, Timestamp};
 use crate::digest::{self, ChunkDigest, Folder};
-use crate::disk::{Disk, DiskFile, Extent, Stat};
+use crate::disk::{AlignedBuffer, Disk, DiskFile, Extent, Stat};
 use crate::geometry::{ChunkIndex, EntryIndex, Geometry};
 use crate::outcome::Reason;
 use crate::path::RelPath;
@@ -29,6 +29,8 @@ pub(super) struct Hashing<D: Disk> {
     begin: Stat,
     file: D::File,
     extent: Option<Extent>,
+    /// The fold of a second reading, if there is to be one.
+    again: Option<Folder>,
 }
 
 /// A chunk that was hashed.
@@ -41,7 +43,12 @@ pub(super) struct Hashed {
 impl<D: Disk> Hashing<D> {
     pub(super) fn new(entry: EntryIndex, path: RelPath, file: D::File, begin: Stat, geometry: Geometry) -> Hashing<D> {
         let (folder, pending, origin) = (Folder::default(), vec![], Origin::Walk);
-        Hashing { entry, path, geometry, folder, pending, origin, begin, file, extent: None }
+        Hashing { entry, path, geometry, folder, pending, origin, begin, file, extent: None, again: None }
+    }
+
+    /// To be read twice, the second time past the cache.
+    pub(super) fn twice(self) -> Hashing<D> {
+        Hashing { again: Some(Folder::default()), ..self }
     }
 
     /// Goes on where an earlier run ended.
@@ -80,6 +87,29 @@ impl<D: Disk> Hashing<D> {
         Ok(Hashed { chunk, digest, content })
     }
 
+    /// The chunk that comes next in the second reading, if there is one.
+    pub(super) fn next_again(&self) -> Option<ChunkIndex> {
+        self.again.as_ref().and_then(|again| self.geometry.chunk(again.count()))
+    }
+
+    /// Reads and hashes a chunk once more, from the device as far as it can be had.
+    pub(super) fn hash_again(&mut self, chunk: ChunkIndex, buffer: &mut AlignedBuffer) -> Result<(), Reason> {
+        let (offset, len) = (self.geometry.offset(chunk), self.geometry.chunk_len(chunk));
+        let digest = if self.is_hole(offset, len)? {
+            digest::zero_digest(self.geometry, chunk)
+        } else {
+            self.file.read_uncached_at(buffer, offset, len as usize).map_err(|error| reason_of(&error))?;
+            if buffer.bytes().len() != len as usize {
+                return Err(Reason::Changed);
+            }
+            digest::chunk_digest(self.geometry, chunk, buffer.bytes())
+        };
+        if let Some(again) = &mut self.again {
+            again.push(digest);
+        }
+        Ok(())
+    }
+
     /// Whether the file system says that nothing was ever written there.
     fn is_hole(&mut self, offset: u64, len: u32) -> Result<bool, Reason> {
         if self.geometry.chunk_count() == 1 {
@@ -89,7 +119,8 @@ impl<D: Disk> Hashing<D> {
             Some(Extent::DataUntil(end) | Extent::HoleUntil(end)) => end,
             None => 0,
         };
-        if known <= offset {
+        // A second reading begins anew.
+        if known <= offset || offset == 0 {
             self.extent = Some(self.file.extent_at(offset).map_err(|error| match error.kind() {
                 std::io::ErrorKind::InvalidInput => Reason::Changed,
                 _ => reason_of(&error),
@@ -98,10 +129,14 @@ impl<D: Disk> Hashing<D> {
         Ok(matches!(self.extent, Some(Extent::HoleUntil(end)) if end >= offset + u64::from(len)))
     }
 
-    /// Whether the file is still the one that it was at its begin.
+    /// Whether the file is still the one that it was at its begin, and both readings gave the same.
     pub(super) fn look_again(&self) -> Result<(), Reason> {
         let stat = self.file.stat().map_err(|error| reason_of(&error))?;
-        if stat.stamps() == self.begin.stamps() { Ok(()) } else { Err(Reason::Changed) }
+        if stat.stamps() != self.begin.stamps() {
+            return Err(Reason::Changed);
+        }
+        let is_steady = self.again.as_ref().is_none_or(|again| again.finish() == self.folder.finish());
+        if is_steady { Ok(()) } else { Err(Reason::SourceUnsteady) }
     }
 }
 

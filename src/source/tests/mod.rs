@@ -74,6 +74,7 @@ impl Bench {
             stamps: StampFile::open(&disk, &dir, b"stamps", TRANSFER).unwrap(),
             state_path: self.state(),
             user: own.owner,
+            reads_twice: false,
             purpose,
         })
         .unwrap()
