@@ -13,6 +13,7 @@ use crate::machine;
 use crate::overhead::Overhead;
 use crate::peers::Peers;
 use crate::plot::Chart;
+use crate::record::Record;
 use crate::resume::Resume;
 use crate::scale::Scale;
 use crate::wan::Wan;
@@ -65,6 +66,7 @@ enum Command {
     #[command(hide = true)]
     Child(Child),
     Peers(Peers),
+    Record(Record),
     Overhead(Overhead),
     Resume(Resume),
     Scale(Scale),
@@ -73,20 +75,19 @@ enum Command {
 
 /// Parses, runs, prints.
 pub fn main() -> ExitCode {
-    let (common, outcome) = match Arguments::parse().command {
+    let (common, drawn) = match Arguments::parse().command {
         Command::Child(child) => return ExitCode::from(child.run()),
-        Command::Peers(peers) => (peers.common().clone(), with_work(peers.common(), |work, say| peers.run(work, say))),
-        Command::Overhead(overhead) => {
-            (overhead.common().clone(), with_work(overhead.common(), |work, say| overhead.run(work, say)))
+        Command::Record(record) => {
+            (record.common().clone(), with_work(record.common(), |work, say| record.run(work, say)))
         }
-        Command::Resume(resume) => {
-            (resume.common().clone(), with_work(resume.common(), |work, say| resume.run(work, say)))
-        }
-        Command::Scale(scale) => (scale.common().clone(), with_work(scale.common(), |work, say| scale.run(work, say))),
-        Command::Wan(wan) => (wan.common().clone(), with_work(wan.common(), |work, say| wan.run(work, say))),
+        Command::Peers(peers) => drawn(peers.common(), |work, say| peers.run(work, say)),
+        Command::Overhead(overhead) => drawn(overhead.common(), |work, say| overhead.run(work, say)),
+        Command::Resume(resume) => drawn(resume.common(), |work, say| resume.run(work, say)),
+        Command::Scale(scale) => drawn(scale.common(), |work, say| scale.run(work, say)),
+        Command::Wan(wan) => drawn(wan.common(), |work, say| wan.run(work, say)),
     };
-    let written = outcome.and_then(|chart| match &common.svg {
-        Some(path) => std::fs::write(path, chart.svg()).map_err(Failure::broken),
+    let written = drawn.and_then(|svg| match &common.svg {
+        Some(path) => std::fs::write(path, svg).map_err(Failure::broken),
         None => Ok(()),
     });
     match written {
@@ -103,11 +104,19 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Runs a command whose figures make a chart.
+fn drawn(
+    common: &Common,
+    run: impl FnOnce(&std::path::Path, Say<'_>) -> Result<Chart, Failure>,
+) -> (Common, Result<String, Failure>) {
+    (common.clone(), with_work(common, |work, say| run(work, say).map(|chart| chart.svg())))
+}
+
 /// Runs a command in a directory of its own, after the line that says where.
 fn with_work(
     common: &Common,
-    run: impl FnOnce(&std::path::Path, Say<'_>) -> Result<Chart, Failure>,
-) -> Result<Chart, Failure> {
+    run: impl FnOnce(&std::path::Path, Say<'_>) -> Result<String, Failure>,
+) -> Result<String, Failure> {
     let usual = [std::env::temp_dir(), PathBuf::from("/var/tmp")];
     let below = common.work.clone().or_else(|| usual.into_iter().find(|dir| !facility::is_tmpfs(dir)));
     let below = below.filter(|dir| !facility::is_tmpfs(dir));

@@ -1,5 +1,5 @@
 //! Measures landfall: beside other tools ([`peers`]), guarantee by guarantee ([`overhead`]), after a kill ([`resume`]),
-//! as trees grow ([`scale`]) and over a bad line ([`wan`]). `README.md` shows it to its users. Nothing here is part of
+//! as trees grow ([`scale`]) and over a bad line ([`wan`]); [`record`] shows it. `README.md` shows it to its users. Nothing here is part of
 //! the shipped program, and no tool judges itself: [`oracle`] compares bytes after the clock has stopped.
 //!
 //! What the commands share: [`load`] makes the trees, [`tools`] runs programs (ssh by [`sshd`], landfall by [`pair`]),
@@ -19,6 +19,7 @@ pub mod peers;
 pub mod pipe;
 pub mod plot;
 pub mod program;
+pub mod record;
 pub mod resume;
 pub mod scale;
 pub mod sshd;
