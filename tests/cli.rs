@@ -1,7 +1,7 @@
 //! What the command line says and how it ends: refusals and errors by a table of exit codes, with their whole texts in
 //! `cli/texts/`, also with `--json`; then the cases that need two sides, in `cli/peers.rs`, what goes, in
-//! `cli/choice.rs`, what is resumed elsewhere, in `cli/again.rs`, what is dropped, in `cli/forget.rs`, the target's file system, in `cli/space.rs`, and the events
-//! against their document, in `cli/events.rs`.
+//! `cli/choice.rs`, what is resumed elsewhere, in `cli/again.rs`, what is dropped, in `cli/forget.rs`, the target's file system, in `cli/space.rs`, and the events and
+//! scripts against their documents, in `cli/events.rs` and `cli/docs.rs`.
 #![allow(clippy::unwrap_used)]
 
 #[path = "cli/again.rs"]
@@ -11,6 +11,8 @@ mod alpn;
 use fault_inject::rig as common;
 #[path = "cli/choice.rs"]
 mod choice;
+#[path = "cli/docs.rs"]
+mod docs;
 #[path = "cli/events.rs"]
 mod events;
 #[path = "cli/forget.rs"]
