@@ -76,7 +76,9 @@ pub const DIRECT_STALLS_MAX: u32 = 8;
 /// How often an open is tried that the kernel asks to repeat (`EAGAIN`: a lease, a rename on the way).
 pub const OPEN_ATTEMPTS_MAX: u32 = 8;
 /// How often one page's absence from the cache is probed before the level falls to `requested`.
-pub const EVICTION_PROBES_MAX: u32 = 4;
+pub const EVICTION_PROBES_MAX: u32 = 8;
+/// Pause between two of those, from the second on.
+pub const EVICTION_PAUSE_MS: u64 = 2;
 
 /// Chunk digests in one `Chunks` record. Deterministic, so that a lost log is rebuilt to the same chain.
 pub const RECORD_DIGESTS_MAX: usize = 16;

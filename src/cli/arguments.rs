@@ -125,7 +125,9 @@ pub(super) struct SenderArguments {
     /// Send of a directory where another file system is mounted its name only
     #[arg(short = 'x', long, help_heading = SENDER)]
     pub(super) one_file_system: bool,
-    /// Read each file a second time, past the cache, and send it only if both readings agree
+    /// Read each file a second time, past the cache where that can be done; it is finished only if both readings agree
+    ///
+    /// A transfer that goes on does not read again what it had read to its end before.
     #[arg(long, help_heading = SENDER)]
     pub(super) reread_source: bool,
 }

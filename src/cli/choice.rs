@@ -64,7 +64,7 @@ mod tests {
     fn what_is_included_has_the_last_word_wherever_it_stands() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("patterns");
-        std::fs::write(&file, "\u{feff}# a comment\n\n*.o\n!keep.o\n{x}\\{\n").unwrap();
+        std::fs::write(&file, "\u{feff}# a comment\n\n*.o\n!keep.o\n{x}\\{\n[{-}]y{\n[{\n").unwrap();
         let chosen = SenderArguments {
             include: vec!["a.tmp".into(), "#1".into()],
             exclude: vec!["*.tmp".into(), "!odd".into()],
@@ -72,7 +72,10 @@ mod tests {
             ..SenderArguments::default()
         };
         let patterns = choose(&chosen).unwrap().patterns;
-        assert_eq!(patterns, ["*.o", "!keep.o", "\\{x\\}\\{", "*.tmp", "\\!odd", "!a.tmp", "!\\#1"]);
+        assert_eq!(
+            patterns,
+            ["*.o", "!keep.o", "\\{x\\}\\{", "[{-}]y\\{", "[\\{", "*.tmp", "\\!odd", "!a.tmp", "!\\#1"]
+        );
     }
 
     #[test]

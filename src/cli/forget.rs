@@ -17,7 +17,7 @@ use crate::path::STATE_DIR_NAME;
 use crate::state::home::{Home, Listing};
 use crate::state::lock::Lock;
 use crate::state::transfer::TransferRecord;
-use crate::store;
+use crate::store::{self, Kept};
 
 /// Drops a transfer on the sides of it that are on this machine.
 pub(super) fn run(arguments: &ForgetArguments, console: &Console) -> Result<(), Failure> {
@@ -79,9 +79,14 @@ fn clear(dir: &Path, id: TransferId) -> Result<(), Error> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(failed(error)),
     };
-    if !store::has_state(&disk, &root, id).map_err(failed)? {
+    let kept = store::kept(&disk, &root, id).map_err(failed)?;
+    if kept == Kept::Nothing {
         return Ok(());
     }
-    let _held = Lock::take(&dir.join(STATE_DIR_NAME).join("lock"), || format!("`{}`", dir.display()))?;
+    let _held = match Lock::take(&dir.join(STATE_DIR_NAME).join("lock"), || format!("`{}`", dir.display())) {
+        // Another transfer begins there.
+        Err(Error::Locked { .. }) if kept == Kept::Lock => return Ok(()),
+        other => other?,
+    };
     store::forget(&disk, &root, id).map_err(failed)
 }

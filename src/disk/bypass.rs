@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{self, IoSliceMut};
 use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
+use std::time::Duration;
 
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Advice, Mode, OFlags, SeekFrom, Statx, StatxFlags};
@@ -19,7 +20,7 @@ use super::real::is_volatile;
 use super::real_file::read_up_to;
 use super::{AlignedBuffer, RealDir};
 use crate::attributes::Level;
-use crate::limits::{DIRECT_ALIGNMENT_BYTES, DIRECT_STALLS_MAX, EVICTION_PROBES_MAX};
+use crate::limits::{DIRECT_ALIGNMENT_BYTES, DIRECT_STALLS_MAX, EVICTION_PAUSE_MS, EVICTION_PROBES_MAX};
 
 /// More than a page-cache folio can be long, and a multiple of it: dropping a page that lies in a larger folio
 /// needs the whole folio inside the range.
@@ -240,7 +241,7 @@ impl Probed {
     }
 
     fn probe_until_absent(&self, position: u64) -> io::Result<Probe> {
-        for _ in 1..EVICTION_PROBES_MAX {
+        for attempt in 1..EVICTION_PROBES_MAX {
             let probe = self.probe(position)?;
             if probe != Probe::Present {
                 return Ok(probe);
@@ -251,6 +252,10 @@ impl Probed {
             }
             if let Some(until) = self.hole_at(position) {
                 return Ok(Probe::HoleUntil(until));
+            }
+            // Or somebody holds it for a moment: memory that is being compacted moves pages, and they stay meanwhile.
+            if attempt > 1 {
+                std::thread::sleep(Duration::from_millis(EVICTION_PAUSE_MS));
             }
         }
         self.probe(position)

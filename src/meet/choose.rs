@@ -299,8 +299,7 @@ impl Chooser<'_> {
 
     /// The port of a listener that `--new` closes: its peer still calls there, and hears what has become of it.
     fn port_of_closed(&self) -> Option<u16> {
-        let description = self.wish.description(None, now_seconds());
-        description.matching(&self.records).iter().find_map(|record| record.port)
+        self.abandoned.iter().find_map(|record| record.port)
     }
 
     fn new_record(&self, side: Side, secret: Secret) -> TransferRecord {

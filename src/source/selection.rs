@@ -146,16 +146,27 @@ pub fn lines(text: &str) -> impl Iterator<Item = String> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#')).map(|line| {
         let mut plain = String::with_capacity(line.len());
-        let mut is_escaped = false;
-        for letter in line.chars() {
+        let (mut is_escaped, mut rest) = (false, line);
+        while let Some(letter) = rest.chars().next() {
+            let class = if letter == '[' && !is_escaped { class_bytes(rest) } else { None };
             if matches!(letter, '{' | '}') && !is_escaped {
                 plain.push('\\');
             }
             is_escaped = letter == '\\' && !is_escaped;
-            plain.push(letter);
+            let (part, after) = rest.split_at(class.unwrap_or(letter.len_utf8()));
+            plain.push_str(part);
+            rest = after;
         }
         plain
     })
+}
+
+/// Length of a class of letters, from its `[` to its `]`; nothing is escaped in one. `None` if it is never closed.
+fn class_bytes(text: &str) -> Option<usize> {
+    let open = if text[1..].starts_with(['!', '^']) { 2 } else { 1 };
+    // A bracket that comes first is a member.
+    let first = open + usize::from(text[open..].starts_with(']'));
+    text[first..].find(']').map(|at| first + at + 1)
 }
 
 /// The text of an ignore file; as git does it, one that is a symlink is none. One that is no UTF-8 is not understood.

@@ -325,6 +325,7 @@ struct Stored {
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct StoredSelection {
     patterns: Vec<String>,
     ignore_files: bool,
@@ -344,6 +345,7 @@ impl StoredSelection {
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct StoredChild {
     /// The program, then its arguments.
     #[serde(with = "path::list")]
@@ -354,6 +356,7 @@ struct StoredChild {
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct StoredRemote {
     host: String,
     is_relayed: bool,
@@ -376,6 +379,7 @@ impl StoredChild {
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct StoredReceiver {
     existing: String,
     max_bytes: Option<u64>,

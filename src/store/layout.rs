@@ -7,7 +7,7 @@ use data_encoding::HEXLOWER;
 
 use crate::attributes::FileKind;
 use crate::digest::PathHash;
-use crate::disk::{Disk, Listed};
+use crate::disk::Disk;
 use crate::identity::TransferId;
 use crate::path::STATE_DIR_NAME;
 use crate::state::files::find_dir;
@@ -87,14 +87,27 @@ impl<D: Disk> Layout<D> {
     }
 }
 
-/// Whether a target directory holds working state of a transfer, or what is left of one that was removed to its end but
-/// for `.landfall` itself.
-pub fn has_state<D: Disk>(disk: &D, root: &D::Dir, id: TransferId) -> io::Result<bool> {
-    let Some(state) = find_dir(disk, root, STATE_DIR_NAME.as_bytes())? else { return Ok(false) };
+/// What a target directory holds of a transfer, besides what has arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// Nothing.
+    Nothing,
+    /// `.landfall` with nothing but the lock: what is left of one that was removed almost to the end, or another's beginning.
+    Lock,
+    /// Its working state.
+    State,
+}
+
+/// What a target directory holds of a transfer.
+pub fn kept<D: Disk>(disk: &D, root: &D::Dir, id: TransferId) -> io::Result<Kept> {
+    let Some(state) = find_dir(disk, root, STATE_DIR_NAME.as_bytes())? else { return Ok(Kept::Nothing) };
     let own = id.to_string();
     let names = disk.list(&state)?;
-    let is_own = |listed: &Listed| listed.name == own.as_bytes();
-    Ok(names.iter().any(is_own) || names.iter().all(|listed| listed.name == LOCK_NAME))
+    if names.iter().any(|listed| listed.name == own.as_bytes()) {
+        return Ok(Kept::State);
+    }
+    let is_empty = names.iter().all(|listed| listed.name == LOCK_NAME);
+    Ok(if is_empty { Kept::Lock } else { Kept::Nothing })
 }
 
 /// Removes the working state of a transfer that nobody will continue, as far as it is there, and `.landfall` itself when

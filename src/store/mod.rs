@@ -37,7 +37,7 @@ pub(crate) use crate::error::is_full;
 pub use batch::Batch;
 pub use hands::{Done, Errand, Proof, Work};
 pub use intake::{Handle, Intake};
-pub use layout::{Layout, forget, has_state};
+pub use layout::{Kept, Layout, forget, kept};
 pub use recover::{Recovered, recover};
 pub use settle::{Observed, Settler};
 pub use sync::{Synced, Syncer};

@@ -1,9 +1,12 @@
 //! One file between its `Begin` and its `End`: the next chunk is read, hashed and handed over.
 
+use std::io;
+
 use crate::attributes::{Stamps, Timestamp};
 use crate::digest::{self, ChunkDigest, Folder};
 use crate::disk::{AlignedBuffer, Disk, DiskFile, Extent, Stat};
 use crate::geometry::{ChunkIndex, EntryIndex, Geometry};
+use crate::limits::SOURCE_READS_MAX;
 use crate::outcome::Reason;
 use crate::path::RelPath;
 use crate::source::ahead::Content;
@@ -98,7 +101,7 @@ impl<D: Disk> Hashing<D> {
         let digest = if self.is_hole(offset, len)? {
             digest::zero_digest(self.geometry, chunk)
         } else {
-            self.file.read_uncached_at(buffer, offset, len as usize).map_err(|error| reason_of(&error))?;
+            self.read_again(buffer, offset, len as usize).map_err(|error| reason_of(&error))?;
             if buffer.bytes().len() != len as usize {
                 return Err(Reason::Changed);
             }
@@ -108,6 +111,20 @@ impl<D: Disk> Hashing<D> {
             again.push(digest);
         }
         Ok(())
+    }
+
+    /// As in the first reading, an error is believed only when it comes back.
+    fn read_again(&self, buffer: &mut AlignedBuffer, offset: u64, len: usize) -> io::Result<()> {
+        let mut attempt = 1;
+        loop {
+            match self.file.read_uncached_at(buffer, offset, len) {
+                Ok(_) => return Ok(()),
+                Err(error) if attempt >= SOURCE_READS_MAX || reason_of(&error) != Reason::SourceError => {
+                    return Err(error);
+                }
+                Err(_) => attempt += 1,
+            }
+        }
     }
 
     /// Whether the file system says that nothing was ever written there.
@@ -122,7 +139,7 @@ impl<D: Disk> Hashing<D> {
         // A second reading begins anew.
         if known <= offset || offset == 0 {
             self.extent = Some(self.file.extent_at(offset).map_err(|error| match error.kind() {
-                std::io::ErrorKind::InvalidInput => Reason::Changed,
+                io::ErrorKind::InvalidInput => Reason::Changed,
                 _ => reason_of(&error),
             })?);
         }
@@ -136,7 +153,12 @@ impl<D: Disk> Hashing<D> {
             return Err(Reason::Changed);
         }
         let is_steady = self.again.as_ref().is_none_or(|again| again.finish() == self.folder.finish());
-        if is_steady { Ok(()) } else { Err(Reason::SourceUnsteady) }
+        if !is_steady {
+            // If it is the cache that is wrong, the next first reading should not meet it again.
+            self.file.start_writeback(0, self.geometry.file_bytes());
+            return Err(Reason::SourceUnsteady);
+        }
+        Ok(())
     }
 }
 
