@@ -1,8 +1,9 @@
 //! One transfer as a user would run it: a listening and a dialling process, each with its own home, and, if wanted,
 //! a relay between them. Restarts are the same command again, or `landfall resume`.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::isolated::Isolated;
@@ -241,9 +242,21 @@ impl Setup {
     }
 }
 
-/// An address of this machine that nobody uses at the moment.
+/// Ports of [`free_address`].
+const FIRST_PORT: u16 = 10_000;
+const PORTS: u32 = 10_000;
+
+/// An address of this machine that nobody uses, and that nobody gets by chance before it is bound: its port is below those
+/// that systems give to whoever names none, and below those that a listener of landfall takes by itself.
 pub fn free_address() -> SocketAddr {
-    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(7919);
+    let mut tries = (0..PORTS).map(|_| NEXT.fetch_add(1, Ordering::Relaxed).wrapping_add(first) % PORTS);
+    let port = tries.find_map(|offset| {
+        let port = FIRST_PORT + u16::try_from(offset).unwrap();
+        UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok().then_some(port)
+    });
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port.expect("a port that nobody uses")))
 }
 
 impl Running {
