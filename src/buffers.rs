@@ -10,13 +10,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use memmap2::{Advice, MmapMut};
 
-use crate::limits::{CHUNK_BYTES, DIRECT_ALIGNMENT_BYTES, DIRECT_BYTES_MIN, HUGE_PAGE_BYTES};
+use crate::limits::{
+    CHUNK_BUFFER_BYTES_MIN, CHUNK_BYTES, CHUNK_MEMORY_BYTES, DIRECT_ALIGNMENT_BYTES, DIRECT_BYTES_MIN, HUGE_PAGE_BYTES,
+};
 
 const PIECE_BYTES: usize = CHUNK_BYTES as usize;
-/// Shorter buffers have memory of their own length: what is bounded are bytes, and a piece is a whole chunk.
-const PIECE_BUFFER_BYTES_MIN: usize = PIECE_BYTES / 4 * 3;
-/// What is mapped when the stock is empty.
-const FRESH_BYTES: usize = 4 * HUGE_PAGE_BYTES;
 
 static STOCK: Mutex<Vec<&'static mut [u8]>> = Mutex::new(vec![]);
 
@@ -58,18 +56,18 @@ impl Drop for Piece {
 }
 
 /// The pieces of some huge pages, which the process never gives back. Where the kernel has none, they lie on ordinary
-/// pages. What is not used of them costs addresses, not memory.
+/// pages.
 fn fresh() -> impl Iterator<Item = &'static mut [u8]> {
-    let room: &'static mut [u8] = match MmapMut::map_anon(FRESH_BYTES + HUGE_PAGE_BYTES) {
+    let room: &'static mut [u8] = match MmapMut::map_anon(CHUNK_MEMORY_BYTES + HUGE_PAGE_BYTES) {
         Ok(room) => {
             // A kernel without huge pages refuses, and that is all.
             drop(room.advise(Advice::HugePage));
             &mut Box::leak(Box::new(room))[..]
         }
-        Err(_) => Box::leak(vec![0; FRESH_BYTES + HUGE_PAGE_BYTES].into_boxed_slice()),
+        Err(_) => Box::leak(vec![0; CHUNK_MEMORY_BYTES + HUGE_PAGE_BYTES].into_boxed_slice()),
     };
     let start = room.as_ptr().align_offset(HUGE_PAGE_BYTES);
-    room[start..start + FRESH_BYTES].chunks_exact_mut(PIECE_BYTES)
+    room[start..start + CHUNK_MEMORY_BYTES].chunks_exact_mut(PIECE_BYTES)
 }
 
 /// One buffer. Its memory comes back when it is dropped, or when the last of the [`Bytes`] that were made of it is.
@@ -90,7 +88,7 @@ impl Buffer {
     /// A buffer of exactly `len` bytes of unspecified content. From [`DIRECT_BYTES_MIN`] bytes on it is aligned.
     pub fn take(len: usize) -> Buffer {
         let storage = match len {
-            PIECE_BUFFER_BYTES_MIN..=PIECE_BYTES => Storage::Piece(Piece::take()),
+            CHUNK_BUFFER_BYTES_MIN..=PIECE_BYTES => Storage::Piece(Piece::take()),
             ..DIRECT_BYTES_MIN => Storage::Own(vec![0; len], 0),
             _ => {
                 let bytes = vec![0; len + DIRECT_ALIGNMENT_BYTES];
@@ -126,6 +124,8 @@ impl AsRef<[u8]> for Buffer {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
 
     fn place(buffer: &Buffer) -> usize {
@@ -155,9 +155,12 @@ mod tests {
         drop(bytes);
         assert!(part[..] == [7, 7] && !is_free());
         drop(part);
-        // Another test may have taken it at once.
-        let is_back = is_free() || Buffer::take(PIECE_BYTES).as_ref().len() == PIECE_BYTES;
-        assert!(is_back);
+        // Another test may have taken it at once, and gives it back.
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !is_free() {
+            assert!(Instant::now() < deadline, "it did not come back");
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     #[test]

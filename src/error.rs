@@ -87,11 +87,11 @@ pub enum Error {
         source: io::Error,
     },
     /// No peer came, or none could be reached, until patience ended.
-    #[error("no link to the {} for {seconds} seconds: {cause}", peer.word())]
+    #[error("no link to the {}{}: {cause}", peer.word(), for_so_long(*seconds))]
     NoLink {
         /// Who was waited for.
         peer: Role,
-        /// How long.
+        /// How long; 0 if there was one a moment ago.
         seconds: u64,
         /// The last cause.
         cause: String,
@@ -209,6 +209,14 @@ pub enum Error {
 /// Whether an error means that space, inodes or quota have run out.
 pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+fn for_so_long(seconds: u64) -> String {
+    match seconds {
+        0 => " any more".to_owned(),
+        1 => " for 1 second".to_owned(),
+        _ => format!(" for {seconds} seconds"),
+    }
 }
 
 impl Error {

@@ -67,8 +67,16 @@ pub const REMOTE_START_DELAY_MS_MAX: u64 = 15_000;
 pub const LOGIN_LINES_MAX: u32 = 100;
 /// Milliseconds after which it is said that a child on another machine is ready and nothing comes back from it.
 pub const BLOCKADE_MS: u64 = 4000;
-/// A huge page of most machines: memory of chunks comes in such pieces.
+/// A huge page of most machines: memory of chunks lies on such pages.
 pub const HUGE_PAGE_BYTES: usize = 2 << 20;
+/// Memory of chunks that is mapped at once. What is not used of it costs addresses only.
+pub const CHUNK_MEMORY_BYTES: usize = 4 * HUGE_PAGE_BYTES;
+/// Buffers of fewer bytes have memory of their own length: what is bounded are bytes, and chunk memory is lent whole.
+pub const CHUNK_BUFFER_BYTES_MIN: usize = CHUNK_BYTES as usize / 4 * 3;
+/// Chunks that the intake takes in together at most, one hashed while another is written.
+pub const ARRIVAL_CHUNKS_MAX: usize = 4;
+/// Chunks of fewer bytes are taken in one by one: a thread would cost more than their hash.
+pub const ARRIVAL_BYTES_MIN: usize = 256 << 10;
 /// Bytes of one uncached read.
 pub const READ_BACK_BYTES: usize = 1 << 20;
 /// How often a direct read may end inside a unit before the end of the file, as it does while the file grows.

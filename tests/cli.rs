@@ -78,7 +78,11 @@ const CASES: &[Case] = &[
     case(&["send", "@/tree", "--exclude-from", "@/absent"], 1, &["could not read the patterns in `@/absent`"]),
     case(&["recv", "@/in", "--exclude", "x"], 2, &["is said at the sender", "--from SRC"]),
     case(&["recv", "@/in", "--reread-source"], 2, &["is said at the sender", "--from SRC"]),
-    case(&["send", "@/tree", "--exclude", "*", "--to", "@/in"], 2, &["everything that is named is excluded"]),
+    case(
+        &["send", "@/tree", "--exclude", "*", "--to", "@/in"],
+        2,
+        &["`tree`, and whatever else is named, is excluded", "`tree/.`"],
+    ),
     // Sources.
     case(&["send", "@/absent", "--to", "@/in"], 1, &["source `@/absent` is not there"]),
     case(&["send", "@/tree/file", "@/twin/file", "--to", "@/in"], 2, &["file"]),

@@ -142,13 +142,14 @@ impl Chooser<'_> {
         let id = ticket.transfer_id();
         let known = self.records.iter().find(|record| record.id == id && record.role == role);
         if let Some(record) = known {
-            if record.has_paths(&self.wish.paths) && record.selection != self.wish.selection {
-                return Err(Error::Usage(format!(
-                    "this ticket belongs to transfer {id}, which excludes something else"
-                )));
-            }
             if !record.has_paths(&self.wish.paths) {
                 return Err(Error::Usage(format!("this ticket belongs to transfer {id} of {}", quoted(&record.paths))));
+            }
+            if record.selection != self.wish.selection {
+                return Err(Error::Usage(format!(
+                    "this ticket belongs to transfer {id}, which excludes something else: give the same options, or go on \
+                     with `landfall resume {id}`"
+                )));
             }
             if record.closed.is_some_and(|closed| closed.end != End::Unconfirmed) {
                 return closed_before(record.clone());

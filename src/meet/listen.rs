@@ -87,7 +87,7 @@ impl Meet {
     }
 
     fn no_link(&self, cause: &str) -> Error {
-        let seconds = self.alone_since.elapsed().as_secs();
+        let seconds = if self.current.is_some() { 0 } else { self.alone_since.elapsed().as_secs() };
         Error::NoLink { peer: self.desk.record.role.other(), seconds, cause: cause.to_owned() }
     }
 

@@ -15,7 +15,9 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::disk::Disk;
 use crate::error::is_full;
 use crate::geometry::EntryIndex;
-use crate::limits::{INTAKE_SILENCE_MS, POOL_THREADS, PROGRESS_MS, SPACE_CHECK_MS};
+use crate::limits::{
+    ARRIVAL_BYTES_MIN, ARRIVAL_CHUNKS_MAX, INTAKE_SILENCE_MS, POOL_THREADS, PROGRESS_MS, SPACE_CHECK_MS,
+};
 use crate::manifest::{Header, Position};
 use crate::outcome::Reason;
 use crate::pool::Pool;
@@ -30,10 +32,6 @@ pub(super) type Issue<D> = Arc<dyn Fn(&Shared<D>) -> io::Result<()> + Send + Syn
 
 /// Words that the intake keeps back at most.
 const WORDS_KEPT_MAX: usize = 64;
-/// Chunks that are taken in together at most.
-const ARRIVALS_MAX: usize = 4;
-/// Chunks from this length on are taken in together.
-const LARGE_ARRIVAL_BYTES_MIN: usize = 256 << 10;
 
 /// What the intake's thread is told.
 pub(super) enum Command {
@@ -245,9 +243,9 @@ impl Arrivals {
 
     /// Takes along what waits and belongs to them. Gives what came then and does not.
     fn gather(&mut self, commands: &Commands<Command>) -> Option<Command> {
-        while self.chunks.len() < ARRIVALS_MAX && self.chunks.last().is_some_and(is_large) {
+        while self.chunks.len() < ARRIVAL_CHUNKS_MAX {
             match commands.try_recv().ok()? {
-                Command::Chunk(header, bytes, permit) if !self.has_place_of(&header) => {
+                Command::Chunk(header, bytes, permit) if is_large(&bytes) && !self.has_place_of(&header) => {
                     self.chunks.push((header, bytes));
                     self.permits.push(permit);
                 }
@@ -263,8 +261,8 @@ impl Arrivals {
 }
 
 /// Whether a thread costs little beside a chunk's hash.
-fn is_large(chunk: &(ChunkHeader, Option<Bytes>)) -> bool {
-    chunk.1.as_ref().is_some_and(|bytes| bytes.len() >= LARGE_ARRIVAL_BYTES_MIN)
+fn is_large(body: &Option<Bytes>) -> bool {
+    body.as_ref().is_some_and(|bytes| bytes.len() >= ARRIVAL_BYTES_MIN)
 }
 
 fn run_intake<D: Disk>(
@@ -303,11 +301,7 @@ fn run_intake<D: Disk>(
                 said
             }
             Command::Chunk(header, bytes, permit) => {
-                let mut arrivals = Arrivals::beginning((header, bytes), permit);
-                ahead = arrivals.gather(commands);
-                for input in intake.receive_all(arrivals.chunks) {
-                    words.keep(Heard::Input(input));
-                }
+                ahead = take_in(&mut intake, (header, bytes), permit, commands, &mut words);
                 continue;
             }
             Command::Connected => {
@@ -335,6 +329,26 @@ fn run_intake<D: Disk>(
         };
         words.keep(said);
     }
+}
+
+/// Takes in a chunk, with large ones that wait behind a large one. Gives the command that came behind them.
+fn take_in<D: Disk>(
+    intake: &mut Intake<D>,
+    first: (ChunkHeader, Option<Bytes>),
+    permit: OwnedSemaphorePermit,
+    commands: &Commands<Command>,
+    words: &mut Words<'_>,
+) -> Option<Command> {
+    if !is_large(&first.1) {
+        words.keep(Heard::Input(intake.receive(first.0, first.1)));
+        return None;
+    }
+    let mut arrivals = Arrivals::beginning(first, permit);
+    let behind = arrivals.gather(commands);
+    for input in intake.receive_all(arrivals.chunks) {
+        words.keep(Heard::Input(input));
+    }
+    behind
 }
 
 /// Hands work on to the syncer. What the settler says of a batch is heard after what was said of its chunks. `false` if

@@ -1,7 +1,7 @@
-//! The source: what is walked, hashed and served. [`walk`] finds what there is and [`selection`] lets go, [`producer`] turns it into records of
-//! the manifest log, [`ahead`] keeps what was just hashed, [`serve`] answers wants, [`stamps`] remembers by what an
-//! unchanged file is known. This floor reads the source tree and never writes to it; it does not know the wire's
-//! streams or what the receiver decides.
+//! The source: what is walked, hashed and served. [`walk`] finds what there is and [`selection`] lets go, [`producer`]
+//! turns it into records of the manifest log, [`ahead`] keeps what was just hashed, [`serve`] answers wants, [`stamps`]
+//! remembers by what an unchanged file is known. This floor reads the source tree and never writes to it; it does not know
+//! the wire's streams or what the receiver decides.
 
 pub mod ahead;
 pub mod log;
@@ -38,19 +38,22 @@ pub(crate) fn reason_of(error: &io::Error) -> Reason {
     }
 }
 
-/// Reads exactly `len` bytes; an I/O error is believed only when it comes back.
-pub(crate) fn read_chunk<F: DiskFile>(file: &F, offset: u64, len: usize) -> io::Result<Content> {
-    let mut buffer = Buffer::take(len);
+/// An I/O error of the source is believed only when it comes back.
+pub(crate) fn persistently<T>(mut read: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     let mut attempt = 1;
     loop {
-        match read_exact_at(file, buffer.bytes_mut(), offset) {
-            Ok(()) => return Ok(Content::of(buffer)),
-            Err(error) if attempt >= SOURCE_READS_MAX || reason_of(&error) != Reason::SourceError => {
-                return Err(error);
-            }
-            Err(_) => attempt += 1,
+        match read() {
+            Err(error) if attempt < SOURCE_READS_MAX && reason_of(&error) == Reason::SourceError => attempt += 1,
+            result => return result,
         }
     }
+}
+
+/// Reads exactly `len` bytes.
+pub(crate) fn read_chunk<F: DiskFile>(file: &F, offset: u64, len: usize) -> io::Result<Content> {
+    let mut buffer = Buffer::take(len);
+    persistently(|| read_exact_at(file, buffer.bytes_mut(), offset))?;
+    Ok(Content::of(buffer))
 }
 
 #[cfg(test)]

@@ -284,7 +284,7 @@ impl<D: Disk> Producer<D> {
             let Some(walked) = self.stash.take().or_else(|| self.walk.step()) else {
                 self.phase = Phase::Vanished;
                 if self.excluded > 0 {
-                    self.tell(Notice::Excluded { objects: self.excluded })?;
+                    self.events.push(Event::Notice(Notice::Excluded { objects: self.excluded }));
                 }
                 return Ok(Work::Ready);
             };
@@ -313,7 +313,11 @@ impl<D: Disk> Producer<D> {
             Walked::Directory(found) | Walked::File(found, _) | Walked::Symlink(found, _) => path_hash(&found.path),
             Walked::LeftOut(path, ..) => path_hash(path),
             Walked::TooLong(directory) => too_long_key(directory),
-            _ => return Ok(Standing::New),
+            Walked::Skipped(_)
+            | Walked::Excluded
+            | Walked::Mounted(_)
+            | Walked::BadPattern(..)
+            | Walked::RootFailed(..) => return Ok(Standing::New),
         };
         let Some(entry) = self.known.find(key).filter(|entry| !self.writer.log().is_withdrawn(*entry)) else {
             return Ok(Standing::New);
@@ -327,19 +331,24 @@ impl<D: Disk> Producer<D> {
 
     /// Brings what the walk met, and the log does not have as it is, into the log.
     fn take(&mut self, walked: Walked<D>, standing: Standing) -> Result<(), Error> {
-        let walked = match walked {
-            Walked::RootFailed(object, source) => {
-                return Err(Error::Local { what: "source", object, problem: "cannot be listed", source: Some(source) });
-            }
-            Walked::Skipped(path) => return self.tell(Notice::StateSkipped(path)),
-            Walked::Mounted(path) => return self.tell(Notice::MountSkipped(path)),
-            Walked::BadPattern(file, bad) => return self.tell(Notice::BadPattern { file, why: bad.to_string() }),
+        let notice = match walked {
+            Walked::Skipped(path) => Notice::StateSkipped(path),
+            Walked::Mounted(path) => Notice::MountSkipped(path),
+            Walked::BadPattern(file, bad) => Notice::BadPattern { file, why: bad.to_string() },
             Walked::Excluded => {
                 self.excluded += 1;
                 return Ok(());
             }
-            goes => goes,
+            Walked::RootFailed(object, source) => {
+                return Err(Error::Local { what: "source", object, problem: "cannot be listed", source: Some(source) });
+            }
+            object => return self.take_object(object, standing),
         };
+        self.events.push(Event::Notice(notice));
+        Ok(())
+    }
+
+    fn take_object(&mut self, walked: Walked<D>, standing: Standing) -> Result<(), Error> {
         if let Standing::Changed(entry) = standing {
             let was_directory = matches!(self.writer.introduction(entry)?, Record::Directory { .. });
             if was_directory && !matches!(walked, Walked::Directory(_)) {
@@ -414,11 +423,6 @@ impl<D: Disk> Producer<D> {
         Ok(())
     }
 
-    fn tell(&mut self, notice: Notice) -> Result<(), Error> {
-        self.events.push(Event::Notice(notice));
-        Ok(())
-    }
-
     fn tell_left_out(&mut self, walked: &Walked<D>) {
         let (path, reason) = match walked {
             Walked::LeftOut(path, _, reason) => (path.clone(), *reason),
@@ -459,6 +463,11 @@ fn record_of<D: Disk>(walked: &Walked<D>) -> Option<Record> {
         Walked::TooLong(path) => {
             Record::LeftOut { path: path.clone(), kind: FileKind::Directory, reason: Reason::PathTooLong }
         }
-        _ => return None,
+        Walked::File(..)
+        | Walked::Skipped(_)
+        | Walked::Excluded
+        | Walked::Mounted(_)
+        | Walked::BadPattern(..)
+        | Walked::RootFailed(..) => return None,
     })
 }

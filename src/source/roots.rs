@@ -140,10 +140,12 @@ pub fn refuse_nothing<D: Disk>(roots: &Roots<D>, selector: &Selector) -> Result<
             RelPath::parse(name).is_ok_and(|path| selector.excludes(&path, is_directory, std::iter::empty()))
         }
     };
-    if roots.all().is_empty() || !roots.all().iter().all(is_excluded) {
+    let Some(Root::Named { name, .. }) = roots.all().first().filter(|_| roots.all().iter().all(is_excluded)) else {
         return Ok(());
-    }
-    Err(Error::Usage("everything that is named is excluded: write `x/.` to choose among what is in `x`".to_owned()))
+    };
+    let name = crate::path::Escaped(name);
+    let among = format!("write `{name}/.` to choose among what is in it");
+    Err(Error::Usage(format!("`{name}`, and whatever else is named, is excluded: {among}")))
 }
 
 /// Sources as they are remembered: absolute, and still saying whether a directory or its content was meant.

@@ -6,11 +6,10 @@ use crate::attributes::{Stamps, Timestamp};
 use crate::digest::{self, ChunkDigest, Folder};
 use crate::disk::{AlignedBuffer, Disk, DiskFile, Extent, Stat};
 use crate::geometry::{ChunkIndex, EntryIndex, Geometry};
-use crate::limits::SOURCE_READS_MAX;
 use crate::outcome::Reason;
 use crate::path::RelPath;
 use crate::source::ahead::Content;
-use crate::source::{read_chunk, reason_of};
+use crate::source::{persistently, read_chunk, reason_of};
 
 /// Whence a version of a file is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +100,8 @@ impl<D: Disk> Hashing<D> {
         let digest = if self.is_hole(offset, len)? {
             digest::zero_digest(self.geometry, chunk)
         } else {
-            self.read_again(buffer, offset, len as usize).map_err(|error| reason_of(&error))?;
+            persistently(|| self.file.read_uncached_at(buffer, offset, len as usize))
+                .map_err(|error| reason_of(&error))?;
             if buffer.bytes().len() != len as usize {
                 return Err(Reason::Changed);
             }
@@ -111,20 +111,6 @@ impl<D: Disk> Hashing<D> {
             again.push(digest);
         }
         Ok(())
-    }
-
-    /// As in the first reading, an error is believed only when it comes back.
-    fn read_again(&self, buffer: &mut AlignedBuffer, offset: u64, len: usize) -> io::Result<()> {
-        let mut attempt = 1;
-        loop {
-            match self.file.read_uncached_at(buffer, offset, len) {
-                Ok(_) => return Ok(()),
-                Err(error) if attempt >= SOURCE_READS_MAX || reason_of(&error) != Reason::SourceError => {
-                    return Err(error);
-                }
-                Err(_) => attempt += 1,
-            }
-        }
     }
 
     /// Whether the file system says that nothing was ever written there.
@@ -154,7 +140,7 @@ impl<D: Disk> Hashing<D> {
         }
         let is_steady = self.again.as_ref().is_none_or(|again| again.finish() == self.folder.finish());
         if !is_steady {
-            // If it is the cache that is wrong, the next first reading should not meet it again.
+            // A hint to drop it from the cache: if that is what is wrong, the next first reading does not meet it again.
             self.file.start_writeback(0, self.geometry.file_bytes());
             return Err(Reason::SourceUnsteady);
         }
