@@ -422,3 +422,41 @@ fn run_settler<D: Disk>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::wire::Body;
+
+    #[test]
+    fn large_chunks_are_taken_along_until_something_else_comes() {
+        let permits = Arc::new(Semaphore::new(100));
+        let chunk = |chunk: u32, bytes: usize| {
+            let body = Body::Bytes(u32::try_from(bytes).expect("short"));
+            let permit = Arc::clone(&permits).try_acquire_owned().expect("one of many");
+            (ChunkHeader { entry: EntryIndex(1), chunk, body }, Some(Bytes::from(vec![0; bytes])), permit)
+        };
+        let large = ARRIVAL_BYTES_MIN;
+        // What waits behind chunk 0, how much of it is taken along, and whether one is given back.
+        for (waiting, taken, has_behind) in [
+            (vec![], 1, false),
+            (vec![(1, large), (2, large)], 3, false),
+            (vec![(1, large), (0, large)], 2, true),
+            (vec![(1, large - 1), (2, large)], 1, true),
+            (vec![(1, large), (2, large), (3, large), (4, large)], ARRIVAL_CHUNKS_MAX, false),
+        ] {
+            let (sender, commands) = channel();
+            for (number, bytes) in &waiting {
+                let (header, body, permit) = chunk(*number, *bytes);
+                assert!(sender.send(Command::Chunk(header, body, permit)).is_ok());
+            }
+            let (header, body, permit) = chunk(0, large);
+            let mut arrivals = Arrivals::beginning((header, body), permit);
+            let behind = arrivals.gather(&commands);
+            assert_eq!((arrivals.chunks.len(), arrivals.permits.len()), (taken, taken), "{waiting:?}");
+            assert_eq!(behind.is_some(), has_behind, "{waiting:?}");
+        }
+    }
+}

@@ -3,9 +3,13 @@
 use std::fs;
 
 use super::rig::Rig;
-use super::sender::{Node, Sender, file, tree};
+use super::sender::{CHUNK, Node, Sender, Tree, file, tree};
+use crate::disk::RealDisk;
+use crate::geometry::EntryIndex;
 use crate::outcome::{Outcome, Reason};
 use crate::pool::Pool;
+use crate::store::Intake;
+use crate::task::receiver::{Disposition, Input, SettleResult, WriteError};
 use crate::wire::Place;
 
 #[test]
@@ -76,6 +80,48 @@ fn chunks_that_nobody_asked_for_are_not_taken_before_their_entry_was_looked_at()
     let (header, bytes) = sender.chunk(Place { entry: sender.entry("a/exact").0, chunk: 0 });
     run.store.intake.receive(header, bytes);
     assert_eq!(fs::read_dir(rig.state().join("staging")).unwrap().count(), 0);
+}
+
+/// One of them is wrong, and one is of an entry that nobody looked at: the others are taken in, whichever thread does it.
+#[test]
+fn chunks_that_come_together_are_each_taken_for_themselves() {
+    let rig = Rig { pool: Pool::new(4), ..Rig::new() };
+    let tree = Tree::from([("file".into(), file(9, 5 * CHUNK + 17)), ("other".into(), file(8, 2 * CHUNK))]);
+    let mut sender = Sender::of(&tree);
+    let mut run = rig.start(None);
+    run.store.intake.append(&sender.page(0, 1000), &mut vec![]).unwrap();
+    let (entry, other) = (sender.entry("file"), sender.entry("other"));
+    assert_eq!(run.store.intake.examine(entry, 1), [Disposition::Fresh]);
+    let mut together = |intake: &mut Intake<RealDisk>, places: &[(EntryIndex, u32)], spoiled: Option<usize>| {
+        let mut chunks: Vec<_> =
+            places.iter().map(|(entry, chunk)| sender.chunk(Place { entry: entry.0, chunk: *chunk })).collect();
+        if let Some(bytes) = spoiled.and_then(|index| chunks[index].1.as_mut()) {
+            *bytes = bytes.iter().map(|byte| byte ^ 1).collect();
+        }
+        intake.receive_all(chunks)
+    };
+    let place = |entry: EntryIndex, chunk| Place { entry: entry.0, chunk };
+    let length = u32::try_from(CHUNK).unwrap();
+    let intake = &mut run.store.intake;
+    let answers = together(intake, &[(entry, 0), (entry, 1), (other, 0), (entry, 5)], Some(1));
+    assert_eq!(
+        answers,
+        [
+            Input::Written(place(entry, 0), length),
+            Input::Differed(place(entry, 1)),
+            Input::WriteFailed(place(other, 0), WriteError::Stale),
+            Input::Written(place(entry, 5), 17),
+        ]
+    );
+    let answers = together(intake, &[(entry, 4), (entry, 3), (entry, 2), (entry, 1), (entry, 0)], None);
+    let written = |chunk| Input::Written(place(entry, chunk), length);
+    assert_eq!(answers, [written(4), written(3), written(2), written(1), Input::Written(place(entry, 0), 0)]);
+    intake.finish(entry).unwrap();
+    let batch = intake.close_batch();
+    let settled = run.store.settler.settle(run.store.syncer.make_durable(batch).unwrap()).unwrap();
+    assert!(matches!(settled[0].result, SettleResult::Sealed { .. }), "{settled:?}");
+    let Node::File { bytes, .. } = &tree["file"] else { panic!("a file") };
+    assert!(fs::read(rig.at("file")).unwrap() == *bytes);
 }
 
 #[test]
