@@ -31,6 +31,8 @@ pub const BATCH_FILES_MAX: u32 = 2048;
 pub const BATCH_FILES_MIN: u32 = 8;
 /// Descriptors that each file of a full batch may cost: three batches, what is on its way, and what is compared.
 pub const DESCRIPTORS_PER_BATCH_FILE: u64 = 8;
+/// Descriptors for which a receiver's table has room from its start. Costs eight bytes each.
+pub const DESCRIPTOR_TABLE: u64 = 8192;
 /// Descriptors that are not for files being received: directories that stay open, threads, sockets, state.
 pub const DESCRIPTORS_RESERVED: u64 = 800;
 /// Milliseconds after which a batch that is not full is settled anyway.

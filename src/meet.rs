@@ -152,6 +152,8 @@ struct Desk {
 /// How the links that end with the process are left.
 #[derive(Clone, Copy, Debug)]
 enum Leave {
+    /// The link is gone: there is nobody to tell.
+    Silently,
     /// The peer has heard the last word.
     AtOnce,
     /// It gets the time to hear of it.
@@ -161,6 +163,7 @@ enum Leave {
 impl Leave {
     async fn wait(self, endpoint: &Endpoint) {
         match self {
+            Leave::Silently => (),
             Leave::AtOnce => endpoint.flush().await,
             Leave::WhenHeard => endpoint.wait_idle().await,
         }
@@ -246,9 +249,11 @@ impl Meet {
     pub async fn finish(mut self, code: CloseCode) {
         self.greetings.abort_all();
         self.farewells.abort_all();
-        // The receiver has acknowledged the sender's last word, and ends by itself. It stays: where that acknowledgement
-        // is lost, the packet that closes the link says it again.
+        // The receiver has acknowledged the sender's last word, and ends once it hears that this was heard: where the
+        // packet that closes the link is lost, it stays for a while and says the same again.
+        let is_closed = self.current.as_ref().is_none_or(|current| current.link.close_reason().is_some());
         let leave = match (self.desk.record.role, code) {
+            (Role::Receiver, CloseCode::Finished) if is_closed => Leave::Silently,
             (Role::Sender, CloseCode::Finished) => Leave::AtOnce,
             _ => Leave::WhenHeard,
         };

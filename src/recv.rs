@@ -26,7 +26,7 @@ use crate::identity::Role;
 use crate::limits::{FRAME_BYTES_MAX, PROGRESS_MS};
 use crate::manifest::Position;
 use crate::meet::{HelloExtras, Meet, Met};
-use crate::net::{CloseCode, ControlReceiver, ControlSender, Link, LinkError};
+use crate::net::{CloseCode, LinkError};
 use crate::options::{Answer, RecvOptions};
 use crate::session::receiver::Receiver;
 use crate::state::{closing::Concluded, log::AppendError, transfer};
@@ -34,7 +34,7 @@ use crate::task::receiver::{End, Input, Task};
 use crate::wire::{Message, StopReason};
 
 use engine::{Command, Engine, Heard, Parts};
-use intake_link::{DataNews, permits, spawn_readers};
+use intake_link::{Channel, DataNews, permits, spawn_readers};
 use news::Watch;
 use setup::{Setup, Start};
 
@@ -83,16 +83,6 @@ enum Turn {
     Answer(Answer),
     Shutdown(i32),
     Time,
-}
-
-/// One link in use.
-struct Channel {
-    link: Link,
-    sender: ControlSender,
-    receiver: ControlReceiver,
-    /// The sender has said from where its records continue.
-    is_continued: bool,
-    readers: JoinSet<()>,
 }
 
 struct Driver<D: Rooted> {
@@ -479,13 +469,14 @@ impl<D: Rooted> Driver<D> {
         let code = match &outcome {
             Ok(concluded) => {
                 self.setup.events.emit(Event::Summary(concluded.summary.clone()));
+                if let Some(channel) = &mut self.channel {
+                    channel.part().await;
+                }
                 CloseCode::Finished
             }
             Err(error) => {
                 if let Some(channel) = &mut self.channel {
-                    // What was said last, a stop with its reason, is to arrive before the link closes.
-                    let limit = Duration::from_millis(crate::limits::LINK_VERDICT_MS);
-                    drop(tokio::time::timeout(limit, channel.sender.finish()).await);
+                    channel.say_all().await;
                 }
                 news::close_code(error)
             }

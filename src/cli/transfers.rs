@@ -11,11 +11,11 @@ use super::failure::Failure;
 use super::run::{Job, drive};
 use super::screen::{Output, Screen};
 use super::signals::{self, Shutdown, Signal};
-use crate::disk::Rooted;
+use crate::disk::{Rooted, widen_descriptor_table};
 use crate::error::Exit;
 use crate::event::Events;
-use crate::identity::TransferId;
-use crate::limits::EVENTS_MAX;
+use crate::identity::{Role, TransferId};
+use crate::limits::{DESCRIPTOR_TABLE, EVENTS_MAX};
 
 /// Between two looks for a second signal while transfers run.
 const WAIT_MS: u64 = 100;
@@ -36,6 +36,9 @@ pub(super) fn run<D: Rooted>(
     console: &Arc<Console>,
     output: Output,
 ) -> Result<Exit, Failure> {
+    if jobs.iter().any(|labelled| labelled.job.role() == Role::Receiver) {
+        widen_descriptor_table(DESCRIPTOR_TABLE);
+    }
     let (asker, shutdown) = Shutdown::new();
     let (second, seconds) = sync_channel(1);
     signals::watch(asker, second)?;

@@ -1,5 +1,6 @@
 //! Reading past the page cache, and the proof of how far that succeeded. Owns the second descriptor that such reads
-//! go through: with O_DIRECT where the file system states its alignment for it, else buffered and probed.
+//! go through: with O_DIRECT where the file system states its alignment for it, else buffered and probed. A short file is
+//! read directly by the descriptor that is held ([`read_once`]).
 //! Bytes that a file system keeps inside its own metadata (ext4 with `inline_data`, files of btrfs up to 2 KiB) are in
 //! memory whatever is done here, and get a level that says so; reserving space before writing keeps them out of it.
 //! Not here: when to read back and what to do with a level; whether the data was synced (a page that is dirty
@@ -152,6 +153,26 @@ pub(super) fn reopen_by_name(file: &File, dir: &RealDir, name: &[u8], flags: OFl
         true => Ok(File::from(second)),
         false => Err(Errno::STALE.into()),
     }
+}
+
+/// Reads what is read but once, directly, by the held descriptor: to open and close another one costs as much as the read.
+/// It is direct meanwhile, so nobody else may read or write by it. `None` where the file system does not state that it
+/// can.
+pub(super) fn read_once(held: &File, buffer: &mut AlignedBuffer, offset: u64, len: usize) -> io::Result<Option<Level>> {
+    if !is_direct_stated(&statx_descriptor(held.as_fd(), StatxFlags::DIOALIGN)?) {
+        return Ok(None);
+    }
+    let flags = rustix::fs::fcntl_getfl(held)?;
+    let direct = flags | OFlags::DIRECT;
+    // Without NOATIME where the file is somebody else's, as in [`reopen`].
+    let set =
+        rustix::fs::fcntl_setfl(held, direct | OFlags::NOATIME).or_else(|_| rustix::fs::fcntl_setfl(held, direct));
+    if set.is_err() {
+        return Ok(None);
+    }
+    let level = read_direct(held, buffer, offset, len);
+    rustix::fs::fcntl_setfl(held, flags)?;
+    level.map(Some)
 }
 
 /// Reads whole units that cover the range, and moves the wanted bytes to the front of the buffer.

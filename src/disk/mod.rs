@@ -22,7 +22,7 @@ use std::path::Path;
 use crate::attributes::{FileKind, Level, Stamps, Timestamp};
 
 pub use buffer::AlignedBuffer;
-pub use kernel::descriptors_max;
+pub use kernel::{descriptors_max, widen_descriptor_table};
 pub use real::RealDisk;
 pub use real_dir::RealDir;
 pub use real_file::RealFile;

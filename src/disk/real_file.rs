@@ -12,7 +12,7 @@ use rustix::fd::AsFd;
 use rustix::fs::{Advice, FallocateFlags, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 
-use super::bypass::Bypass;
+use super::bypass::{Bypass, read_once};
 use super::direct;
 use super::kernel::{PERMISSION_BITS, component, open_beneath, stat_component, stat_descriptor, times_from};
 use super::{Access, AlignedBuffer, DiskFile, Extent, RealDir, Stat};
@@ -35,7 +35,8 @@ pub struct RealFile {
     bypass: OnceLock<Bypass>,
     writer: direct::Writer,
     reader: direct::Reader,
-    /// Held exclusively while pages are probed: on some file systems a writer makes a probe say "absent".
+    /// Held exclusively while pages are probed (on some file systems a writer makes a probe say "absent"), and while the
+    /// held descriptor is direct.
     changes: RwLock<()>,
     ownership: Ownership,
 }
@@ -88,8 +89,8 @@ impl RealFile {
         Bypass::open(&self.file, &self.dir, &self.name)
     }
 
-    /// Runs a change of content; never while pages are probed.
-    fn change<T>(&self, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    /// Runs a change of content, or a read through the cache: never while pages are probed or `file` is direct.
+    fn cached<T>(&self, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         let _shared = self.changes.read().unwrap_or_else(PoisonError::into_inner);
         act()
     }
@@ -116,7 +117,7 @@ impl DiskFile for RealFile {
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         if !direct::is_eligible(buffer, offset) || self.reader.is_cached(&self.file, offset, buffer.len()) {
-            return read_up_to(&self.file, buffer, offset);
+            return self.cached(|| read_up_to(&self.file, buffer, offset));
         }
         if self.bypass.get().is_none()
             && let Ok(bypass) = self.open_bypass()
@@ -124,8 +125,8 @@ impl DiskFile for RealFile {
             self.bypass.get_or_init(|| bypass);
         }
         match self.bypass.get() {
-            Some(Bypass::Direct(direct)) => direct::read(direct, &self.file, buffer, offset),
-            _ => read_up_to(&self.file, buffer, offset),
+            Some(Bypass::Direct(direct)) => self.cached(|| direct::read(direct, &self.file, buffer, offset)),
+            _ => self.cached(|| read_up_to(&self.file, buffer, offset)),
         }
     }
 
@@ -133,17 +134,24 @@ impl DiskFile for RealFile {
         if let Some(bypass) = self.bypass.get() {
             return self.read_past_cache(bypass, buffer, offset, len);
         }
+        let is_read_once = offset == 0 && len < READ_BACK_BYTES;
+        if is_read_once {
+            let _alone = self.changes.write().unwrap_or_else(PoisonError::into_inner);
+            if let Some(level) = read_once(&self.file, buffer, offset, len)? {
+                return Ok(level);
+            }
+        }
         let bypass = self.open_bypass()?;
         let level = self.read_past_cache(&bypass, buffer, offset, len);
-        // A small file is read once: not keeping its second descriptor halves what a batch of thousands holds.
-        if offset > 0 || len >= READ_BACK_BYTES {
+        // Not keeping its second descriptor halves what a batch of thousands of small files holds.
+        if !is_read_once {
             self.bypass.get_or_init(|| bypass);
         }
         level
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.change(|| self.writer.write_all_at(&self.file, &self.dir, &self.name, bytes, offset))
+        self.cached(|| self.writer.write_all_at(&self.file, &self.dir, &self.name, bytes, offset))
     }
 
     fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
@@ -151,7 +159,7 @@ impl DiskFile for RealFile {
             return Ok(());
         }
         self.writer.punched();
-        self.change(|| {
+        self.cached(|| {
             let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
             match rustix::io::retry_on_intr(|| rustix::fs::fallocate(&self.file, flags, offset, len)) {
                 Err(Errno::OPNOTSUPP | Errno::NOSYS) => write_zeros(&self.file, offset, len),
@@ -172,7 +180,7 @@ impl DiskFile for RealFile {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.change(|| self.file.set_len(len))
+        self.cached(|| self.file.set_len(len))
     }
 
     /// The kernel's call for this (`sync_file_range`) has no safe wrapper; dropping the range from the cache starts

@@ -3,18 +3,50 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::Sender as Commander;
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::engine::Command;
-use crate::limits::{CHUNK_BYTES, DATA_STREAMS, IN_FLIGHT_BYTES_MAX};
-use crate::net::{DataReceiver, Limiter, Link, LinkError, Next};
+use crate::limits::{CHUNK_BYTES, DATA_STREAMS, IN_FLIGHT_BYTES_MAX, LINK_VERDICT_MS};
+use crate::net::{ControlReceiver, ControlSender, DataReceiver, Limiter, Link, LinkError, Next};
 use crate::wire::{Body, CHUNK_HEADER_BYTES, ChunkHeader};
 
 /// What a chunk counts at least against the permits, so that empty ones are bounded too.
 const CHUNK_WEIGHT_MIN: u32 = 4096;
+
+/// How long the peer is waited for when this side ends.
+const VERDICT: Duration = Duration::from_millis(LINK_VERDICT_MS);
+
+/// One link in use.
+pub(super) struct Channel {
+    pub(super) link: Link,
+    pub(super) sender: ControlSender,
+    pub(super) receiver: ControlReceiver,
+    /// The sender has said from where its records continue.
+    pub(super) is_continued: bool,
+    pub(super) readers: JoinSet<()>,
+}
+
+impl Channel {
+    /// Lets what was said last, a stop with its reason, arrive before the link closes.
+    pub(super) async fn say_all(&mut self) {
+        drop(timeout(VERDICT, self.sender.finish()).await);
+    }
+
+    /// After the sender's last word: tells by the end of the control stream that it was heard, and lets the sender close
+    /// the link, which it does then.
+    pub(super) async fn part(&mut self) {
+        let parted = async {
+            let _ = self.sender.finish().await;
+            self.link.closed().await
+        };
+        drop(timeout(VERDICT, parted).await);
+    }
+}
 
 /// What a data stream tells besides chunks.
 pub(super) enum DataNews {

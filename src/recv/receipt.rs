@@ -17,7 +17,7 @@ use crate::net::{Identity, verify_signature};
 use crate::outcome::{Counts, Outcome};
 use crate::receipt::{Core, Line, VERSION, head_from_json, signing_bytes};
 use crate::state::home::Home;
-use crate::state::outcome::{store_receipt, tally};
+use crate::state::outcome::{Live, store_receipt, tally};
 use crate::store::Shared;
 use crate::wire::{Exception, Message};
 
@@ -68,8 +68,11 @@ impl Issuer {
                 bytes_by_level[index] += line.size;
             }
         };
-        let (outcome, counts) =
-            shared.with_log(|log| io::Result::Ok((tally(log, outcome_of, count)?, last_counts(log)?)))?;
+        let (live, outcome, counts) = shared.with_log(|log| {
+            let live = Live::of(log)?;
+            let outcome = tally(log, &live, outcome_of, count)?;
+            io::Result::Ok((live, outcome, last_counts(log)?))
+        })?;
         let space = shared.space()?;
         let core = Core {
             version: VERSION,
@@ -92,7 +95,7 @@ impl Issuer {
             receiver_version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let signature = self.identity.sign(&signing_bytes(&core.encode()));
-        self.persist(shared, outcome_of, &core, &signature)?;
+        self.persist(shared, &live, outcome_of, &core, &signature)?;
         if let Ok(mut issued) = self.issued.lock() {
             *issued = Some((core, signature));
         }
@@ -102,11 +105,12 @@ impl Issuer {
     fn persist<D: Disk>(
         &self,
         shared: &Shared<D>,
+        live: &Live,
         outcome_of: impl Fn(EntryIndex) -> Option<Outcome>,
         core: &Core,
         signature: &[u8; 64],
     ) -> io::Result<()> {
-        shared.with_log(|log| store_receipt(log, outcome_of, core, signature, &self.home, Role::Receiver))
+        shared.with_log(|log| store_receipt(log, live, outcome_of, core, signature, &self.home, Role::Receiver))
     }
 
     /// The receipt as it stands on disk, whole; written again, the same, if the file was damaged or lost since this
@@ -128,7 +132,9 @@ impl Issuer {
         let exceptions = shared.ledger().exceptions.clone();
         let outcome_of = |entry: EntryIndex| exceptions.get(&entry.0).copied();
         let path = self.home.receipt_path(self.transfer, Role::Receiver);
-        self.persist(shared, outcome_of, &core, &signature).map_err(|source| Error::State { path, source })?;
+        let written =
+            shared.with_log(Live::of).and_then(|live| self.persist(shared, &live, outcome_of, &core, &signature));
+        written.map_err(|source| Error::State { path, source })?;
         Ok(true)
     }
 }

@@ -15,7 +15,7 @@ use crate::outcome::{Outcome, Reason};
 use crate::receipt::{Core, signing_bytes};
 use crate::source::log::SharedLog;
 use crate::state::home::Home;
-use crate::state::outcome::{Agreement, Tally, compare, copy_receipt, store_receipt};
+use crate::state::outcome::{Agreement, Live, Tally, compare, copy_receipt, store_receipt};
 use crate::task::sender::ReceiptVerdict;
 use crate::wire::Exception;
 
@@ -49,6 +49,7 @@ pub(super) struct Agreed {
     pub(super) tally: Tally,
     signature: [u8; 64],
     exceptions: HashMap<EntryIndex, Outcome>,
+    live: Live,
 }
 
 /// With whom and about what.
@@ -77,8 +78,8 @@ pub(super) fn check<D: Disk>(
         return Ok((ReceiptVerdict::Forged, None));
     }
     Ok(match log.with(|log| compare(log, &core, &arrived.exceptions))? {
-        Agreement::Now(tally, exceptions) => {
-            (ReceiptVerdict::Agrees(tally.digest), Some(Agreed { core, tally, signature, exceptions }))
+        Agreement::Now(tally, exceptions, live) => {
+            (ReceiptVerdict::Agrees(tally.digest), Some(Agreed { core, tally, signature, exceptions, live }))
         }
         Agreement::Before => (ReceiptVerdict::Outdated, None),
         Agreement::Never => (ReceiptVerdict::Differs, None),
@@ -114,8 +115,11 @@ pub(super) fn store<D: Disk>(
 ) -> Result<(), Error> {
     let path = home.receipt_path(agreed.core.transfer, Role::Sender);
     let exceptions = |entry| agreed.exceptions.get(&entry).copied();
-    log.with(|log| store_receipt(log, exceptions, &agreed.core, &agreed.signature, home, Role::Sender))
-        .map_err(|source| Error::State { path: path.clone(), source })?;
+    let stored = log.with(|log| {
+        let live = if agreed.live.is_of(log) { agreed.live.clone() } else { Live::of(log)? };
+        store_receipt(log, &live, exceptions, &agreed.core, &agreed.signature, home, Role::Sender)
+    });
+    stored.map_err(|source| Error::State { path: path.clone(), source })?;
     match copy {
         Some(to) => copy_receipt(&path, to).map_err(|source| Error::State { path: to.clone(), source }),
         None => Ok(()),

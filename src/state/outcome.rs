@@ -1,11 +1,12 @@
 //! The outcome of a transfer, computed from a complete manifest log and the exceptions of the receiver: the digest
 //! that both sides compare, the counts of the receipt, and the lines of the receipt file. The same code on both
-//! sides. One pass over the log collects 24 bytes for each live entry; records are read again in the order of path
-//! hashes. What it does not do: sign, or decide what an exception is.
+//! sides. One pass over the log collects 24 bytes for each live entry ([`Live`]); records are read again in the order of
+//! path hashes. What it does not do: sign, or decide what an exception is.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::attributes::{FileKind, Timestamp};
 use crate::digest::{FileDigest, OutcomeDigest, OutcomeHasher, PathHash, path_hash};
@@ -38,11 +39,39 @@ pub struct Tally {
     pub attributes_not_applied: u64,
 }
 
+/// The entries that hold at one state of a log, in the order in which their lines are hashed. Clones share them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Live {
+    /// Path hash and number, sorted by path hash.
+    entries: Arc<Vec<(PathHash, u32)>>,
+    record_count: u64,
+    /// Where the log ended when they were collected.
+    seen_at: Position,
+}
+
+impl Live {
+    /// Those of the log as it is.
+    pub fn of<D: Disk>(log: &ManifestLog<D>) -> io::Result<Live> {
+        Live::when(log, log.position().record_count)
+    }
+
+    /// Those of the log when it had so many records.
+    fn when<D: Disk>(log: &ManifestLog<D>, record_count: u64) -> io::Result<Live> {
+        let entries = Arc::new(live_entries(log, record_count)?);
+        Ok(Live { entries, record_count, seen_at: log.position() })
+    }
+
+    /// Whether they are all that holds now.
+    pub fn is_of<D: Disk>(&self, log: &ManifestLog<D>) -> bool {
+        self.seen_at == log.position() && self.record_count == self.seen_at.record_count
+    }
+}
+
 /// How a receipt stands to a manifest log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Agreement {
     /// It speaks of what the log says now. With the receiver's exceptions, by entry.
-    Now(Tally, HashMap<EntryIndex, Outcome>),
+    Now(Tally, HashMap<EntryIndex, Outcome>, Live),
     /// It speaks of what the log said when it was complete before: the source has changed since.
     Before,
     /// It speaks of nothing that the log ever said.
@@ -57,9 +86,9 @@ pub fn compare<D: Disk>(
 ) -> io::Result<Agreement> {
     let now = log.position().record_count;
     if let Some(Record::Complete(_)) = log.last()?
-        && let Some((tally, by_entry)) = agrees(log, now, core, exceptions)?
+        && let Some((tally, by_entry, live)) = agrees(log, now, core, exceptions)?
     {
-        return Ok(Agreement::Now(tally, by_entry));
+        return Ok(Agreement::Now(tally, by_entry, live));
     }
     for record_count in completions(log)?.into_iter().rev().filter(|count| *count != now) {
         if agrees(log, record_count, core, exceptions)?.is_some() {
@@ -75,28 +104,20 @@ fn agrees<D: Disk>(
     record_count: u64,
     core: &Core,
     exceptions: &HashMap<PathHash, Outcome>,
-) -> io::Result<Option<(Tally, HashMap<EntryIndex, Outcome>)>> {
-    let live = live_entries(log, record_count)?;
+) -> io::Result<Option<(Tally, HashMap<EntryIndex, Outcome>, Live)>> {
+    let live = Live::when(log, record_count)?;
     let by_entry = by_entry(&live, exceptions);
-    let tally = tally_of(log, &live, |entry| by_entry.get(&entry).copied(), |_, _| ())?;
+    let tally = tally(log, &live, |entry| by_entry.get(&entry).copied(), |_, _| ())?;
     let ours = (tally.digest, tally.delivered_files, tally.delivered_bytes, tally.left_out, tally.kept);
     let theirs = (core.outcome, core.delivered_files, core.delivered_bytes, core.left_out, core.kept);
-    Ok((ours == theirs && by_entry.len() == exceptions.len()).then_some((tally, by_entry)))
+    Ok((ours == theirs && by_entry.len() == exceptions.len()).then_some((tally, by_entry, live)))
 }
 
-/// Computes the outcome, with a look at each of its lines. `exceptions` tells the receiver's outcome of an entry where it
-/// is not plain delivery.
+/// Computes the outcome of these entries, with a look at each of its lines. `exceptions` tells the receiver's outcome of
+/// an entry where it is not plain delivery.
 pub fn tally<D: Disk>(
     log: &ManifestLog<D>,
-    exceptions: impl Fn(EntryIndex) -> Option<Outcome>,
-    each: impl FnMut(EntryIndex, &Line),
-) -> io::Result<Tally> {
-    tally_of(log, &live_entries(log, log.position().record_count)?, exceptions, each)
-}
-
-fn tally_of<D: Disk>(
-    log: &ManifestLog<D>,
-    live: &[(PathHash, u32)],
+    live: &Live,
     exceptions: impl Fn(EntryIndex) -> Option<Outcome>,
     mut each: impl FnMut(EntryIndex, &Line),
 ) -> io::Result<Tally> {
@@ -109,7 +130,7 @@ fn tally_of<D: Disk>(
         kept: 0,
         attributes_not_applied: 0,
     };
-    for (_, entry) in live {
+    for (_, entry) in live.entries.iter() {
         let entry = EntryIndex(*entry);
         let line = line_of(log, entry, exceptions(entry))?;
         hasher.line(&line.canonical());
@@ -128,10 +149,11 @@ fn tally_of<D: Disk>(
     Ok(tally)
 }
 
-/// Makes the receipt file of one side durable: core and signature, then each path in the order in which it was hashed.
+/// Makes the receipt file of one side durable: core and signature, then each live path in the order in which it was hashed.
 /// One that does not read back as it was written is written anew.
 pub fn store_receipt<D: Disk, E: Disk>(
     log: &ManifestLog<D>,
+    live: &Live,
     exceptions: impl Fn(EntryIndex) -> Option<Outcome>,
     core: &Core,
     signature: &[u8; 64],
@@ -145,7 +167,10 @@ pub fn store_receipt<D: Disk, E: Disk>(
             other => io::Error::other(other),
         })?;
         out.line(&receipt::head_to_json(core, signature))?;
-        for_each_line(log, &exceptions, |line| out.line(&line.to_json()))?;
+        for (_, entry) in live.entries.iter() {
+            let entry = EntryIndex(*entry);
+            out.line(&line_of(log, entry, exceptions(entry))?.to_json())?;
+        }
         match out.finish() {
             Err(error) if error.kind() == io::ErrorKind::InvalidData && rounds < STATE_MENDS_ROUNDS_MAX => rounds += 1,
             done => return done,
@@ -153,25 +178,12 @@ pub fn store_receipt<D: Disk, E: Disk>(
     }
 }
 
-/// Calls `each` with the line of every live entry, sorted by path hash.
-pub fn for_each_line<D: Disk>(
-    log: &ManifestLog<D>,
-    exceptions: impl Fn(EntryIndex) -> Option<Outcome>,
-    mut each: impl FnMut(Line) -> io::Result<()>,
-) -> io::Result<()> {
-    for (_, entry) in live_entries(log, log.position().record_count)? {
-        let entry = EntryIndex(entry);
-        each(line_of(log, entry, exceptions(entry))?)?;
-    }
-    Ok(())
-}
-
 /// The entries that have these paths. Paths that no live entry has are missing in the result.
-fn by_entry(live: &[(PathHash, u32)], outcomes: &HashMap<PathHash, Outcome>) -> HashMap<EntryIndex, Outcome> {
+fn by_entry(live: &Live, outcomes: &HashMap<PathHash, Outcome>) -> HashMap<EntryIndex, Outcome> {
     if outcomes.is_empty() {
         return HashMap::new();
     }
-    live.iter().filter_map(|(path, entry)| Some((EntryIndex(*entry), *outcomes.get(path)?))).collect()
+    live.entries.iter().filter_map(|(path, entry)| Some((EntryIndex(*entry), *outcomes.get(path)?))).collect()
 }
 
 /// Copies a stored receipt to where the user wants it too: whole, durable and under its name, or not at all.
@@ -326,15 +338,15 @@ mod tests {
         .concat();
         let none = |_: EntryIndex| None;
         let (one, two) = (log(home.path(), b"1", &one), log(home.path(), b"2", &two));
-        let tally_one = tally(&one, none, |_, _| ()).unwrap();
-        assert_eq!(tally(&two, none, |_, _| ()).unwrap(), tally_one);
+        let tally_one = tally(&one, &Live::of(&one).unwrap(), none, |_, _| ()).unwrap();
+        assert_eq!(tally(&two, &Live::of(&two).unwrap(), none, |_, _| ()).unwrap(), tally_one);
         assert_eq!((tally_one.delivered_files, tally_one.delivered_bytes, tally_one.left_out), (2, 3 * 4096, 1));
         let kept = |entry: EntryIndex| (entry.0 == 3).then_some(Outcome::LeftOut(Reason::Kept));
-        let tally_kept = tally(&one, kept, |_, _| ()).unwrap();
+        let tally_kept = tally(&one, &Live::of(&one).unwrap(), kept, |_, _| ()).unwrap();
         assert_ne!(tally_kept.digest, tally_one.digest);
         assert_eq!((tally_kept.delivered_files, tally_kept.kept, tally_kept.left_out), (1, 1, 1));
         let attributes = |entry: EntryIndex| (entry.0 == 0).then_some(Outcome::AttributesNotApplied);
-        assert_eq!(tally(&one, attributes, |_, _| ()).unwrap().attributes_not_applied, 1);
+        assert_eq!(tally(&one, &Live::of(&one).unwrap(), attributes, |_, _| ()).unwrap().attributes_not_applied, 1);
     }
 
     #[test]
@@ -348,7 +360,7 @@ mod tests {
         let kept = |name: &str| HashMap::from([(path_hash(&path(name)), Outcome::LeftOut(Reason::Kept))]);
         let core = |log: &ManifestLog<RealDisk>, kept: Option<u32>| {
             let said = |entry: EntryIndex| (Some(entry.0) == kept).then_some(Outcome::LeftOut(Reason::Kept));
-            let tally = tally(log, said, |_, _| ()).unwrap();
+            let tally = tally(log, &Live::of(log).unwrap(), said, |_, _| ()).unwrap();
             Core {
                 outcome: tally.digest,
                 delivered_files: tally.delivered_files,
@@ -359,10 +371,10 @@ mod tests {
             }
         };
         let none = HashMap::new();
-        let Agreement::Now(tally, _) = compare(&now, &core(&now, None), &none).unwrap() else { panic!("it is now") };
+        let Agreement::Now(tally, ..) = compare(&now, &core(&now, None), &none).unwrap() else { panic!("it is now") };
         assert_eq!((tally.delivered_files, tally.delivered_bytes), (2, 5 * 4096));
         let agreement = compare(&now, &core(&now, Some(1)), &kept("b")).unwrap();
-        assert!(matches!(agreement, Agreement::Now(_, by_entry) if by_entry.contains_key(&EntryIndex(1))));
+        assert!(matches!(agreement, Agreement::Now(_, by_entry, _) if by_entry.contains_key(&EntryIndex(1))));
         assert_eq!(compare(&now, &core(&before, None), &none).unwrap(), Agreement::Before);
         assert_eq!(compare(&now, &core(&before, Some(0)), &kept("a")).unwrap(), Agreement::Before);
         assert_eq!(compare(&before, &core(&now, None), &none).unwrap(), Agreement::Never);

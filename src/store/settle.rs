@@ -138,15 +138,15 @@ impl<D: Disk> Settler<D> {
         }
     }
 
-    /// A file that is to be sealed must be whole. What it lacks is told like what came back wrong; what came after the
-    /// batch was closed is none of its business.
+    /// A file that is to be sealed, and was just looked at, must be whole. What it lacks is told like what came back wrong;
+    /// what came after the batch was closed is none of its business.
     fn look_at_whole(&self, settling: &mut Settling<D>) {
         let held = &settling.file.held;
         if settling.file.finish.is_none() {
             return;
         }
         let mut marks = locked(&held.marks);
-        let is_of_length = held.file.stat().is_ok_and(|stat| stat.size == held.geometry.file_bytes());
+        let is_of_length = held.seen_size() == Some(held.geometry.file_bytes());
         if !is_of_length {
             // Somebody else cut or grew it: nothing that was read before counts.
             marks.held.clear();

@@ -146,6 +146,11 @@ impl<D: Disk> Held<D> {
         locked(&self.seen).map(|stamps| stamps.mtime)
     }
 
+    /// Its length when it was last looked at.
+    pub(crate) fn seen_size(&self) -> Option<u64> {
+        locked(&self.seen).map(|stamps| stamps.size)
+    }
+
     fn look_for_strangers(&self, seen: &mut Option<Stamps>) -> bool {
         let now = self.file.stat().ok().map(|stat| stat.stamps());
         let is_same = now.is_some() && now == *seen;

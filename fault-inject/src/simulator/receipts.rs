@@ -15,7 +15,7 @@ use landfall::outcome::Outcome;
 use landfall::receipt::{Core, Line, VERSION, head_from_json, signing_bytes};
 use landfall::source::log::SharedLog;
 use landfall::state::home::Home;
-use landfall::state::outcome::{Agreement, compare, store_receipt, tally};
+use landfall::state::outcome::{Agreement, Live, compare, store_receipt, tally};
 use landfall::store::Shared;
 use landfall::task::sender::ReceiptVerdict;
 use landfall::wire::{Exception, Message};
@@ -35,7 +35,8 @@ fn other(error: impl std::fmt::Display) -> io::Error {
 pub(super) fn issue<D: Disk>(shared: &Shared<D>, home: &Home<D>, transfer: TransferId) -> io::Result<()> {
     let exceptions = shared.ledger().exceptions.clone();
     let outcome_of = |entry: EntryIndex| exceptions.get(&entry.0).copied();
-    let outcome = shared.with_log(|log| tally(log, outcome_of, |_, _| ()))?;
+    let live = shared.with_log(Live::of)?;
+    let outcome = shared.with_log(|log| tally(log, &live, outcome_of, |_, _| ()))?;
     let last = shared.with_log(|log| log.last())?;
     let Some(Record::Complete(counts)) = last else { return Err(other("the manifest is not complete")) };
     let mut bytes_by_level = [0; 4];
@@ -67,7 +68,7 @@ pub(super) fn issue<D: Disk>(shared: &Shared<D>, home: &Home<D>, transfer: Trans
         sender_version: "0".into(),
         receiver_version: "0".into(),
     };
-    shared.with_log(|log| store_receipt(log, outcome_of, &core, &sign(&core.encode()), home, Role::Receiver))
+    shared.with_log(|log| store_receipt(log, &live, outcome_of, &core, &sign(&core.encode()), home, Role::Receiver))
 }
 
 /// The disk's own word in an error about state, so that a full disk is known as one.
@@ -113,6 +114,7 @@ pub(super) struct Agreed {
     core: Core,
     signature: [u8; 64],
     exceptions: HashMap<EntryIndex, Outcome>,
+    live: Live,
 }
 
 impl Arrived {
@@ -134,8 +136,8 @@ impl Arrived {
             return Ok((ReceiptVerdict::Forged, None));
         }
         Ok(match log.with(|log| compare(log, &core, &self.exceptions))? {
-            Agreement::Now(tally, exceptions) => {
-                (ReceiptVerdict::Agrees(tally.digest), Some(Agreed { core, signature, exceptions }))
+            Agreement::Now(tally, exceptions, live) => {
+                (ReceiptVerdict::Agrees(tally.digest), Some(Agreed { core, signature, exceptions, live }))
             }
             Agreement::Before => (ReceiptVerdict::Outdated, None),
             Agreement::Never => (ReceiptVerdict::Differs, None),
@@ -146,5 +148,8 @@ impl Arrived {
 /// Makes a receipt durable at the sender.
 pub(super) fn store<D: Disk>(log: &SharedLog<D>, agreed: &Agreed, home: &Home<D>) -> io::Result<()> {
     let exceptions = |entry| agreed.exceptions.get(&entry).copied();
-    log.with(|log| store_receipt(log, exceptions, &agreed.core, &agreed.signature, home, Role::Sender))
+    log.with(|log| {
+        let live = if agreed.live.is_of(log) { agreed.live.clone() } else { Live::of(log)? };
+        store_receipt(log, &live, exceptions, &agreed.core, &agreed.signature, home, Role::Sender)
+    })
 }
