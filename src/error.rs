@@ -96,6 +96,9 @@ pub enum Error {
         /// The last cause.
         cause: String,
     },
+    /// This process is the other side of one that is gone.
+    #[error("the process that started this one is gone")]
+    ParentGone,
     /// The other side refused us.
     #[error("the {} refused: {why}", peer.word())]
     RefusedByPeer {
@@ -230,7 +233,7 @@ impl Error {
             Error::NotInstalled { .. } => Exit::Failed,
             Error::HostNotReached { .. } => Exit::Again,
             Error::Usage(_) => Exit::Usage,
-            Error::Locked { .. } | Error::Bind { .. } | Error::NoLink { .. } => Exit::Again,
+            Error::Locked { .. } | Error::Bind { .. } | Error::NoLink { .. } | Error::ParentGone => Exit::Again,
             Error::DiskFull { .. } | Error::SyncFailed { .. } => Exit::Again,
             Error::RefusedByPeer { .. } | Error::WrongKey { .. } | Error::Declined | Error::Expired => Exit::Refused,
             Error::StoppedByPeer { exit, .. } | Error::ChildFailed { exit, .. } => *exit,
@@ -241,7 +244,7 @@ impl Error {
     /// Whether it says only that there will be no link: nobody came, or somebody else, or one that refuses. Who holds the
     /// receipt needs none.
     pub fn is_about_the_peer(&self) -> bool {
-        matches!(self, Error::NoLink { .. } | Error::WrongKey { .. } | Error::RefusedByPeer { .. })
+        matches!(self, Error::NoLink { .. } | Error::ParentGone | Error::WrongKey { .. } | Error::RefusedByPeer { .. })
     }
 
     /// One thing that can be typed or done.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::attributes::Level;
 use crate::error::Exit;
 use crate::identity::{PeerKey, Role, TransferId};
-use crate::outcome::{Counts, Reason};
+use crate::outcome::{Counts, Reason, Reused};
 use crate::path::RelPath;
 use crate::receipt::Core;
 
@@ -234,8 +234,8 @@ pub struct Summary {
     pub delivered_bytes: u64,
     /// Body bytes this process moved over the wire.
     pub wire_bytes: u64,
-    /// Bytes that were already at the target and were adopted instead of sent (receiver only).
-    pub adopted_bytes: u64,
+    /// What was at the target already. A sender has the receiver's word for it.
+    pub reused: Reused,
     /// Chunks that had to be sent again because a check found them wrong.
     pub resent_chunks: u64,
     /// Entries left out on either side.
@@ -272,7 +272,7 @@ impl Summary {
             delivered_files: core.delivered_files,
             delivered_bytes: core.delivered_bytes,
             wire_bytes: 0,
-            adopted_bytes: 0,
+            reused: Reused::default(),
             resent_chunks: 0,
             left_out: core.left_out,
             kept: core.kept,

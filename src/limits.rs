@@ -32,7 +32,7 @@ pub const BATCH_FILES_MIN: u32 = 8;
 /// Descriptors that each file of a full batch may cost: three batches, what is on its way, and what is compared.
 pub const DESCRIPTORS_PER_BATCH_FILE: u64 = 8;
 /// Descriptors for which a receiver's table has room from its start. Costs eight bytes each.
-pub const DESCRIPTOR_TABLE: u64 = 8192;
+pub const DESCRIPTORS_AT_START: u64 = 8192;
 /// Descriptors that are not for files being received: directories that stay open, threads, sockets, state.
 pub const DESCRIPTORS_RESERVED: u64 = 800;
 /// Milliseconds after which a batch that is not full is settled anyway.
@@ -41,6 +41,12 @@ pub const BATCH_AGE_MS: u64 = 1000;
 pub const SYNCFS_FILES_MIN: usize = 64;
 /// Bytes written by this process and not yet read back: makes a slow disk slow wants, not memory.
 pub const UNVERIFIED_BYTES_MAX: u64 = 1 << 30;
+/// Bytes from which on a file is looked for under other names of the target: sending a shorter one costs no more.
+pub const ELSEWHERE_BYTES_MIN: u64 = 256 << 10;
+/// Names of the target that are looked at for that, in all.
+pub const ELSEWHERE_ENTRIES_MAX: usize = 1 << 20;
+/// Files of it that are remembered. Costs their paths.
+pub const ELSEWHERE_FILES_MAX: usize = 1 << 16;
 /// Bytes of one read-back or adoption task: bounds how long the store is busy with one.
 pub const SCAN_BYTES: u64 = 64 << 20;
 /// Threads (and so the depth) of a parallel disk phase.

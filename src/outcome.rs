@@ -149,6 +149,19 @@ pub struct Counts {
     pub not_preserved: NotPreserved,
 }
 
+/// What a run found at the target and did not need to have sent. Says nothing about what arrived: for screens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Reused {
+    /// Files that were there, of the same content under the same name.
+    pub unchanged_files: u64,
+    /// Files of which a part was there, under the same name.
+    pub changed_files: u64,
+    /// Files of which all or a part was there, under another name.
+    pub moved_files: u64,
+    /// Bytes that were there, of these files and of earlier runs.
+    pub bytes: u64,
+}
+
 /// Attributes that were found at the source and are not carried over, by number of entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NotPreserved {

@@ -31,7 +31,7 @@ use crate::options::{Answer, RecvOptions};
 use crate::session::receiver::Receiver;
 use crate::state::{closing::Concluded, log::AppendError, transfer};
 use crate::task::receiver::{End, Input, Task};
-use crate::wire::{Message, StopReason};
+use crate::wire::{FEATURE_REUSED, Message, StopReason};
 
 use engine::{Command, Engine, Heard, Parts};
 use intake_link::{Channel, DataNews, permits, spawn_readers};
@@ -165,6 +165,7 @@ impl<D: Rooted> Driver<D> {
                 Task::Send(message) => self.send(&message).await,
                 Task::SendReceipt => match self.setup.receipt(&self.engine.shared)? {
                     Some(held) => {
+                        self.tell_reused().await;
                         for message in held.into_messages() {
                             self.send(&message).await;
                         }
@@ -190,6 +191,13 @@ impl<D: Rooted> Driver<D> {
             && let Err(error) = channel.sender.send(&message.encode()).await
         {
             tracing::debug!(%error, "a control message was lost with its link");
+        }
+    }
+
+    async fn tell_reused(&mut self) {
+        if self.channel.as_ref().is_some_and(|channel| channel.hears_reused) {
+            let reused = setup::reused(self.brain.tally(), &self.engine.shared);
+            self.send(&Message::Reused(reused)).await;
         }
     }
 
@@ -270,6 +278,7 @@ impl<D: Rooted> Driver<D> {
             sender: met.sender,
             receiver: met.receiver,
             is_continued: false,
+            hears_reused: met.hello.features & FEATURE_REUSED != 0,
             readers: JoinSet::new(),
         });
     }

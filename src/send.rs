@@ -25,6 +25,7 @@ use crate::limits::{ANSWER_ALONE_MS, CHUNK_BYTES, FRAME_BYTES_MAX, PROGRESS_MS, 
 use crate::meet::{HelloExtras, Meet, Met, Opened, Wish};
 use crate::net::{CloseCode, ControlReceiver, Limiter, LinkError};
 use crate::options::{Meeting, SendOptions};
+use crate::outcome::Reused;
 use crate::path::RelPath;
 use crate::session::sender::{Outgoing, Sender};
 use crate::source::log::SharedLog;
@@ -82,6 +83,7 @@ pub async fn run<D: Rooted>(
         line_count: 0,
         arrived: Arc::new(Arrived::default()),
         agreed: None,
+        reused: Reused::default(),
         jobs: JoinSet::new(),
         limiter: Limiter::new(options.common.limit_bytes_per_s),
         wire_bytes: Arc::new(AtomicU64::new(0)),
@@ -120,6 +122,8 @@ struct Driver<D: Rooted> {
     line_count: u64,
     arrived: Arc<Arrived>,
     agreed: Option<Box<Agreed>>,
+    /// What the receiver says that it had, as far as it says.
+    reused: Reused,
     jobs: JoinSet<Result<Done, Error>>,
     limiter: Limiter,
     wire_bytes: Arc<AtomicU64>,
@@ -323,6 +327,10 @@ impl<D: Rooted> Driver<D> {
                 Input::ReceiptArrived
             }
             Message::Stop(stop) => Input::PeerStopped(stop),
+            Message::Reused(reused) => {
+                self.reused = reused;
+                return;
+            }
             Message::Hello(_)
             | Message::Continue(_)
             | Message::Records(_)

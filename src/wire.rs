@@ -20,11 +20,13 @@ use crate::geometry::EntryIndex;
 use crate::identity::{Role, TransferId};
 use crate::limits::WANT_RUNS_MAX;
 use crate::manifest::Position;
-use crate::outcome::{Outcome, Reason};
+use crate::outcome::{Outcome, Reason, Reused};
 use crate::path::RelPath;
 
 /// Minor version of the wire.
 pub const MINOR: u16 = 0;
+/// Feature of a sender: it hears [`Message::Reused`].
+pub const FEATURE_REUSED: u64 = 1;
 /// Bytes of the header of a chunk.
 pub const CHUNK_HEADER_BYTES: usize = 16;
 /// Bytes of a host name or version text in a hello.
@@ -62,6 +64,8 @@ pub enum Message {
     Acknowledge(OutcomeDigest),
     /// Either: this side stops.
     Stop(Stop),
+    /// Receiver, to a sender that offers [`FEATURE_REUSED`], before the receipt: a hint for screens.
+    Reused(Reused),
 }
 
 /// First message in each direction.
@@ -69,7 +73,7 @@ pub enum Message {
 pub struct Hello {
     /// Minor version.
     pub minor: u16,
-    /// Optional features offered; none exist yet.
+    /// Optional features offered, as bits. Those that are not known are ignored.
     pub features: u64,
     /// What this side does with the data.
     pub role: Role,

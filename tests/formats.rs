@@ -12,7 +12,7 @@ use landfall::geometry::{ChunkRun, EntryIndex};
 use landfall::identity::{PeerKey, Role, Secret, TransferId};
 use landfall::journal::{self, Claim};
 use landfall::manifest::{self, Header, Parsed, Position, Record};
-use landfall::outcome::{Counts, NotPreserved, Outcome, Reason};
+use landfall::outcome::{Counts, NotPreserved, Outcome, Reason, Reused};
 use landfall::path::RelPath;
 use landfall::receipt::{self, Core, Line};
 use landfall::ticket::Ticket;
@@ -170,6 +170,16 @@ fn messages_and_chunk_headers() {
         let header = ChunkHeader::decode((*frame).try_into().unwrap(), 1 << 20).unwrap();
         assert_eq!(header.encode(), *frame);
     }
+}
+
+/// What was added to the wire since its first version, each for a feature that a hello offers.
+#[test]
+fn messages_of_features() {
+    let reused = Reused { unchanged_files: 300, changed_files: 2, moved_files: 1, bytes: 1 << 40 };
+    let message = Message::Reused(reused);
+    let golden = golden("wire-v1.0-reused", &message.encode());
+    assert_eq!(message.encode(), golden);
+    assert_eq!(Message::decode(&golden), Ok(message));
 }
 
 #[test]

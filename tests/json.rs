@@ -12,7 +12,7 @@ use landfall::cli::json;
 use landfall::error::{Error, Exit};
 use landfall::event::{Event, Found, Notice, Snapshot, Start, Summary, WaitsFor};
 use landfall::identity::{PeerKey, Role, TransferId};
-use landfall::outcome::{Counts, NotPreserved, Reason};
+use landfall::outcome::{Counts, NotPreserved, Reason, Reused};
 use landfall::path::RelPath;
 use landfall::wire::Phase;
 use serde_json::{Map, Value};
@@ -117,7 +117,7 @@ fn summary() -> Summary {
         delivered_files: 1,
         delivered_bytes: 2,
         wire_bytes: 3,
-        adopted_bytes: 4,
+        reused: Reused { unchanged_files: 1, changed_files: 2, moved_files: 3, bytes: 4 },
         resent_chunks: 5,
         left_out: 0,
         kept: 6,

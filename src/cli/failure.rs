@@ -20,18 +20,21 @@ pub(super) struct Failure {
     pub(super) hint: Option<String>,
     /// What follows.
     pub(super) exit: Exit,
+    /// There is nobody to be told: whoever started this process has the screen, and is gone or says it better.
+    pub(super) is_silent: bool,
 }
 
 impl Failure {
     /// Something that will not go better by itself.
     pub(super) fn new(message: &str, cause: &dyn std::error::Error) -> Failure {
-        Failure { message: shown::sentence(message), causes: causes(Some(cause)), hint: None, exit: Exit::Failed }
+        let (message, causes) = (shown::sentence(message), causes(Some(cause)));
+        Failure { message, causes, hint: None, exit: Exit::Failed, is_silent: false }
     }
 
     /// A bad command line.
     pub(super) fn usage(message: impl AsRef<str>) -> Failure {
         let message = shown::sentence(message.as_ref());
-        Failure { message, causes: Vec::new(), hint: None, exit: Exit::Usage }
+        Failure { message, causes: Vec::new(), hint: None, exit: Exit::Usage, is_silent: false }
     }
 
     /// With what to do next.
@@ -104,6 +107,7 @@ impl From<&Error> for Failure {
             causes: causes(error.source()),
             hint: error.hint().map(str::to_owned),
             exit: error.exit(),
+            is_silent: matches!(error, Error::ParentGone),
         }
     }
 }

@@ -13,7 +13,7 @@ use super::{screen, shown};
 use crate::attributes::Level;
 use crate::event::{Event, Found, Notice, Summary};
 use crate::identity::Role;
-use crate::outcome::{NotPreserved, Reason};
+use crate::outcome::{NotPreserved, Reason, Reused};
 use crate::path::{Escaped, RelPath};
 use crate::progress::figures::{bytes, count, counted, rate, time};
 
@@ -117,6 +117,7 @@ pub(super) fn summary_text(summary: &Summary, left_out: &[LeftOut]) -> String {
         lines.push(format!("  kept        the target's own version of {entries}"));
     }
     lines.extend(left_out_lines(summary.left_out, left_out));
+    lines.extend(reused_words(&summary.reused).map(|text| format!("  reused      {text}")));
     lines.push(format!("  moved       {}", moved_words(summary)));
     lines.push(format!("  {:<11} {}", summary.role.other().word(), peer_words(summary)));
     let receipt = shown::path(&summary.receipt);
@@ -185,10 +186,23 @@ fn left_out_lines(total: u64, named: &[LeftOut]) -> Vec<String> {
     lines
 }
 
+fn reused_words(reused: &Reused) -> Option<String> {
+    let parts = [
+        (reused.unchanged_files, "unchanged"),
+        (reused.changed_files, "changed in part"),
+        (reused.moved_files, "found under another name"),
+    ];
+    let parts = parts.iter().filter(|(files, _)| *files > 0);
+    let parts: Vec<String> = parts.map(|(files, how)| format!("{} {how}", counted(*files, "file", "files"))).collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
 fn moved_words(summary: &Summary) -> String {
     let mut text = format!("{} over the link", bytes(summary.wire_bytes));
-    if summary.adopted_bytes > 0 {
-        write!(text, ", {} were already here", bytes(summary.adopted_bytes)).expect("writing into memory cannot fail");
+    let reused = summary.reused.bytes;
+    if reused > 0 {
+        let place = if summary.role == Role::Sender { "there" } else { "here" };
+        write!(text, ", {} were already {place}", bytes(reused)).expect("writing into memory cannot fail");
     }
     if summary.resent_chunks > 0 {
         let chunks = counted(summary.resent_chunks, "chunk", "chunks");
@@ -251,7 +265,7 @@ mod tests {
             delivered_files: 3,
             delivered_bytes: 5 << 20,
             wire_bytes: 4 << 20,
-            adopted_bytes: 1 << 20,
+            reused: Reused { unchanged_files: 1_912, changed_files: 1, moved_files: 0, bytes: 1 << 20 },
             resent_chunks: 1,
             left_out: 0,
             kept: 0,
@@ -276,7 +290,8 @@ mod tests {
             "3 files, 1 directory (5.0 MiB) arrived\n\
              \x20 verified    read back from the device, past the cache (level device); synced to stable storage\n\
              \x20 not kept    ACLs or extended attributes of 2 entries; hard links of 1 entry\n\
-             \x20 moved       4.0 MiB over the link, 1.0 MiB were already here, 1 chunk sent again, in 2.0 s (2.0 MiB/s)\n\
+             \x20 reused      1,912 files unchanged, 1 file changed in part\n\
+             \x20 moved       4.0 MiB over the link, 1.0 MiB were already there, 1 chunk sent again, in 2.0 s (2.0 MiB/s)\n\
              \x20 receiver    uws2-ljnf-uws2-ljnf-uws2-ljnf-uws2-ljnf (calls itself `n\\u{1b}as`)\n\
              \x20 receipt     /r/x.receipt (DATE)\n\
              \x20 check later landfall verify /r/x.receipt DIR\n"

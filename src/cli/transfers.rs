@@ -15,7 +15,7 @@ use crate::disk::{Rooted, widen_descriptor_table};
 use crate::error::Exit;
 use crate::event::Events;
 use crate::identity::{Role, TransferId};
-use crate::limits::{DESCRIPTOR_TABLE, EVENTS_MAX};
+use crate::limits::{DESCRIPTORS_AT_START, EVENTS_MAX};
 
 /// Between two looks for a second signal while transfers run.
 const WAIT_MS: u64 = 100;
@@ -37,7 +37,7 @@ pub(super) fn run<D: Rooted>(
     output: Output,
 ) -> Result<Exit, Failure> {
     if jobs.iter().any(|labelled| labelled.job.role() == Role::Receiver) {
-        widen_descriptor_table(DESCRIPTOR_TABLE);
+        widen_descriptor_table(DESCRIPTORS_AT_START);
     }
     let (asker, shutdown) = Shutdown::new();
     let (second, seconds) = sync_channel(1);
@@ -89,7 +89,9 @@ fn one<D: Rooted>(disk: D, labelled: Labelled, console: Arc<Console>, output: Ou
     match outcome.and_then(|concluded| concluded.close().map_err(|error| Failure::from(&error))) {
         Ok(exit) => exit,
         Err(failure) => {
-            screen.fail(&failure);
+            if !failure.is_silent {
+                screen.fail(&failure);
+            }
             failure.exit
         }
     }

@@ -6,12 +6,12 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::{HelloExtras, Met, fate};
-use crate::identity::{Meeting, Secret};
+use crate::identity::{Meeting, Role, Secret};
 use crate::limits::{HANDSHAKE_MS_MAX, HELLO_BYTES_MAX};
 use crate::net::{ControlSender, Identity, Link, LinkError, NewLink};
 use crate::session::admission::{self, Refusal};
 use crate::state::transfer::TransferRecord;
-use crate::wire::{Hello, MINOR, Message, Stop};
+use crate::wire::{FEATURE_REUSED, Hello, MINOR, Message, Stop};
 
 const DEADLINE: Duration = Duration::from_millis(HANDSHAKE_MS_MAX);
 /// Bytes of a host name in a hello.
@@ -57,7 +57,7 @@ pub(super) fn hello(
     });
     Hello {
         minor: MINOR,
-        features: 0,
+        features: if record.role == Role::Sender { FEATURE_REUSED } else { 0 },
         role: record.role,
         transfer: record.id,
         proof,

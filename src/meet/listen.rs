@@ -82,7 +82,7 @@ impl Meet {
                 Ok(())
             }
             Input::SocketFailed => Err(self.no_link("the socket failed")),
-            Input::ParentGone => Err(self.no_link("the process that started this one is gone")),
+            Input::ParentGone => Err(Error::ParentGone),
         }
     }
 

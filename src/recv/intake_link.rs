@@ -28,6 +28,8 @@ pub(super) struct Channel {
     pub(super) receiver: ControlReceiver,
     /// The sender has said from where its records continue.
     pub(super) is_continued: bool,
+    /// The sender shows what was found here.
+    pub(super) hears_reused: bool,
     pub(super) readers: JoinSet<()>,
 }
 

@@ -258,7 +258,9 @@ pub(super) fn close_code(error: &Error) -> CloseCode {
         Error::Interrupted { .. } | Error::DiskFull { .. } | Error::SyncFailed { .. } => CloseCode::Interrupted,
         Error::Misbehaved { .. } => CloseCode::Misbehaved,
         Error::Declined => CloseCode::Declined,
-        Error::StoppedByPeer { .. } | Error::RefusedByPeer { .. } | Error::NoLink { .. } => CloseCode::Dropped,
+        Error::StoppedByPeer { .. } | Error::RefusedByPeer { .. } | Error::NoLink { .. } | Error::ParentGone => {
+            CloseCode::Dropped
+        }
         _ => CloseCode::Failed,
     }
 }

@@ -11,7 +11,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::engine::{Heard, Parts};
 use super::news::{Watch, missing_bytes};
 use super::receipt::{self, Held, Issuer, Parties};
-use crate::disk::{RealDisk, Rooted, descriptors_max};
+use crate::disk::{Disk, RealDisk, Rooted, descriptors_max};
 use crate::error::{Error, Exit};
 use crate::event::{Event, Events, Notice, Summary};
 use crate::identity::{Role, TransferId};
@@ -23,6 +23,7 @@ use crate::manifest::Header;
 use crate::meet::{Meet, Met, Opened, Wish, patiently};
 use crate::net::Limiter;
 use crate::options::{Answer, Consent, Meeting, Question, RecvOptions};
+use crate::outcome::Reused;
 use crate::path::STATE_DIR_NAME;
 use crate::session;
 use crate::session::receiver::{Ending, Receiver};
@@ -353,7 +354,7 @@ impl<D: Rooted> Setup<D> {
             peer,
             peer_host,
             wire_bytes: watch.wire_bytes,
-            adopted_bytes: tally.adopted_bytes,
+            reused: reused(tally, shared),
             resent_chunks: tally.resent_chunks,
             attributes_not_applied: held.attributes_not_applied,
             elapsed: self.started.elapsed(),
@@ -361,6 +362,11 @@ impl<D: Rooted> Setup<D> {
         };
         Ok((summary.exit(), Box::new(summary)))
     }
+}
+
+/// What this run has found at the target so far.
+pub(super) fn reused<D: Disk>(tally: Tally, shared: &Shared<D>) -> Reused {
+    Reused { bytes: tally.adopted_bytes, ..shared.ledger().reused }
 }
 
 /// Files of one batch that so many descriptors allow: three batches, what is on its way, and what is compared.

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::intake::{Intake, whole};
-use super::staging::{Held, Place};
+use super::staging::{Held, Origin, Place};
 use super::{Shared, locked};
 use crate::attributes::{Level, Stamps};
 use crate::digest::{PathHash, ReceivedChunk, Verdict, VerifiedChunk, chunk_digest, is_zero, path_hash, verify};
@@ -18,7 +18,7 @@ use crate::task::receiver::{AdoptItem, AdoptedItem};
 
 /// What an entry is compared with.
 pub(crate) struct Candidate<D: Disk> {
-    /// Something under the final name.
+    /// Something under the final name, or under another one of the target.
     pub(super) target: Option<Arc<D::File>>,
     /// The target before its first byte was compared.
     pub(super) stamps: Option<Stamps>,
@@ -29,6 +29,8 @@ pub(crate) struct Candidate<D: Disk> {
     pub(super) is_claimed: bool,
     /// Why a target that differs may not be replaced.
     pub(super) replace: Result<(), Reason>,
+    /// Which name the target has.
+    pub(super) origin: Origin,
 }
 
 impl<D: Disk> Candidate<D> {
@@ -36,7 +38,23 @@ impl<D: Disk> Candidate<D> {
     pub(crate) fn copying(target: Option<Candidate<D>>) -> Candidate<D> {
         match target {
             Some(target) => Candidate { is_comparing: target.replace.is_err(), ..target },
-            None => Candidate { target: None, stamps: None, is_comparing: false, is_claimed: false, replace: Ok(()) },
+            None => Candidate::without_target(),
+        }
+    }
+
+    /// A file of the target under another name: what matches of it is copied.
+    pub(super) fn elsewhere(target: Arc<D::File>) -> Candidate<D> {
+        Candidate { target: Some(target), origin: Origin::OtherName, ..Candidate::without_target() }
+    }
+
+    fn without_target() -> Candidate<D> {
+        Candidate {
+            target: None,
+            stamps: None,
+            is_comparing: false,
+            is_claimed: false,
+            replace: Ok(()),
+            origin: Origin::SameName,
         }
     }
 }
@@ -45,8 +63,8 @@ impl<D: Disk> Candidate<D> {
 enum Match {
     /// In a target that may be taken as it is, with the level of the read.
     Equal(Level),
-    /// In the staging file or in a target: to be written, in the staging file to where it is already.
-    ToWrite(VerifiedChunk),
+    /// In the staging file, or else in a target: to be written, in the staging file to where it is already.
+    ToWrite(VerifiedChunk, Place),
     /// Nowhere.
     Nowhere,
 }
@@ -254,9 +272,10 @@ impl<D: Disk> Intake<D> {
         found: Vec<(ChunkIndex, Match)>,
         result: &mut AdoptedItem,
     ) -> io::Result<()> {
+        self.leave_stranger(item, &found);
         let mut held = self.held.get(&item.entry.0).cloned();
         for (_, found) in found {
-            let Match::ToWrite(verified) = found else { continue };
+            let Match::ToWrite(verified, from) = found else { continue };
             let into = match &held {
                 Some(held) => Arc::clone(held),
                 None => {
@@ -266,12 +285,27 @@ impl<D: Disk> Intake<D> {
                 }
             };
             result.copied_bytes += u64::from(self.write(&into, &verified)?);
+            if let (Place::Target, Some(candidate)) = (from, self.candidates.get(&item.entry.0)) {
+                into.origin.get_or_init(|| candidate.origin);
+            }
         }
         let geometry = self.shared.file_entry(item.entry)?.geometry;
         if item.run.first + item.run.count >= whole(geometry).count {
             self.candidates.remove(&item.entry.0);
         }
         Ok(())
+    }
+
+    /// A file under another name that has nothing of the first chunks is a stranger of the same length: the rest of it is
+    /// not read.
+    fn leave_stranger(&mut self, item: &AdoptItem, found: &[(ChunkIndex, Match)]) {
+        let is_strange = item.run.first == 0 && found.iter().all(|(_, found)| matches!(found, Match::Nowhere));
+        if let Some(candidate) = self.candidates.get_mut(&item.entry.0)
+            && candidate.origin == Origin::OtherName
+            && is_strange
+        {
+            candidate.target = None;
+        }
     }
 
     /// A new staging file for an entry.
@@ -309,7 +343,9 @@ fn look<D: Disk>(probe: &Probe<D>) -> io::Result<Match> {
     let id = ChunkId { entry: probe.entry, chunk: probe.chunk };
     let bytes = (!is_zero(buffer.bytes())).then(|| bytes::Bytes::copy_from_slice(buffer.bytes()));
     match verify(probe.geometry, ReceivedChunk { id, bytes }, expected) {
-        Verdict::Match(verified) => Ok(Match::ToWrite(verified)),
+        Verdict::Match(verified) => {
+            Ok(Match::ToWrite(verified, if is_staged { Place::Staging } else { Place::Target }))
+        }
         Verdict::Mismatch { .. } => Ok(Match::Nowhere),
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::adopt::Candidate;
 use super::directories::reason_of;
 use super::intake::{FileEntry, Intake};
-use super::staging::{Held, Place, open_left};
+use super::staging::{Held, Origin, Place, open_left};
 use super::{Shared, locked};
 use crate::attributes::FileKind;
 use crate::digest::{FileDigest, Folder, PathHash, chunk_digest, path_hash};
@@ -116,7 +116,7 @@ impl<D: Disk> Intake<D> {
                 }
                 Disposition::Staged(runs)
             }
-            Ok(None) => match target {
+            Ok(None) => match target.or_else(|| self.find_elsewhere(&file)) {
                 Some(target) => {
                     self.candidates.insert(entry.0, target);
                     Disposition::Candidate
@@ -171,6 +171,7 @@ impl<D: Disk> Intake<D> {
             is_comparing: is_same_size && !is_doubted,
             is_claimed: self.shared.may_be_claimed(hash, &stat),
             replace: may_replace.then_some(()).ok_or(refusal),
+            origin: Origin::SameName,
         }))
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::adopt::Candidate;
 use super::batch::Batch;
+use super::elsewhere::Elsewhere;
 use super::journal_file::Journal;
 use super::staging::{Finish, Held, Place};
 use super::{Ledger, Shared, is_full, locked};
@@ -148,6 +149,8 @@ pub struct Intake<D: Disk> {
     pub(super) candidates: BTreeMap<u32, Candidate<D>>,
     /// Entries whose target may be replaced although the policy refuses: it is ours.
     pub(super) ours: BTreeSet<u32>,
+    /// What the target has under other names.
+    pub(super) elsewhere: Elsewhere,
     pub(super) batch: Batch<D>,
     /// Batches that were closed, and those of them that were settled since.
     closed_batches: u64,
@@ -170,6 +173,7 @@ impl<D: Disk> Intake<D> {
             held: BTreeMap::new(),
             candidates: BTreeMap::new(),
             ours: BTreeSet::new(),
+            elsewhere: Elsewhere::default(),
             batch: Batch::default(),
             closed_batches: 0,
             missing: vec![],

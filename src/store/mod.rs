@@ -9,6 +9,7 @@
 mod adopt;
 mod batch;
 mod directories;
+mod elsewhere;
 mod examine;
 mod hands;
 mod intake;
@@ -29,7 +30,7 @@ use crate::attributes::Level;
 use crate::disk::Disk;
 use crate::geometry::EntryIndex;
 use crate::options::Existing;
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, Reused};
 use crate::pool::Pool;
 use crate::state::log::ManifestLog;
 
@@ -82,6 +83,8 @@ pub struct Ledger {
     /// Entries that are not files, ascending.
     others: Vec<u32>,
     withdrawn: BTreeSet<u32>,
+    /// What this run has found at the target of the files that it sealed. Their bytes are counted elsewhere.
+    pub reused: Reused,
 }
 
 impl Ledger {

@@ -6,7 +6,7 @@ use std::io;
 
 use super::directories::reason_of;
 use super::settle::{Settler, Settling};
-use super::staging::{Finish, Held, Place};
+use super::staging::{Finish, Held, Origin, Place};
 use super::{Shared, is_full, locked};
 use crate::attributes::{FileKind, Stamps};
 use crate::disk::{Access, Disk, DiskFile};
@@ -186,6 +186,13 @@ impl<D: Disk> Settler<D> {
                     });
                     let mut ledger = self.shared.ledger();
                     ledger.set_level(held.entry, level);
+                    let reused = &mut ledger.reused;
+                    match (held.place, held.origin.get()) {
+                        (Place::Target, _) => reused.unchanged_files += 1,
+                        (Place::Staging, Some(Origin::SameName)) => reused.changed_files += 1,
+                        (Place::Staging, Some(Origin::OtherName)) => reused.moved_files += 1,
+                        (Place::Staging, None) => (),
+                    }
                     if settling.is_attributes_failed {
                         ledger.exceptions.insert(held.entry.0, Outcome::AttributesNotApplied);
                     }

@@ -1,7 +1,7 @@
 //! One open file that holds an entry's bytes: in staging, or an adopted target in its place.
 
 use std::io;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use super::layout::{LEFT_SUFFIX, staging_name};
 use super::{Shared, locked};
@@ -49,6 +49,17 @@ pub(crate) struct Held<D: Disk> {
     seen: Mutex<Option<Stamps>>,
     /// A sync of it has failed.
     is_sync_failed: Mutex<bool>,
+    /// From where a part of it was copied, if it was.
+    pub(crate) origin: OnceLock<Origin>,
+}
+
+/// A file of the target from which a part of another is copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// It has the name that the new one is to get.
+    SameName,
+    /// It has another name.
+    OtherName,
 }
 
 /// Which chunks a held file has, and which of them were read back by this process since they were written.
@@ -90,7 +101,8 @@ impl<D: Disk> Held<D> {
             is_abandoned: false,
         };
         let (marks, seen, is_sync_failed) = (Mutex::new(marks), Mutex::new(Some(stat.stamps())), Mutex::new(false));
-        Ok(Held { entry, path, place, file, inode, geometry, digests, marks, seen, is_sync_failed })
+        let origin = OnceLock::new();
+        Ok(Held { entry, path, place, file, inode, geometry, digests, marks, seen, is_sync_failed, origin })
     }
 
     /// Name in staging.

@@ -134,6 +134,55 @@ fn replacing_moves_only_the_chunks_that_differ() {
     assert!((MIB..3 * MIB).contains(&crossed), "{crossed} bytes crossed for one chunk");
 }
 
+/// An update: what did not change, what changed in part, what was renamed, and what is new. Both sides tell.
+#[test]
+fn an_update_tells_what_was_there() {
+    let scratch = Scratch::new("update");
+    let mut tree = Tree::new(&scratch.join("source"), 1);
+    tree.file("same", &Content::Random(3 * MIB));
+    tree.file("changed", &Content::Random(5 * MIB));
+    tree.file("before", &Content::Random(7 * MIB));
+    tree.small("short");
+    let source = tree.finish();
+    let first = Setup::new(&scratch, "first", &[&source], Listens::Receiver);
+    first.run().assert_success();
+    let mut bytes = fs::read(source.join("changed")).unwrap();
+    bytes[2 * 1024 * 1024 + 5] ^= 1;
+    fs::write(source.join("changed"), bytes).unwrap();
+    fs::rename(source.join("before"), source.join("after")).unwrap();
+    fs::write(source.join("new"), vec![7; 300_000]).unwrap();
+    for listens in [Listens::Receiver, Listens::Sender] {
+        let mut setup = Setup::new(&scratch, &format!("{listens:?}"), &[&source], listens);
+        setup.receiver_options = vec!["--existing".into(), "replace".into()];
+        copy(&first.target, &setup.target);
+        let done = setup.run();
+        done.assert_success();
+        // The oracle wants nothing else there, and the directory's time as it was.
+        fs::remove_file(setup.target.join("source/before")).unwrap();
+        let time = source.metadata().unwrap().modified().unwrap();
+        fs::File::open(setup.target.join("source")).unwrap().set_modified(time).unwrap();
+        transfer::assert_arrived(&source, &setup.target);
+        for side in [&done.sender, &done.receiver] {
+            let summary = side.summary().unwrap();
+            let told =
+                ["unchanged_files", "changed_files", "moved_files", "wire_bytes"].map(|key| summary[key].as_u64());
+            assert_eq!(told, [Some(2), Some(1), Some(1), Some(MIB + 300_000)], "{}", done.describe());
+            assert_eq!(
+                summary["adopted_bytes"].as_u64().map(|bytes| bytes / MIB),
+                Some(3 + 4 + 7),
+                "{}",
+                done.describe()
+            );
+        }
+    }
+}
+
+/// A copy that shares nothing with the original.
+fn copy(from: &Path, to: &Path) {
+    let copied = std::process::Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
+    assert!(copied.success());
+}
+
 #[test]
 fn links_in_the_target_are_not_followed() {
     let scratch = Scratch::new("links");

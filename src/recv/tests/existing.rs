@@ -68,6 +68,35 @@ fn replacing_moves_only_chunks_that_differ() {
     assert_eq!(sender.sent_bytes, 2 * CHUNK as u64);
 }
 
+/// A source that was renamed since it was received.
+#[test]
+fn what_has_another_name_in_the_target_is_copied_from_there_when_replacing() {
+    let mtime = crate::attributes::Timestamp { seconds: 5, nanos: 6 };
+    let moved = file(1, 80 * CHUNK + 5);
+    let tree = Tree::from([
+        ("d".to_owned(), Node::Directory { mode: 0o755, mtime }),
+        ("d/new".to_owned(), Node::Directory { mode: 0o755, mtime }),
+        ("d/new/name".to_owned(), moved),
+    ]);
+    let right = bytes(&tree, "d/new/name");
+    let mut old = right.clone();
+    old[70 * CHUNK] ^= 1;
+    let mut stranger = right.clone();
+    stranger.iter_mut().for_each(|byte| *byte ^= 1);
+    for (existing, there, sent_chunks) in
+        [(Existing::Replace, &old, 1), (Existing::Replace, &stranger, 81), (Existing::Refuse, &right, 81)]
+    {
+        let rig = Rig::with(existing);
+        fs::create_dir(rig.at("d")).unwrap();
+        fs::write(rig.at("d/name"), there).unwrap();
+        let mut sender = Sender::of(&tree);
+        assert_eq!(rig.run(&mut sender, usize::MAX), Ended::End(End::Acknowledged));
+        assert_eq!(fs::read(rig.at("d/new/name")).unwrap(), right);
+        assert_eq!(fs::read(rig.at("d/name")).unwrap(), *there, "it is only read");
+        assert_eq!(sender.sent_bytes.div_ceil(CHUNK as u64), sent_chunks, "{existing:?}");
+    }
+}
+
 #[test]
 fn a_link_or_directory_in_the_place_of_a_file() {
     for existing in [Existing::Refuse, Existing::Replace] {
