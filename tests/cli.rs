@@ -54,6 +54,8 @@ const CASES: &[Case] = &[
     case(&["send"], 2, &["PATH"]),
     case(&["send", "@/tree", "--no-such-option"], 2, &["--no-such-option"]),
     case(&["send", "@/tree", "--ticket", "--to", "@/elsewhere"], 2, &["--to"]),
+    case(&["send", "@/tree", "--to", "@/elsewhere", "--listen", "127.0.0.1:1"], 2, &["--listen", "--to"]),
+    case(&["recv", "@/in", "--from", "@/tree", "--qr"], 2, &["--qr", "--from"]),
     case(&["send", "@/tree", "--ticket", "--ticket-file", "@/t"], 2, &["--ticket"]),
     case(&["recv", "@/in", "--ticket", "--from", "@/tree"], 2, &["--from"]),
     case(&["recv", "@/in", "@/in-too"], 2, &["in-too"]),

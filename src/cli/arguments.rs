@@ -147,6 +147,9 @@ pub(super) struct BothArguments {
     /// Write the ticket to this file instead of standard output
     #[arg(long, value_name = "FILE", help_heading = LINK)]
     pub(super) write_ticket: Option<PathBuf>,
+    /// Show the ticket as a QR code too, on standard error
+    #[arg(long, help_heading = LINK)]
+    pub(super) qr: bool,
     /// Give up after this long without any link, as `90s`, `10m`, `2h` or `forever`
     ///
     /// Without it: never on a terminal, else 10 minutes. A ticket that nobody takes expires after a day either way.

@@ -12,6 +12,7 @@ mod id;
 mod invitation;
 pub mod json;
 mod print;
+mod qr;
 mod remote;
 mod resume;
 mod run;
@@ -121,13 +122,15 @@ fn perform<D: Rooted>(disk: &D, command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Send(arguments) => {
             let (console, output) = prepare(arguments.both.shown);
+            let shows_qr = arguments.both.qr;
             let job = Job::Send(settings::send(arguments, &console)?);
-            transfers::run(disk, vec![Labelled { label: None, job }], &console, output)
+            transfers::run(disk, vec![Labelled { label: None, job, shows_qr }], &console, output)
         }
         Command::Recv(arguments) => {
             let (console, output) = prepare(arguments.both.shown);
+            let shows_qr = arguments.both.qr;
             let job = Job::Receive(settings::recv(arguments, &console)?);
-            transfers::run(disk, vec![Labelled { label: None, job }], &console, output)
+            transfers::run(disk, vec![Labelled { label: None, job, shows_qr }], &console, output)
         }
         Command::Resume(arguments) => {
             let (console, output) = prepare(arguments.shown);
@@ -173,5 +176,5 @@ fn as_child<D: Rooted>(disk: &D) -> Result<Exit, Failure> {
         child::Asked::Receive(options) => Job::Receive(options),
     };
     let console = Arc::new(Console::new(Verbosity::Quiet));
-    transfers::run(disk, vec![Labelled { label: None, job }], &console, Output::Nothing)
+    transfers::run(disk, vec![Labelled { label: None, job, shows_qr: false }], &console, Output::Nothing)
 }

@@ -11,6 +11,7 @@ use indicatif::ProgressBar;
 use super::console::{Console, Shows};
 use super::failure::Failure;
 use super::json;
+use super::qr::{self, Ink};
 use super::text::{LEFT_OUT_NAMED_MAX, LeftOut, date, event_text, summary_text};
 use crate::event::{Event, Snapshot};
 use crate::identity::{Role, TransferId};
@@ -42,6 +43,7 @@ pub(super) struct Screen {
     output: Output,
     /// Which of several transfers it is; `None` if there is one.
     label: Option<TransferId>,
+    shows_qr: bool,
     view: View,
     bar: Option<ProgressBar>,
     left_out: Vec<LeftOut>,
@@ -51,10 +53,16 @@ pub(super) struct Screen {
 
 impl Screen {
     /// For a transfer in this role.
-    pub(super) fn new(console: Arc<Console>, output: Output, label: Option<TransferId>, role: Role) -> Screen {
+    pub(super) fn new(
+        console: Arc<Console>,
+        output: Output,
+        label: Option<TransferId>,
+        role: Role,
+        shows_qr: bool,
+    ) -> Screen {
         let bar = (console.shows() == Shows::Bars).then(|| console.bar());
         let view = View::new(role, Instant::now());
-        Screen { console, output, label, view, bar, left_out: vec![], left_out_count: 0, last_line: None }
+        Screen { console, output, label, shows_qr, view, bar, left_out: vec![], left_out_count: 0, last_line: None }
     }
 
     /// Shows events until there are no more.
@@ -88,10 +96,15 @@ impl Screen {
         }
         match event {
             Event::Progress(snapshot) => self.take_progress(now, snapshot),
-            Event::Ticket { text, expires, written_to } => match written_to {
-                Some(path) => self.notice(&format!("the ticket is in {}", super::text::quoted(&path))),
-                None => self.show_ticket(&text, expires),
-            },
+            Event::Ticket { text, expires, written_to } => {
+                match written_to {
+                    Some(path) => self.notice(&format!("the ticket is in {}", super::text::quoted(&path))),
+                    None => self.show_ticket(&text, expires),
+                }
+                if self.shows_qr {
+                    self.show_qr(&text);
+                }
+            }
             Event::Summary(summary) => {
                 self.clear();
                 if self.output == Output::Text {
@@ -116,6 +129,19 @@ impl Screen {
              the transfer, once, until {until}:"
         ));
         self.console.result(&format!("{ticket}\n"));
+    }
+
+    /// Asked for by name, so that `-q` does not take it away.
+    fn show_qr(&self, ticket: &str) {
+        let is_coloured =
+            std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
+        let lines = qr::lines(ticket, if is_coloured { Ink::Coloured } else { Ink::Plain }).unwrap_or_default();
+        let (needed, there) = (qr::columns(&lines), self.console.columns());
+        if lines.is_empty() || std::io::stderr().is_terminal() && needed > there {
+            let text = format!("the ticket's QR code takes {needed} columns and this terminal has {there}");
+            return self.console.error(&format!("{text}: make it wider, and type the same command again\n"));
+        }
+        self.console.error(&(lines.join("\n") + "\n"));
     }
 
     fn notice(&self, line: &str) {

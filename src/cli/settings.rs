@@ -49,6 +49,7 @@ pub(super) fn send(arguments: SendArguments, console: &Console) -> Result<SendOp
     let (selection, reads_twice) = (choice::choose(&sender)?, sender.reread_source);
     refuse_remote_options(&both.remote, to.as_deref())?;
     if let Some(dest) = &to {
+        refuse_listening(&both, "--to")?;
         let meeting = match remote::place(dest, "DEST")? {
             Some(Place { host, path }) => {
                 let child = remote::command(host, &both.remote, child::receiver_options(&path, &receiver))?;
@@ -77,7 +78,7 @@ pub(super) fn recv(arguments: RecvArguments, console: &Arc<Console>) -> Result<R
     let asked = |source: &Path| child::sender_options(source, &selection, sender.reread_source);
     refuse_remote_options(&both.remote, from.as_deref())?;
     let meeting = match &from {
-        Some(source) => match remote::place(source, "SRC")? {
+        Some(source) => match refuse_listening(&both, "--from").and_then(|()| remote::place(source, "SRC"))? {
             Some(Place { host, path }) => {
                 refuse_nameless(std::slice::from_ref(&path))?;
                 let child = remote::command(host, &both.remote, asked(&path))?;
@@ -153,12 +154,17 @@ fn meeting(both: &BothArguments, role: Role, console: &Console) -> Result<Meetin
     })
 }
 
-/// Who dials cannot listen.
+/// Who dials cannot listen, and has no ticket to give.
 fn refuse_listening(both: &BothArguments, dials: &str) -> Result<(), Failure> {
-    let listens = both.listen.map(|_| "--listen").or(both.write_ticket.as_ref().map(|_| "--write-ticket"));
-    listens.map_or(Ok(()), |listens| {
-        Err(Failure::usage(format!("`{listens}` cannot be given together with `{dials}`"))
-            .hint("one side listens and prints a ticket, the other one uses it"))
+    let given =
+        [(both.listen.is_some(), "--listen"), (both.write_ticket.is_some(), "--write-ticket"), (both.qr, "--qr")];
+    let listens = given.into_iter().find(|(is_given, _)| *is_given);
+    listens.map_or(Ok(()), |(_, listens)| {
+        let hint = match dials {
+            "--to" | "--from" => format!("`{dials}` starts the other side itself: there is no ticket"),
+            _ => "one side listens and prints a ticket, the other one uses it".to_owned(),
+        };
+        Err(Failure::usage(format!("`{listens}` cannot be given together with `{dials}`")).hint(hint))
     })
 }
 

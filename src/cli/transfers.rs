@@ -27,6 +27,8 @@ pub(super) struct Labelled {
     pub(super) label: Option<TransferId>,
     /// What is to be done.
     pub(super) job: Job,
+    /// Its ticket is to be shown as a QR code too.
+    pub(super) shows_qr: bool,
 }
 
 /// Runs them all. Returns the exit code that matters most, or that of a second signal at once.
@@ -73,8 +75,8 @@ pub(super) fn run<D: Rooted>(
 
 /// One transfer from its options to its exit code, shown.
 fn one<D: Rooted>(disk: D, labelled: Labelled, console: Arc<Console>, output: Output, shutdown: Shutdown) -> Exit {
-    let Labelled { label, job } = labelled;
-    let mut screen = Screen::new(console, output, label, job.role());
+    let Labelled { label, job, shows_qr } = labelled;
+    let mut screen = Screen::new(console, output, label, job.role(), shows_qr);
     let (sender, receiver) = mpsc::sync_channel(EVENTS_MAX);
     let outcome = thread::scope(|scope| {
         let shown = thread::Builder::new().name("screen".into()).spawn_scoped(scope, || screen.run(receiver));
