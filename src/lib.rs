@@ -3,7 +3,7 @@
 //! ```text
 //!  6  main.rs                                         exit code, nothing else
 //!  5  cli/  progress  verify                          the face
-//!  4  send  recv  verify                              drivers: where brains meet hands
+//!  4  send  recv  plan  verify                        drivers: where brains meet hands
 //!  3  disk/  source/  store/  net/  pool  state/      hands: all I/O
 //!  2  session/                                        brains: pure machines
 //!  1  wire manifest journal ticket receipt            formats: bytes <-> types
@@ -31,6 +31,7 @@ pub mod net;
 pub mod options;
 pub mod outcome;
 pub mod path;
+pub mod plan;
 pub mod pool;
 pub mod progress;
 pub mod receipt;

@@ -269,6 +269,16 @@ pub const FLUSH_MS: u64 = 20;
 pub const STATE_MENDS_ROUNDS_MAX: u32 = 3;
 /// Source files that serving keeps open. Costs a descriptor each.
 pub const OPEN_SOURCES_MAX: usize = 16;
+/// Questions of a plan that wait for their answers, and entries that wait for what is said of those before them. Costs a
+/// path each, and in one that compares chunks their digests.
+pub const PLAN_QUESTIONS_MAX: usize = 512;
+/// Chunks that one question of a plan compares.
+pub const PLAN_CHUNKS_MAX: u32 = 64;
+/// Such questions about one file that may be open, so that both sides read at the same time. What one of them says may
+/// make those behind it a waste.
+pub const PLAN_RUNS_AHEAD_MAX: usize = 2;
+/// Bytes of one line of a plan: a path and a link target, escaped.
+pub const PLAN_LINE_BYTES_MAX: usize = 8 * (PATH_BYTES_MAX + LINK_TARGET_BYTES_MAX);
 
 const _: () = assert!(IN_FLIGHT_BYTES_MAX >= CHUNK_BYTES as u64 && HASH_AHEAD_BYTES >= 2 * CHUNK_BYTES as u64);
 const _: () = assert!(UNSETTLED_BYTES_MAX == IN_FLIGHT_BYTES_MAX + 3 * BATCH_BYTES);
@@ -280,3 +290,4 @@ const _: () = assert!(KEEP_ALIVE_MS * 3 < IDLE_MS_MAX);
 const _: () = assert!(LINK_WINDOW_BYTES >= IN_FLIGHT_BYTES_MAX + CONTROL_WINDOW_BYTES);
 const _: () = assert!(STREAM_WINDOW_BYTES > CONTROL_WINDOW_BYTES && CONTROL_WINDOW_BYTES > FRAME_BYTES_MAX as u64);
 const _: () = assert!(INCOMING_RETRY_MIN < INCOMING_MAX && TICKET_ADDRESSES_MAX <= u8::MAX as usize);
+const _: () = assert!(PLAN_LINE_BYTES_MAX > 6 * PATH_BYTES_MAX + 64 * PLAN_CHUNKS_MAX as usize + 256);

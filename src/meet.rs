@@ -58,8 +58,10 @@ use dial::Dialling;
 use greet::{GreetFailure, Introduced};
 use listen::Listening;
 
-pub use child::{ChildTask, read_task};
+pub(crate) use child::plan_line;
+pub use child::{ChildTask, Task, read_task};
 pub(crate) use open::patiently;
+pub(crate) use parent::{ended_before_ready, fatal_exit};
 
 /// What a command line asks for, besides how to meet. Ignored where the meeting resumes a record.
 #[derive(Clone, Debug)]

@@ -292,7 +292,8 @@ pub fn head_from_json(text: &str) -> Result<(Vec<u8>, [u8; 64]), DecodeError> {
     parse().ok_or(DecodeError::Malformed)
 }
 
-fn kind_word(kind: FileKind) -> &'static str {
+/// The stable word for a kind, in JSON and receipts.
+pub fn kind_word(kind: FileKind) -> &'static str {
     match kind {
         FileKind::Regular => "file",
         FileKind::Directory => "directory",

@@ -1,7 +1,7 @@
 //! What the command line says and how it ends: refusals and errors by a table of exit codes, with their whole texts in
 //! `cli/texts/`, also with `--json`; then the cases that need two sides, in `cli/peers.rs`, what goes, in
-//! `cli/choice.rs`, what is resumed elsewhere, in `cli/again.rs`, what is dropped, in `cli/forget.rs`, the target's file system, in `cli/space.rs`, and the events and
-//! scripts against their documents, in `cli/events.rs` and `cli/docs.rs`.
+//! `cli/choice.rs`, what is resumed elsewhere, in `cli/again.rs`, what is dropped, in `cli/forget.rs`, what would be done, in `cli/plan.rs`, the target's
+//! file system, in `cli/space.rs`, and the events and scripts against their documents, in `cli/events.rs` and `cli/docs.rs`.
 #![allow(clippy::unwrap_used)]
 
 #[path = "cli/again.rs"]
@@ -19,6 +19,8 @@ mod events;
 mod forget;
 #[path = "cli/peers.rs"]
 mod peers;
+#[path = "cli/plan.rs"]
+mod plan;
 #[path = "cli/space.rs"]
 mod space;
 #[path = "cli/texts.rs"]
@@ -85,6 +87,19 @@ const CASES: &[Case] = &[
         2,
         &["`tree`, and whatever else is named, is excluded", "`tree/.`"],
     ),
+    // Whom a plan asks.
+    case(&["send", "@/tree", "-n"], 2, &["`--plan` asks the other side", "`--to DIR` or `--to host:PATH`"]),
+    case(&["send", "@/tree", "--plan", "--ticket-file", "@/tree/file"], 2, &["`--plan` asks the other side"]),
+    case(&["recv", "@/in", "--plan"], 2, &["`--plan` asks the other side", "`--from PATH` or `--from host:PATH`"]),
+    case(&["recv", "@/in", "-n", "--ticket"], 2, &["only once the ticket is taken"]),
+    case(&["send", "@/absent", "-n", "--to", "@/in"], 1, &["source `@/absent` is not there"]),
+    case(
+        &["recv", "@/in", "-n", "--from", "@/absent"],
+        1,
+        &["source `@/absent` is not there", "sender that was started"],
+    ),
+    case(&["send", "@/tree", "-n", "--to", "@/tree"], 2, &["@/tree"]),
+    case(&["send", "@/twin", "-n", "--to", "@/tree/file"], 1, &["the directory `@/tree/file` could not be opened"]),
     // Sources.
     case(&["send", "@/absent", "--to", "@/in"], 1, &["source `@/absent` is not there"]),
     case(&["send", "@/tree/file", "@/twin/file", "--to", "@/in"], 2, &["file"]),

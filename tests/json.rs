@@ -295,11 +295,18 @@ fn what_the_commands_print_is_as_documented() {
     let same = lines(&mut check, &home, &["verify", receipt, &at("target"), "--json"], 0);
     assert_eq!((same.len(), &same[0]["differing"]), (1, &0.into()));
     std::fs::write(at("target/source/file"), "other bytes").unwrap();
+    std::fs::write(at("source/more"), "more").unwrap();
+    let plan = ["send", &at("source"), "--to", &at("target"), "--plan", "--json"];
+    let planned = lines(&mut check, &home, &plan, 5);
+    let actions: Vec<&Value> = planned.iter().filter_map(|line| line.get("action")).collect();
+    assert_eq!(actions, ["present", "leave-out", "send"]);
+    assert_eq!((&planned[3]["event"], &planned[3]["left_out"]), (&"plan".into(), &1.into()));
+
     let differing = lines(&mut check, &home, &["verify", receipt, &at("target"), "--json"], 1);
     let words: Vec<&Value> = differing.iter().filter_map(|line| line.get("what")).collect();
     assert!(words.contains(&&"size".into()), "{words:?}");
     assert_eq!(differing.last().unwrap()["event"], "verified");
     let refused = lines(&mut check, &home, &["verify", &at("source/file"), "--json"], 1);
     assert_eq!(refused[0]["event"], "error");
-    check.assert_all_seen(&["id", "difference", "verified"]);
+    check.assert_all_seen(&["id", "difference", "verified", "plan-entry", "plan"]);
 }

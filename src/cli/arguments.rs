@@ -158,6 +158,12 @@ pub(super) struct BothArguments {
     /// Let through so many bytes of content a second, as `2MB` or `500KiB/s`; without it a rerun has none
     #[arg(long, value_name = "RATE", value_parser = parse_rate, allow_negative_numbers = true, help_heading = LINK)]
     pub(super) limit: Option<NonZeroU64>,
+    /// Say what would be sent, is there already, would be replaced, kept or left out, and write nothing on either side
+    ///
+    /// With --to or --from. What is there is compared through the cache, which proves nothing; whether there is room and
+    /// permission to write shows only when it is written. With -v everything is named.
+    #[arg(short = 'n', long, help_heading = SHOWN)]
+    pub(super) plan: bool,
     /// Start a new transfer even if an open one has the same description; that one is closed
     #[arg(long, help_heading = LINK)]
     pub(super) new: bool,
@@ -399,7 +405,7 @@ mod tests {
 
     #[test]
     fn both_roles_take_the_options_of_both() {
-        let options = "--listen 127.0.0.1:0 --write-ticket t --patience 10m --receipt r --json -q -vv --yes --new";
+        let options = "--listen 127.0.0.1:0 --write-ticket t --patience 10m --receipt r --json -q -vv --yes --new -n";
         for role in ["send a b", "recv d"] {
             assert!(parse(&format!("landfall {role} {options}")).is_ok(), "{role}");
         }

@@ -18,8 +18,9 @@ use crate::identity::Role;
 use crate::limits::CHILD_ALONE_MS;
 use crate::meet::ChildTask;
 use crate::options::{
-    ChildCommand, CommonOptions, Consent, Continue, Meeting, Reach, RecvOptions, Selection, SendOptions,
+    ChildCommand, CommonOptions, Consent, Continue, Existing, Meeting, Reach, RecvOptions, Selection, SendOptions,
 };
+use crate::plan::Sources;
 
 /// All that a parent may say.
 const KEYS: [&str; 12] = [
@@ -44,6 +45,15 @@ pub(super) enum Asked {
     Send(SendOptions),
     /// To receive.
     Receive(RecvOptions),
+}
+
+/// What a child of a dry run is asked to do.
+#[derive(Debug)]
+pub(super) enum AskedToPlan {
+    /// To walk.
+    Walk(Sources),
+    /// To say what is in a directory.
+    Answer(PathBuf),
 }
 
 /// This very program, to be started as a child.
@@ -83,17 +93,18 @@ pub(super) fn sender_options(source: &Path, selection: &Selection, reads_twice: 
     options
 }
 
+/// Options of a child that walks for a dry run: those of one that sends, and what the target does with what it has.
+pub(super) fn walker_options(options: &mut Value, receiver: &ReceiverArguments) {
+    if let Value::Object(options) = options {
+        put_word(options, "existing", receiver.existing);
+    }
+}
+
 /// Reads what the parent wrote.
 pub(super) fn parse(task: ChildTask) -> Result<Asked, Failure> {
     let ChildTask { owner, secret, options } = task;
-    // An option of a later landfall may be what keeps something from being sent.
-    let is_known = |key: &String| KEYS.contains(&key.as_str());
-    if !options.as_object().is_some_and(|options| options.keys().all(is_known)) {
-        return Err(unreadable("an option that this landfall does not know"));
-    }
+    let path = known_path(&options)?;
     let reach = reach_of(&options).ok_or_else(|| unreadable("unknown words"))?;
-    // A relative path begins at the home of whoever has logged in.
-    let path = from_here(&path_of(&options).ok_or_else(|| unreadable("no path"))?)?;
     let common = CommonOptions {
         home: home()?,
         meeting: Meeting::Child { owner, secret, reach },
@@ -115,6 +126,32 @@ pub(super) fn parse(task: ChildTask) -> Result<Asked, Failure> {
         }
         _ => Err(unreadable("no role")),
     }
+}
+
+/// Reads what the parent of a dry run wrote.
+pub(super) fn parse_plan(options: &Value) -> Result<AskedToPlan, Failure> {
+    let path = known_path(options)?;
+    match options["role"].as_str() {
+        Some("sender") => {
+            let words = || Some((selection_of(options)?, word_of::<ExistingWord>(options, "existing")?));
+            let (selection, existing) = words().ok_or_else(|| unreadable("unknown words"))?;
+            let existing = existing.map(Existing::from).unwrap_or_default();
+            Ok(AskedToPlan::Walk(Sources { paths: vec![path], selection, existing }))
+        }
+        Some("receiver") => Ok(AskedToPlan::Answer(path)),
+        _ => Err(unreadable("no role")),
+    }
+}
+
+/// The path in the options, once all of them are known.
+fn known_path(options: &Value) -> Result<PathBuf, Failure> {
+    // An option of a later landfall may be what keeps something from being sent.
+    let is_known = |key: &String| KEYS.contains(&key.as_str());
+    if !options.as_object().is_some_and(|options| options.keys().all(is_known)) {
+        return Err(unreadable("an option that this landfall does not know"));
+    }
+    // A relative path begins at the home of whoever has logged in.
+    from_here(&path_of(options).ok_or_else(|| unreadable("no path"))?)
 }
 
 fn unreadable(cause: &str) -> Failure {
@@ -188,7 +225,6 @@ mod tests {
     use super::*;
     use crate::attributes::Level;
     use crate::identity::{PeerKey, Secret};
-    use crate::options::Existing;
 
     fn task(options: Map<String, Value>) -> ChildTask {
         ChildTask { owner: PeerKey([1; 32]), secret: Secret::from_bytes([2; 16]), options: Value::Object(options) }
@@ -229,6 +265,24 @@ mod tests {
             let mut options = sender_options(Path::new("/a"), &Selection::default(), false);
             options.insert(key.into(), value);
             assert!(parse(task(options)).is_err(), "{key}");
+        }
+    }
+
+    #[test]
+    fn a_child_of_a_dry_run_reads_what_its_parent_wrote() {
+        let keep = ReceiverArguments { existing: Some(ExistingWord::Keep), ..ReceiverArguments::default() };
+        let selection = Selection { patterns: vec!["x".into()], ..Selection::default() };
+        let mut written = Value::Object(sender_options(Path::new("/a"), &selection, true));
+        walker_options(&mut written, &keep);
+        let AskedToPlan::Walk(sources) = parse_plan(&written).unwrap() else { panic!("not a walker") };
+        assert_eq!((sources.paths, sources.existing), (vec![PathBuf::from("/a")], Existing::Keep));
+        assert_eq!(sources.selection, selection);
+        let written = Value::Object(receiver_options(Path::new("/b"), &keep));
+        assert!(matches!(parse_plan(&written).unwrap(), AskedToPlan::Answer(dir) if dir == Path::new("/b")));
+        for (key, value) in [("role", "moon"), ("existing", "rename"), ("moon", "full")] {
+            let mut options = Value::Object(sender_options(Path::new("/a"), &selection, false));
+            options[key] = value.into();
+            assert!(parse_plan(&options).is_err(), "{key}");
         }
     }
 

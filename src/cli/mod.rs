@@ -11,6 +11,7 @@ mod forget;
 mod id;
 mod invitation;
 pub mod json;
+mod plan;
 mod print;
 mod qr;
 mod remote;
@@ -42,7 +43,7 @@ use transfers::Labelled;
 
 use crate::disk::{RealDisk, Rooted};
 use crate::error::Exit;
-use crate::meet::read_task;
+use crate::meet::{Task, read_task};
 
 /// What `landfall` alone says.
 const OVERVIEW: &str = "\
@@ -120,6 +121,14 @@ fn parse(arguments: &[OsString]) -> Result<Option<Arguments>, Failure> {
 
 fn perform<D: Rooted>(disk: &D, command: Command) -> Result<Exit, Failure> {
     match command {
+        Command::Send(arguments) if arguments.both.plan => {
+            let (console, output) = prepare(arguments.both.shown);
+            plan::send(disk, arguments, &console, output)
+        }
+        Command::Recv(arguments) if arguments.both.plan => {
+            let (console, output) = prepare(arguments.both.shown);
+            plan::recv(disk, arguments, &console, output)
+        }
         Command::Send(arguments) => {
             let (console, output) = prepare(arguments.both.shown);
             let shows_qr = arguments.both.qr;
@@ -170,7 +179,12 @@ fn start_log(filter: &str) {
 
 /// The other side of `--to` and `--from`: its options stand on standard input, and standard output is its parent's.
 fn as_child<D: Rooted>(disk: &D) -> Result<Exit, Failure> {
-    let task = read_task(&mut std::io::stdin().lock()).map_err(|error| Failure::from(&error))?;
+    // Its lock is given back before the rest of the pipe is read.
+    let told = read_task(&mut std::io::stdin().lock());
+    let task = match told.map_err(|error| Failure::from(&error))? {
+        Task::Transfer(task) => task,
+        Task::Plan(options) => return plan::as_child(disk, &options),
+    };
     let job = match child::parse(task)? {
         child::Asked::Send(options) => Job::Send(options),
         child::Asked::Receive(options) => Job::Receive(options),

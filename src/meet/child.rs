@@ -3,6 +3,8 @@
 //! ```text
 //! parent to child  {"owner":"KEY","secret":"HEX","options":{...}}      and then the pipe stays open
 //! child to parent  ready {"id":"HEX","key":"KEY","addresses":["127.0.0.1:20001"]}                 and then nothing
+//!
+//! parent to child  {"plan":{...}}                               a dry run: what follows both ways is `plan/`'s
 //! ```
 //!
 //! The end of the first pipe is the end of the parent, whatever became of it; the child ends too. On another machine the
@@ -27,7 +29,16 @@ use crate::net::relay;
 
 const READY: &str = "ready ";
 
-/// What a child is told.
+/// What a child is started for.
+#[derive(Debug)]
+pub enum Task {
+    /// A transfer.
+    Transfer(ChildTask),
+    /// A dry run, with the options of the child's role.
+    Plan(Value),
+}
+
+/// What a child of a transfer is told.
 #[derive(Debug)]
 pub struct ChildTask {
     /// The parent's key, which owns the transfer from the start.
@@ -43,6 +54,18 @@ struct TaskLine {
     owner: String,
     secret: String,
     options: Value,
+}
+
+#[derive(Serialize, Deserialize)]
+struct PlanLine {
+    plan: Value,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum FirstLine {
+    Plan(PlanLine),
+    Transfer(TaskLine),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -62,7 +85,7 @@ pub(super) struct Ready {
 
 /// Reads what a child is told: one line of its stdin. Nothing behind the line is lost, if later reads go through the
 /// same buffer.
-pub fn read_task(input: &mut impl BufRead) -> Result<ChildTask, Error> {
+pub fn read_task(input: &mut impl BufRead) -> Result<Task, Error> {
     let wrong = |_| Error::Usage("stdin does not hold what a parent process tells its child".to_owned());
     let mut line = String::new();
     input.take(CHILD_LINE_BYTES_MAX as u64).read_line(&mut line).map_err(|source| Error::Local {
@@ -71,10 +94,18 @@ pub fn read_task(input: &mut impl BufRead) -> Result<ChildTask, Error> {
         problem: "could not be read",
         source: Some(source),
     })?;
-    let line: TaskLine = serde_json::from_str(&line).map_err(|_| ()).map_err(wrong)?;
+    let line = match serde_json::from_str(&line).map_err(|_| ()).map_err(wrong)? {
+        FirstLine::Plan(PlanLine { plan }) => return Ok(Task::Plan(plan)),
+        FirstLine::Transfer(line) => line,
+    };
     let owner = PeerKey(bytes(&line.owner).ok_or(()).map_err(wrong)?);
     let secret = Secret::from_bytes(bytes(&line.secret).ok_or(()).map_err(wrong)?);
-    Ok(ChildTask { owner, secret, options: line.options })
+    Ok(Task::Transfer(ChildTask { owner, secret, options: line.options }))
+}
+
+/// The line that tells a child to plan.
+pub(crate) fn plan_line(options: &Value) -> Vec<u8> {
+    line(&PlanLine { plan: options.clone() })
 }
 
 /// The line that tells a child what to do.
@@ -191,9 +222,16 @@ mod tests {
         let mut input = task_line(PeerKey([1; 32]), &Secret::from_bytes([2; 16]), &options);
         input.extend_from_slice(b"rest");
         let mut input = &input[..];
-        let task = read_task(&mut input).unwrap();
+        let Task::Transfer(task) = read_task(&mut input).unwrap() else { panic!("not a transfer") };
         assert_eq!((task.owner, *task.secret.expose(), task.options), (PeerKey([1; 32]), [2; 16], options));
         assert_eq!(input, b"rest");
+    }
+
+    #[test]
+    fn a_plan_is_no_transfer() {
+        let options = json!({"role": "receiver", "path": "/x"});
+        let Task::Plan(told) = read_task(&mut &plan_line(&options)[..]).unwrap() else { panic!("not a plan") };
+        assert_eq!(told, options);
     }
 
     #[test]

@@ -333,15 +333,10 @@ impl Meet {
         let Way::Dial(dialling) = &mut self.way else { return Ok(()) };
         let Some(parenting) = &mut dialling.parenting else { return Ok(()) };
         let host = parenting.command.remote.as_ref().map(|remote| remote.host.clone());
-        if let Some(host) = host.clone().filter(|_| !parenting.was_ready) {
-            match code {
-                Some(NOT_EXECUTABLE | NOT_FOUND) => return Err(Error::NotInstalled { host }),
-                Some(SSH_FAILED) => {
-                    let program = parenting.command.program.display().to_string();
-                    return Err(Error::HostNotReached { host, program });
-                }
-                _ => {}
-            }
+        if let Some(host) = host.as_ref().filter(|_| !parenting.was_ready)
+            && let Some(error) = ended_before_ready(&parenting.command, host, code)
+        {
+            return Err(error);
         }
         let place = host.map_or_else(|| "here".to_owned(), |host| format!("on `{host}`"));
         let failed = fatal_exit(code);
@@ -360,8 +355,18 @@ async fn close_later(link: Link) -> super::Step {
     super::Step::Told(Ok(()))
 }
 
+/// What the end of a child on another machine, which was never ready, says of the way there.
+pub(crate) fn ended_before_ready(command: &ChildCommand, host: &str, code: Option<i32>) -> Option<Error> {
+    let host = host.to_owned();
+    match code? {
+        NOT_EXECUTABLE | NOT_FOUND => Some(Error::NotInstalled { host }),
+        SSH_FAILED => Some(Error::HostNotReached { host, program: command.program.display().to_string() }),
+        _ => None,
+    }
+}
+
 /// Which ends of a child another start does not cure.
-fn fatal_exit(code: Option<i32>) -> Option<Exit> {
+pub(crate) fn fatal_exit(code: Option<i32>) -> Option<Exit> {
     match code? {
         1 => Some(Exit::Failed),
         2 => Some(Exit::Usage),

@@ -67,7 +67,7 @@ pub(super) fn open_producer<D: Rooted>(
     let held = vec![(above.device, above.inode), (own.device, own.inode)];
     let setup = Setup {
         roots,
-        exclusions: Exclusions { selector, transfer, held },
+        exclusions: Exclusions { selector, transfer: Some(transfer), held },
         log,
         replay,
         stamps: open_stamps(disk, &dir, transfer).map_err(failed)?,

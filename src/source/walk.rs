@@ -81,8 +81,8 @@ impl<D: Disk> std::fmt::Debug for Parent<D> {
 pub struct Exclusions {
     /// What the user has said.
     pub selector: Selector,
-    /// A directory that receives this very transfer.
-    pub transfer: TransferId,
+    /// A directory that receives this very transfer; `None` before there is one.
+    pub transfer: Option<TransferId>,
     /// This side's own state, by (device, inode).
     pub held: Vec<(u64, u64)>,
 }
@@ -277,8 +277,8 @@ impl<D: Disk> Walk<D> {
         }
         let listed = disk.list(&dir)?;
         let has_state = listed.iter().any(|listed| listed.name == STATE_DIR_NAME.as_bytes());
-        let receives = format!("{STATE_DIR_NAME}/{}", self.exclusions.transfer);
-        if has_state && disk.open_dir(&dir, receives.as_bytes()).is_ok() {
+        let receives = |id: TransferId| disk.open_dir(&dir, format!("{STATE_DIR_NAME}/{id}").as_bytes()).is_ok();
+        if has_state && self.exclusions.transfer.is_some_and(receives) {
             return Ok(Entered::Skipped);
         }
         let mut ignored = self.exclusions.selector.read_ignored(disk, &dir, path)?;

@@ -36,6 +36,7 @@ use crate::state::log::ManifestLog;
 
 pub(crate) use crate::error::is_full;
 pub use batch::Batch;
+pub(crate) use directories::reason_of;
 pub use hands::{Done, Errand, Proof, Work};
 pub use intake::{Handle, Intake};
 pub use layout::{Kept, Layout, forget, kept};

@@ -39,6 +39,7 @@ const UNITS: &[&str] = &[
     "EVENTS",
     "BATCHES",
     "TASKS",
+    "QUESTIONS",
     "INCOMING", // quinn's noun for a connection that nobody has accepted yet
 ];
 

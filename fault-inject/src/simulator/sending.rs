@@ -154,7 +154,7 @@ impl Sending {
         let setup = Setup {
             roots: roots.clone(),
             // The source lies on a disk of its own, so that nothing of this side's state is in it.
-            exclusions: Exclusions { selector: Selector::everything(), transfer: setting.transfer, held: vec![] },
+            exclusions: Exclusions { selector: Selector::everything(), transfer: Some(setting.transfer), held: vec![] },
             log,
             replay,
             stamps: StampFile::open(&disk, &dir, STAMPS_NAME, setting.transfer)?,

@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde_json::json;
 use tokio::time::sleep;
 
-use super::super::child::{Pipes, read_task};
+use super::super::child::{Pipes, Task, read_task};
 use super::*;
 use crate::error::Exit;
 use crate::identity::{PeerKey, Secret};
@@ -64,7 +64,7 @@ async fn secret_of_parent(home: &Installation) -> (Secret, serde_json::Value) {
         () = read => {}
         other = parent.next() => panic!("{other:?}"),
     }
-    let task = read_task(&mut &std::fs::read(&file).unwrap()[..]).unwrap();
+    let Task::Transfer(task) = read_task(&mut &std::fs::read(&file).unwrap()[..]).unwrap() else { panic!("a plan") };
     assert_eq!(task.owner, home.identity.public_key());
     assert_eq!(task.secret.transfer_id(), parent.meet.record().id);
     (task.secret, task.options)

@@ -99,7 +99,7 @@ impl Bench {
 }
 
 fn exclusions(selection: &Selection, held: Vec<(u64, u64)>) -> Exclusions {
-    Exclusions { selector: Selector::new(selection).unwrap(), transfer: TRANSFER, held }
+    Exclusions { selector: Selector::new(selection).unwrap(), transfer: Some(TRANSFER), held }
 }
 
 /// What a producer did.

@@ -1,0 +1,126 @@
+//! The other side of a plan as a process that is started here, on this machine or through ssh: told what to do, waited for
+//! until it is ready, and ended. What is in the way is told as it is before a transfer.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::line::{READY, READY_WORD, read_line};
+use super::link::Broken;
+use crate::error::{Error, Exit};
+use crate::identity::Role;
+use crate::limits::{LINK_VERDICT_MS, LOGIN_LINES_MAX};
+use crate::meet::{ended_before_ready, fatal_exit, plan_line};
+use crate::options::ChildCommand;
+
+/// Between two looks whether it has ended.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// A process that was started. It does not outlive this.
+#[derive(Debug)]
+pub(super) struct Other {
+    process: Child,
+    command: ChildCommand,
+    peer: Role,
+    is_ready: bool,
+}
+
+impl Other {
+    /// Starts it, and waits until it is ready. Its output and input from then on.
+    pub(super) fn start(
+        command: &ChildCommand,
+        peer: Role,
+    ) -> Result<(Other, BufReader<ChildStdout>, ChildStdin), Error> {
+        let mut program = Command::new(&command.program);
+        program.args(&command.arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+        if command.remote.is_none() {
+            // Keys that stop this process reach the other one as the end of its input. ssh may have to ask for a password.
+            program.process_group(0);
+        }
+        let mut process = program.spawn().map_err(|source| Error::Local {
+            what: "program",
+            object: command.program.clone(),
+            problem: "could not be started",
+            source: Some(source),
+        })?;
+        let mut stdin = process.stdin.take().expect("stdin is piped");
+        let mut stdout = BufReader::new(process.stdout.take().expect("stdout is piped"));
+        let mut other = Other { process, command: command.clone(), peer, is_ready: false };
+        // One that does not read it has ended, and its end says why.
+        drop(stdin.write_all(&plan_line(&command.options)).and_then(|()| stdin.flush()));
+        match other.hear_ready(&mut stdout) {
+            Ok(()) => Ok((other, stdout, stdin)),
+            Err(broken) => Err(other.failed(broken)),
+        }
+    }
+
+    /// On another machine, what the start files of a login's shell say comes first.
+    fn hear_ready(&mut self, stdout: &mut impl BufRead) -> Result<(), Broken> {
+        let mut strange_lines = 0;
+        let mut line = vec![];
+        while read_line(stdout, &mut line).map_err(|_| Broken::Gone)? {
+            if READY.strip_suffix(b"\n") == Some(&line) {
+                self.is_ready = true;
+                return Ok(());
+            }
+            let is_meant = line.starts_with(READY_WORD.as_bytes()) || self.command.remote.is_none();
+            strange_lines += 1;
+            if is_meant || strange_lines > LOGIN_LINES_MAX {
+                return Err(Broken::Misbehaved);
+            }
+        }
+        Err(Broken::Gone)
+    }
+
+    /// Lets it end: nothing more is asked.
+    pub(super) fn finish(&mut self) {
+        self.wait();
+    }
+
+    /// Why it did not do what it was started for.
+    pub(super) fn failed(&mut self, broken: Broken) -> Error {
+        if broken == Broken::Misbehaved {
+            let what =
+                if self.is_ready { "a line of its plan has no meaning" } else { "it did not say that it is ready" };
+            return Error::Misbehaved { peer: self.peer, what: what.to_owned() };
+        }
+        let Some(status) = self.wait() else { return broken.error(self.peer) };
+        let remote = self.command.remote.as_ref();
+        if let Some(remote) = remote.filter(|_| !self.is_ready)
+            && let Some(error) = ended_before_ready(&self.command, &remote.host, status.code())
+        {
+            return error;
+        }
+        let place = remote.map_or_else(|| "here".to_owned(), |remote| format!("on `{}`", remote.host));
+        let peer = self.peer;
+        match fatal_exit(status.code()) {
+            Some(exit) => Error::ChildFailed { peer, place, exit },
+            None if status.code() == Some(Exit::Again.code().into()) => {
+                Error::ChildFailed { peer, place, exit: Exit::Again }
+            }
+            None => Error::NoLink { peer, seconds: 0, cause: format!("what was started {place} ended ({status})") },
+        }
+    }
+
+    /// How it ends, if it does so soon.
+    fn wait(&mut self) -> Option<ExitStatus> {
+        let until = Instant::now() + Duration::from_millis(LINK_VERDICT_MS);
+        loop {
+            match self.process.try_wait() {
+                Ok(Some(status)) => return Some(status),
+                Ok(None) if Instant::now() < until => thread::sleep(LOOK),
+                Ok(None) | Err(_) => return None,
+            }
+        }
+    }
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        // It writes nothing, so that it can be ended anywhere. One that has ended is only reaped.
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
+}
