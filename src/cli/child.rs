@@ -10,10 +10,11 @@ use clap::ValueEnum;
 use data_encoding::BASE64;
 use serde_json::{Map, Value};
 
-use super::arguments::{ExistingWord, LevelWord, ReceiverArguments};
+use super::arguments::ReceiverArguments;
 use super::failure::Failure;
 use super::json::put_path;
 use super::settings::{from_here, home, with_receiver};
+use super::values::{ExistingWord, LevelWord};
 use crate::identity::Role;
 use crate::limits::CHILD_ALONE_MS;
 use crate::meet::ChildTask;

@@ -24,6 +24,7 @@ mod signals;
 mod status;
 mod text;
 mod transfers;
+mod values;
 mod verify;
 mod which;
 

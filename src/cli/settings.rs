@@ -12,7 +12,7 @@ use std::time::Duration;
 use etcetera::BaseStrategy;
 
 use super::arguments::{
-    BothArguments, Patience, ReceiverArguments, RecvArguments, RemoteArguments, SendArguments, SenderArguments,
+    BothArguments, ReceiverArguments, RecvArguments, RemoteArguments, SendArguments, SenderArguments,
 };
 use super::child;
 use super::choice;
@@ -22,6 +22,7 @@ use super::failure::Failure;
 use super::invitation;
 use super::remote::{self, Place};
 use super::screen::can_ask;
+use super::values::Patience;
 use crate::attributes::Level;
 use crate::identity::Role;
 use crate::limits::PATIENCE_MS;
