@@ -1,6 +1,7 @@
 //! What drivers tell the face. The library prints nothing: it emits these and returns an outcome.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::Duration;
@@ -154,6 +155,11 @@ pub enum Notice {
         host: String,
         /// Where it was looked for.
         addresses: Vec<SocketAddr>,
+    },
+    /// This side's limit is another one from now on.
+    Limited {
+        /// Bytes of content a second; `None` is no limit.
+        bytes_per_s: Option<NonZeroU64>,
     },
     /// A connection attempt was refused here: somebody else holds the ticket, or tried to guess it.
     Refused {

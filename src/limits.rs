@@ -213,6 +213,12 @@ pub const LIMIT_PIECE_BYTES_MIN: usize = 1024;
 pub const LIMIT_PIECE_BYTES_MAX: usize = 256 << 10;
 /// Lowest limit on the rate, in bytes per second: a chunk takes 17 minutes.
 pub const LIMIT_BYTES_PER_S_MIN: u64 = 1000;
+/// Bytes of the file with which a running process is told of a new limit.
+pub const LIMIT_FILE_BYTES_MAX: usize = 256;
+/// How long `landfall limit` waits for that process to take it: it looks with each `Progress`.
+pub const LIMIT_TAKEN_MS: u64 = 4000;
+/// Pause between two looks whether it has.
+pub const LIMIT_LOOK_MS: u64 = 20;
 /// A ticket that is not taken expires after this.
 pub const TICKET_SECONDS: u64 = 24 * 3600;
 /// State of closed transfers is pruned after this.

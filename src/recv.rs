@@ -262,6 +262,7 @@ impl<D: Rooted> Driver<D> {
         self.hear(Input::Tick);
         if now >= self.progress_due {
             self.progress_due = now + Duration::from_millis(PROGRESS_MS);
+            self.setup.look_at_limit();
             self.watch.progress(now, &self.brain, &self.engine.shared, self.channel.is_some());
         }
         self.ask_if_due(now);

@@ -17,9 +17,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::task::{JoinError, JoinSet};
 
-use crate::disk::Rooted;
+use crate::disk::{RealDisk, Rooted};
 use crate::error::Error;
-use crate::event::{Event, Events, Snapshot};
+use crate::event::{Event, Events, Notice, Snapshot};
 use crate::identity::Role;
 use crate::limits::{ANSWER_ALONE_MS, CHUNK_BYTES, FRAME_BYTES_MAX, PROGRESS_MS, STATE_MENDS_ROUNDS_MAX};
 use crate::meet::{HelloExtras, Meet, Met, Opened, Wish};
@@ -33,6 +33,7 @@ use crate::source::roots;
 use crate::source::selection::Selector;
 use crate::state::closing::Concluded;
 use crate::state::home::Home;
+use crate::state::limit::LimitInbox;
 use crate::state::transfer::Settings;
 use crate::task::sender::{End, Input, PeerReceipt, ReceiptVerdict, Task};
 use crate::wire::{Message, StopReason};
@@ -72,6 +73,7 @@ pub async fn run<D: Rooted>(
         false => None,
     };
     let (log, workers) = work::start(&disk, &meet, &events)?;
+    let limits = home.limit_inbox(meet.record().id, Role::Sender)?;
     meet.invite()?;
     let driver = Driver {
         disk,
@@ -86,6 +88,7 @@ pub async fn run<D: Rooted>(
         reused: Reused::default(),
         jobs: JoinSet::new(),
         limiter: Limiter::new(options.common.limit_bytes_per_s),
+        limits,
         wire_bytes: Arc::new(AtomicU64::new(0)),
         failure: None,
         mends: 0,
@@ -126,6 +129,7 @@ struct Driver<D: Rooted> {
     reused: Reused,
     jobs: JoinSet<Result<Done, Error>>,
     limiter: Limiter,
+    limits: LimitInbox<RealDisk>,
     wire_bytes: Arc<AtomicU64>,
     /// Why this side stops, where the brain only knows that it does.
     failure: Option<Error>,
@@ -395,12 +399,16 @@ impl<D: Rooted> Driver<D> {
         self.jobs.spawn_blocking(move || receipt::store(&log, &agreed, &home, copy.as_ref()).map(|()| Done::Stored));
     }
 
-    /// Tells the screen how far things are, now and then.
+    /// Tells the screen how far things are, now and then, and hears of a new limit.
     fn show(&mut self) {
         if self.shown_at.elapsed() < Duration::from_millis(PROGRESS_MS) {
             return;
         }
         self.shown_at = Instant::now();
+        if let Some(bytes_per_s) = self.limits.take() {
+            self.limiter.set(bytes_per_s);
+            self.events.emit(Event::Notice(Notice::Limited { bytes_per_s }));
+        }
         let outgoing = if self.workers.is_queued() { Outgoing::Queued } else { Outgoing::Idle };
         let view = self.brain.view(self.shown_at, outgoing);
         let figures = self.workers.produced.borrow().figures.clone();

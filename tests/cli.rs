@@ -1,7 +1,8 @@
 //! What the command line says and how it ends: refusals and errors by a table of exit codes, with their whole texts in
 //! `cli/texts/`, also with `--json`; then the cases that need two sides, in `cli/peers.rs`, what goes, in
-//! `cli/choice.rs`, what is resumed elsewhere, in `cli/again.rs`, what is dropped, in `cli/forget.rs`, what would be done, in `cli/plan.rs`, the target's
-//! file system, in `cli/space.rs`, and the events and scripts against their documents, in `cli/events.rs` and `cli/docs.rs`.
+//! `cli/choice.rs`, what is resumed elsewhere, in `cli/again.rs`, what is dropped, in `cli/forget.rs`, what is slowed down,
+//! in `cli/limit.rs`, what would be done, in `cli/plan.rs`, the target's file system, in `cli/space.rs`, and the events and
+//! scripts against their documents, in `cli/events.rs` and `cli/docs.rs`.
 #![allow(clippy::unwrap_used)]
 
 #[path = "cli/again.rs"]
@@ -17,6 +18,8 @@ mod docs;
 mod events;
 #[path = "cli/forget.rs"]
 mod forget;
+#[path = "cli/limit.rs"]
+mod limit;
 #[path = "cli/peers.rs"]
 mod peers;
 #[path = "cli/plan.rs"]
@@ -127,6 +130,9 @@ const CASES: &[Case] = &[
     case(&["forget"], 2, &["ID"]),
     case(&["forget", ""], 2, &["there is no transfer"]),
     case(&["forget", "0123"], 2, &["there is no transfer `0123`", "landfall status"]),
+    case(&["limit", "0123"], 2, &["RATE"]),
+    case(&["limit", "0123", "fast"], 2, &["fast", "`none` lifts a limit"]),
+    case(&["limit", "0123", "2MB"], 2, &["there is no transfer `0123`", "landfall status"]),
     case(&["completions", "tcsh"], 2, &["tcsh"]),
     case(&["verify", "@/absent"], 1, &["@/absent"]),
     case(&["verify", "@/tree/file"], 1, &["@/tree/file"]),

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -144,6 +145,8 @@ fn notices() -> Vec<Notice> {
         Notice::DiskFreed,
         Notice::Retried { path: path(b"a"), reason: Reason::Changed },
         Notice::FoundAt { id: TransferId([1; 16]), addresses: vec!["192.0.2.1:5".parse().unwrap()] },
+        Notice::Limited { bytes_per_s: NonZeroU64::new(300_000) },
+        Notice::Limited { bytes_per_s: None },
         Notice::Refused { address: "192.0.2.1:5".parse().unwrap(), why: "wrong proof".into() },
     ]
 }

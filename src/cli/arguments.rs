@@ -9,7 +9,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-use super::values::{ExistingWord, LevelWord, Patience, parse_bytes, parse_patience, parse_rate};
+use super::values::{
+    ExistingWord, LevelWord, NewLimit, Patience, parse_bytes, parse_limit, parse_patience, parse_rate,
+};
 
 const ABOUT: &str = "Move files between two machines and prove that they arrived on the receiver's disk";
 const LINK: &str = "How the sides meet";
@@ -51,6 +53,8 @@ pub(super) enum Command {
     ///
     /// At a receiver that is also what has come and is not under its name yet. Files that are, and receipts, stay.
     Forget(ForgetArguments),
+    /// Limit the rate of a transfer that a process on this machine works on
+    Limit(LimitArguments),
     /// Show this installation's fingerprint and where its key is
     Id(IdArguments),
     /// Print what a shell needs to complete command lines
@@ -278,6 +282,17 @@ pub(super) struct ForgetArguments {
     /// The transfer; the first digits are enough if no other begins with them
     #[arg(value_name = "ID")]
     pub(super) id: String,
+}
+
+/// `landfall limit`.
+#[derive(Debug, Args)]
+pub(super) struct LimitArguments {
+    /// The transfer; the first digits are enough if no other begins with them
+    #[arg(value_name = "ID")]
+    pub(super) id: String,
+    /// Bytes of content a second, as `2MB` or `500KiB/s`, or `none`; until the process ends, or is told otherwise
+    #[arg(value_name = "RATE", value_parser = parse_limit, allow_negative_numbers = true)]
+    pub(super) rate: NewLimit,
 }
 
 /// `landfall id`.

@@ -182,6 +182,7 @@ fn notice_object(notice: &Notice) -> Map<String, Value> {
         Notice::Retried { path, .. } => ("retried", Some(path.as_bytes())),
         Notice::FoundAt { .. } => ("found-at", None),
         Notice::NoUdp { .. } => ("no-udp", None),
+        Notice::Limited { .. } => ("limited", None),
         Notice::Refused { .. } => ("refused", None),
     };
     let mut object = filled("notice", json!({ "kind": kind, "message": notice_text(notice) }));
@@ -196,6 +197,7 @@ fn notice_object(notice: &Notice) -> Map<String, Value> {
             let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
             drop(object.insert("addresses".into(), addresses.into()));
         }
+        Notice::Limited { bytes_per_s: Some(rate) } => drop(object.insert("bytes_per_s".into(), rate.get().into())),
         Notice::Refused { address, .. } => drop(object.insert("address".into(), address.to_string().into())),
         _ => {}
     }

@@ -11,6 +11,7 @@ mod forget;
 mod id;
 mod invitation;
 pub mod json;
+mod limit;
 mod plan;
 mod print;
 mod qr;
@@ -113,7 +114,7 @@ fn parse(arguments: &[OsString]) -> Result<Option<Arguments>, Failure> {
             Ok(None)
         }
         Err(error) => {
-            let known = ["send", "recv", "resume", "status", "verify", "forget", "id", "completions", "man"];
+            let known = ["send", "recv", "resume", "status", "verify", "forget", "limit", "id", "completions", "man"];
             let command = arguments.get(1).and_then(|word| known.into_iter().find(|known| word == known));
             Err(Failure::of_arguments(&error, command))
         }
@@ -150,6 +151,7 @@ fn perform<D: Rooted>(disk: &D, command: Command) -> Result<Exit, Failure> {
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Id(arguments) => id::run(&arguments, &Console::new(Verbosity::Quiet)).map(|()| Exit::Done),
         Command::Forget(arguments) => forget::run(&arguments, &Console::new(Verbosity::Quiet)).map(|()| Exit::Done),
+        Command::Limit(arguments) => limit::run(&arguments, &Console::new(Verbosity::Quiet)).map(|()| Exit::Done),
         Command::Completions { shell } => {
             print::completions(shell, &Console::new(Verbosity::Quiet));
             Ok(Exit::Done)

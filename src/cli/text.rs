@@ -70,6 +70,10 @@ pub(super) fn notice_text(notice: &Notice) -> String {
                 shown::sentence(host)
             )
         }
+        Notice::Limited { bytes_per_s: Some(rate) } => {
+            format!("limited to {} a second from now on", bytes(rate.get()))
+        }
+        Notice::Limited { bytes_per_s: None } => "not limited from now on".to_owned(),
         Notice::Refused { address, why } => format!("refused a connection from {address}: {}", shown::sentence(why)),
     }
 }

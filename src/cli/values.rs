@@ -20,6 +20,25 @@ pub(super) enum Patience {
     Forever,
 }
 
+/// The RATE of `landfall limit`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NewLimit {
+    /// So many bytes a second.
+    Rate(NonZeroU64),
+    /// No limit.
+    None,
+}
+
+impl NewLimit {
+    /// Bytes a second, if there is a limit.
+    pub(super) fn bytes_per_s(self) -> Option<NonZeroU64> {
+        match self {
+            NewLimit::Rate(rate) => Some(rate),
+            NewLimit::None => None,
+        }
+    }
+}
+
 /// `--existing`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum ExistingWord {
@@ -91,17 +110,30 @@ pub(super) fn parse_rate(text: &str) -> Result<NonZeroU64, String> {
     }
 }
 
+/// A size a second, or none.
+pub(super) fn parse_limit(text: &str) -> Result<NewLimit, String> {
+    if text == "none" {
+        return Ok(NewLimit::None);
+    }
+    parse_rate(text).map(NewLimit::Rate).map_err(|cause| format!("{cause}, and `none` lifts a limit"))
+}
+
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]
     fn a_rate_is_a_size_a_second() {
         let rate = |text| parse_rate(text).map(NonZeroU64::get);
         assert_eq!((rate("2MB"), rate("500KiB/s"), rate("1000")), (Ok(2_000_000), Ok(512_000), Ok(1000)));
-        for bad in ["0", "999", "-1", "fast", "/s", "2MB/h"] {
+        for bad in ["0", "999", "-1", "fast", "/s", "2MB/h", "none"] {
             assert!(rate(bad).is_err(), "{bad}");
         }
+        assert_eq!(parse_limit("none"), Ok(NewLimit::None));
+        assert_eq!(parse_limit("1kB").unwrap().bytes_per_s().map(NonZeroU64::get), Some(1000));
+        assert!(parse_limit("None").is_err() && parse_limit("1").is_err());
     }
 
     #[test]

@@ -30,6 +30,7 @@ use crate::session::receiver::{Ending, Receiver};
 use crate::state::closing::Concluded;
 use crate::state::given;
 use crate::state::home::Home;
+use crate::state::limit::LimitInbox;
 use crate::state::lock::Lock;
 use crate::state::transfer::{ReceiverSettings, Settings, Side, TransferRecord};
 use crate::store::{Policy, Shared};
@@ -52,6 +53,7 @@ pub(super) struct Setup<D: Rooted> {
     pub(super) settings: ReceiverSettings,
     pub(super) patience: Option<Duration>,
     pub(super) limiter: Limiter,
+    limits: LimitInbox<RealDisk>,
     pub(super) is_agreed: bool,
     pub(super) consent: Consent,
     question: Asked,
@@ -114,6 +116,7 @@ pub(super) async fn open<D: Rooted>(disk: D, options: RecvOptions, events: Event
         settings,
         patience: record.settings.patience,
         limiter: Limiter::new(options.common.limit_bytes_per_s),
+        limits: home.limit_inbox(record.id, Role::Receiver)?,
         is_agreed: record.is_agreed || !is_asking,
         consent: options.consent,
         question: Asked::NotYet,
@@ -210,6 +213,14 @@ impl<D: Rooted> Setup<D> {
             batch_files: batch_files(descriptors_max()),
         };
         Receiver::new(settings, ending)
+    }
+
+    /// Hears of a new limit.
+    pub(super) fn look_at_limit(&self) {
+        if let Some(bytes_per_s) = self.limits.take() {
+            self.limiter.set(bytes_per_s);
+            self.events.emit(Event::Notice(Notice::Limited { bytes_per_s }));
+        }
     }
 
     /// Whether the user is still to be asked.

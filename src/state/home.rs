@@ -5,6 +5,7 @@
 //! identity                        this installation's key
 //! transfers/<id>/<role>/transfer  the record
 //! transfers/<id>/<role>/lock      held while a process works on it
+//! transfers/<id>/<role>/limit     a new limit for that process, until it has taken it
 //! transfers/<id>/<role>/...       a sender's manifest log and stamps
 //! receipts/<id>.<role>.receipt    kept when the rest is pruned
 //! ```
@@ -36,7 +37,7 @@ const DEPTH_MAX: u32 = 4;
 /// The state of this installation.
 #[derive(Clone, Debug)]
 pub struct Home<D: Disk> {
-    disk: D,
+    pub(super) disk: D,
     root: D::Dir,
     path: PathBuf,
 }
@@ -71,10 +72,13 @@ impl Home<RealDisk> {
         })
     }
 
-    /// Takes the lock of a transfer, making its directory if it is not there.
+    /// Takes the lock of a transfer, making its directory if it is not there. A limit that was left for whoever held it
+    /// before is gone then.
     pub fn lock(&self, id: TransferId, role: Role) -> Result<Lock, Error> {
         self.transfer_dir(id, role)?;
-        Lock::take(&self.lock_path(id, role), || format!("transfer {id}"))
+        let held = Lock::take(&self.lock_path(id, role), || format!("transfer {id}"))?;
+        self.drop_limit(id, role)?;
+        Ok(held)
     }
 
     /// Process id of whoever works on a transfer, if anybody does.
@@ -103,7 +107,7 @@ impl<D: Disk> Home<D> {
         self.path.join(RECEIPTS).join(file_name(id, role))
     }
 
-    fn transfer_path(&self, id: TransferId, role: Role) -> PathBuf {
+    pub(super) fn transfer_path(&self, id: TransferId, role: Role) -> PathBuf {
         self.path.join(TRANSFERS).join(id.to_string()).join(role.word())
     }
 
@@ -117,7 +121,7 @@ impl<D: Disk> Home<D> {
         make().map_err(self.failed(self.transfer_path(id, role)))
     }
 
-    fn find_transfer_dir(&self, id: TransferId, role: Role) -> io::Result<Option<D::Dir>> {
+    pub(super) fn find_transfer_dir(&self, id: TransferId, role: Role) -> io::Result<Option<D::Dir>> {
         let path = format!("{TRANSFERS}/{id}/{role}");
         find_dir(&self.disk, &self.root, path.as_bytes())
     }

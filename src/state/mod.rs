@@ -5,6 +5,7 @@ pub mod closing;
 pub mod files;
 pub mod given;
 pub mod home;
+pub mod limit;
 pub mod lock;
 pub mod log;
 pub mod outcome;
