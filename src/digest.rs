@@ -26,6 +26,10 @@ pub struct ChainValue(pub [u8; 32]);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct OutcomeDigest(pub [u8; 32]);
 
+/// Digest of a list that the user has given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ListDigest(pub [u8; 32]);
+
 /// First 16 bytes of the BLAKE3 of a path: the name of its staging file and its key in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PathHash(pub [u8; 16]);
@@ -172,6 +176,13 @@ pub fn path_hash(path: &RelPath) -> PathHash {
     let mut out = [0; 16];
     out.copy_from_slice(&blake3::hash(path.as_bytes()).as_bytes()[..16]);
     PathHash(out)
+}
+
+impl ListDigest {
+    /// Of the bytes of a list.
+    pub fn of(bytes: &[u8]) -> ListDigest {
+        ListDigest(*blake3::hash(bytes).as_bytes())
+    }
 }
 
 impl ChainValue {

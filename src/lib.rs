@@ -6,7 +6,7 @@
 //!  4  send  recv  plan  verify                        drivers: where brains meet hands
 //!  3  disk/  source/  store/  net/  pool  state/      hands: all I/O
 //!  2  session/                                        brains: pure machines
-//!  1  wire manifest journal ticket receipt            formats: bytes <-> types
+//!  1  wire manifest journal ticket receipt lists/     formats: bytes <-> types
 //!    error event task/ options                       words that speak of formats
 //!  0  limits geometry digest path attributes          words
 //!    identity outcome
@@ -25,6 +25,7 @@ pub mod geometry;
 pub mod identity;
 pub mod journal;
 pub mod limits;
+pub mod lists;
 pub mod manifest;
 pub mod meet;
 pub mod net;

@@ -127,6 +127,13 @@ pub const PATTERNS_MAX: usize = 1 << 15;
 pub const PATTERNS_BYTES_MAX: usize = 512 << 10;
 /// Bytes of an ignore file, or of a file of patterns.
 pub const IGNORE_FILE_BYTES_MAX: usize = 1 << 20;
+/// Bytes of a list of paths or of digests that the user gives. Costs that much memory at the sender, on disk beside its
+/// record, and for a moment a few times as much.
+pub const LIST_BYTES_MAX: usize = 16 << 20;
+/// Bytes of a file that holds one; what is kept of it is shorter.
+pub const LIST_FILE_BYTES_MAX: usize = 64 << 20;
+/// Lines of such a list. Each costs a few bytes more in memory.
+pub const LIST_LINES_MAX: usize = 1 << 20;
 /// Bytes of a symlink's target.
 pub const LINK_TARGET_BYTES_MAX: usize = 4095;
 
@@ -158,8 +165,8 @@ pub const DYING_MS: u64 = 1500;
 pub const REFUSAL_NOTICE_MS: u64 = 1000;
 /// Random ports that a listener tries before it gives up.
 pub const PORT_ATTEMPTS_MAX: u32 = 64;
-/// Bytes of the line with which a parent tells a child what to do, and of the child's answer.
-pub const CHILD_LINE_BYTES_MAX: usize = 4 << 20;
+/// Bytes of the line with which a parent tells a child what to do: two lists, written with a third more, and the rest.
+pub const CHILD_LINE_BYTES_MAX: usize = 48 << 20;
 /// QUIC keep-alive interval.
 pub const KEEP_ALIVE_MS: u64 = 5000;
 /// QUIC idle timeout: a silent link is suspect after this.
@@ -286,6 +293,7 @@ pub const PLAN_RUNS_AHEAD_MAX: usize = 2;
 /// Bytes of one line of a plan: a path and a link target, escaped.
 pub const PLAN_LINE_BYTES_MAX: usize = 8 * (PATH_BYTES_MAX + LINK_TARGET_BYTES_MAX);
 
+const _: () = assert!(CHILD_LINE_BYTES_MAX >= 2 * LIST_BYTES_MAX / 3 * 4 + (4 << 20));
 const _: () = assert!(IN_FLIGHT_BYTES_MAX >= CHUNK_BYTES as u64 && HASH_AHEAD_BYTES >= 2 * CHUNK_BYTES as u64);
 const _: () = assert!(UNSETTLED_BYTES_MAX == IN_FLIGHT_BYTES_MAX + 3 * BATCH_BYTES);
 const _: () = assert!(UNVERIFIED_BYTES_MAX >= 2 * UNSETTLED_BYTES_MAX);

@@ -7,8 +7,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use data_encoding::BASE64;
+use serde_json::{Map, Value};
+
 use crate::attributes::Level;
 use crate::identity::{PeerKey, Secret, TransferId};
+use crate::lists::{DigestList, Given, List, PathList};
 use crate::ticket::Ticket;
 
 /// How the two sides meet.
@@ -139,6 +143,37 @@ pub struct Selection {
     pub ignore_files: bool,
     /// Whether what is mounted below a source stays here.
     pub one_file_system: bool,
+    /// Of the one directory that is sent only these paths, with what is below them.
+    pub listed: Option<Given<PathList>>,
+    /// Of the files only those that have these digests.
+    pub expected: Option<Given<DigestList>>,
+}
+
+impl Selection {
+    /// Adds the lists, as far as they are at hand, to the options of a child.
+    pub fn put_lists(&self, options: &mut Map<String, Value>) {
+        let listed = self.listed.as_ref().and_then(|given| given.list.as_ref()).map(|list| list.encode());
+        let expected = self.expected.as_ref().and_then(|given| given.list.as_ref()).map(|list| list.encode());
+        for (key, list) in [(LISTED, listed), (EXPECTED, expected)] {
+            options.extend(list.map(|list| (key.to_owned(), BASE64.encode(&list).into())));
+        }
+    }
+
+    /// With the lists that stand in the options of a child. `None` if they cannot be read.
+    pub fn with_lists(self, options: &Value) -> Option<Selection> {
+        Some(Selection { listed: read_list(options, LISTED)?, expected: read_list(options, EXPECTED)?, ..self })
+    }
+}
+
+/// Keys of the lists in the options of a child.
+pub const LISTED: &str = "listed";
+/// The other one.
+pub const EXPECTED: &str = "expected";
+
+fn read_list<L: List>(options: &Value, key: &str) -> Option<Option<Given<L>>> {
+    let Some(text) = options.get(key) else { return Some(None) };
+    let bytes = BASE64.decode(text.as_str()?.as_bytes()).ok()?;
+    Some(Some(Given::new(L::decode(&bytes)?)))
 }
 
 /// Options of a sender.

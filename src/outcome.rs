@@ -47,6 +47,12 @@ pub enum Reason {
     TargetDenied,
     /// Something else changed the target or staging file while it was being sealed.
     TargetChanged,
+    /// The source does not have the digest that the user gave for it.
+    Unexpected,
+    /// The user gave digests, and none for it.
+    Unlisted,
+    /// The user listed it, and it is not among what is sent.
+    Missing,
 }
 
 impl Reason {
@@ -73,6 +79,9 @@ impl Reason {
             Reason::ArrivalDiffers => "arrival-differs",
             Reason::TargetDenied => "target-denied",
             Reason::TargetChanged => "target-changed",
+            Reason::Unexpected => "unexpected",
+            Reason::Unlisted => "unlisted",
+            Reason::Missing => "missing",
         }
     }
 
@@ -106,6 +115,9 @@ impl fmt::Display for Reason {
             Reason::ArrivalDiffers => "its bytes differed from the manifest each time they arrived",
             Reason::TargetDenied => "the receiver may not write there",
             Reason::TargetChanged => "something else changed it on the receiver",
+            Reason::Unexpected => "it does not have the digest that was given for it",
+            Reason::Unlisted => "no digest was given for it",
+            Reason::Missing => "it is listed, and not among what is sent",
         })
     }
 }

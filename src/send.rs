@@ -60,6 +60,9 @@ pub async fn run<D: Rooted>(
     let (looked_at, _) = roots::open_roots(&disk, &paths)?;
     let selector = Selector::new(&options.selection).map_err(|bad| Error::Usage(bad.to_string()))?;
     roots::refuse_nothing(&looked_at, &selector)?;
+    if options.selection.listed.is_some() && !is_resumed {
+        roots::refuse_all_but_a_directory(&looked_at)?;
+    }
     let home = Home::open(&options.common.home)?;
     let identity = Arc::new(home.identity()?);
     let settings = Settings { reads_twice: options.reads_twice, ..Settings::from(&options.common) };

@@ -118,6 +118,18 @@ pub(super) struct SenderArguments {
     /// Leave out what matches a line of this file, which is written like a .gitignore
     #[arg(long, value_name = "FILE", help_heading = SENDER)]
     pub(super) exclude_from: Vec<PathBuf>,
+    /// Send of the directory PATH only what this file lists, a path below it on each line; `-` is standard input
+    ///
+    /// A listed directory goes with everything in it. Where the file holds a NUL byte, one ends each path. What is listed
+    /// and not there is named, and makes exit 5.
+    #[arg(long, value_name = "FILE", help_heading = SENDER)]
+    pub(super) files_from: Option<PathBuf>,
+    /// Send only files that have the digests in this file, which holds what b3sum prints; `-` is standard input
+    ///
+    /// A path is that of a file as b3sum was given it here, or that under which it arrives. Each file that differs, has no
+    /// digest, or is listed and not among the sources, is left out and named, and makes exit 5.
+    #[arg(long, value_name = "FILE", help_heading = SENDER)]
+    pub(super) expect: Option<PathBuf>,
     /// Leave out what the .gitignore and .ignore files below the sources leave out
     #[arg(long, help_heading = SENDER)]
     pub(super) ignore_files: bool,
@@ -361,7 +373,6 @@ mod tests {
     #[test]
     fn what_another_version_brings_is_unknown() {
         for line in [
-            "send a --expect f",
             "recv --existing rename",
             "resume --peer 1.2.3.4:5",
             "resume --new-ticket",

@@ -19,12 +19,13 @@ use crate::identity::Role;
 use crate::limits::CHILD_ALONE_MS;
 use crate::meet::ChildTask;
 use crate::options::{
-    ChildCommand, CommonOptions, Consent, Continue, Existing, Meeting, Reach, RecvOptions, Selection, SendOptions,
+    ChildCommand, CommonOptions, Consent, Continue, EXPECTED, Existing, LISTED, Meeting, Reach, RecvOptions, Selection,
+    SendOptions,
 };
 use crate::plan::Sources;
 
 /// All that a parent may say.
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 14] = [
     "role",
     "path",
     "path_b64",
@@ -37,6 +38,8 @@ const KEYS: [&str; 12] = [
     "ignore_files",
     "one_file_system",
     "reread_source",
+    LISTED,
+    EXPECTED,
 ];
 
 /// What a child is asked to do.
@@ -82,7 +85,8 @@ pub(super) fn sender_options(source: &Path, selection: &Selection, reads_twice: 
     let mut options = Map::new();
     options.insert("role".into(), Role::Sender.word().into());
     put_path(&mut options, "path", source);
-    let Selection { patterns, ignore_files, one_file_system } = selection;
+    // Its lists are added when the child is started: they are too long for the record that keeps these options.
+    let Selection { patterns, ignore_files, one_file_system, listed: _, expected: _ } = selection;
     if !patterns.is_empty() {
         options.insert("patterns".into(), patterns.clone().into());
     }
@@ -174,11 +178,13 @@ fn is_asked(options: &Value, key: &str) -> Option<bool> {
 
 fn selection_of(options: &Value) -> Option<Selection> {
     let patterns = options.get("patterns").map_or(Some(&[][..]), |patterns| patterns.as_array().map(Vec::as_slice))?;
-    Some(Selection {
+    let selection = Selection {
         patterns: patterns.iter().map(|pattern| pattern.as_str().map(str::to_owned)).collect::<Option<_>>()?,
         ignore_files: is_asked(options, "ignore_files")?,
         one_file_system: is_asked(options, "one_file_system")?,
-    })
+        ..Selection::default()
+    };
+    selection.with_lists(options)
 }
 
 fn put_word<T: ValueEnum>(options: &mut Map<String, Value>, key: &str, word: Option<T>) {
@@ -226,6 +232,7 @@ mod tests {
     use super::*;
     use crate::attributes::Level;
     use crate::identity::{PeerKey, Secret};
+    use crate::lists::{DigestList, Given, PathList};
 
     fn task(options: Map<String, Value>) -> ChildTask {
         ChildTask { owner: PeerKey([1; 32]), secret: Secret::from_bytes([2; 16]), options: Value::Object(options) }
@@ -254,15 +261,33 @@ mod tests {
 
     #[test]
     fn a_sending_child_reads_what_its_parent_wrote() {
-        let some =
-            Selection { patterns: vec!["*.o".into(), "!a b".into()], ignore_files: true, one_file_system: false };
+        let some = Selection {
+            patterns: vec!["*.o".into(), "!a b".into()],
+            ignore_files: true,
+            one_file_system: false,
+            listed: Some(Given::new(PathList::parse(b"b\na\xff").unwrap())),
+            expected: Some(Given::new(DigestList::parse(&[&[b'0'; 64][..], b"  a"].concat(), &[], b"").unwrap())),
+        };
         for (selection, reads_twice) in [(Selection::default(), false), (some, true)] {
-            let written = sender_options(Path::new("/a b"), &selection, reads_twice);
+            let mut written = sender_options(Path::new("/a b"), &selection, reads_twice);
+            assert!(!written.contains_key(LISTED) && !written.contains_key(EXPECTED));
+            selection.put_lists(&mut written);
             let Asked::Send(options) = parse(task(written)).unwrap() else { panic!("not a sender") };
+            let lists = [&options.selection, &selection].map(|selection| {
+                let listed = selection.listed.as_ref().and_then(|given| given.list.clone());
+                (listed, selection.expected.as_ref().and_then(|given| given.list.clone()))
+            });
+            assert_eq!(lists[0], lists[1]);
             assert_eq!((options.paths, options.selection), (vec![PathBuf::from("/a b")], selection));
             assert_eq!(options.reads_twice, reads_twice);
         }
-        for (key, value) in [("patterns", Value::from(vec![7])), ("ignore_files", 1.into()), ("patterns", "x".into())] {
+        for (key, value) in [
+            ("patterns", Value::from(vec![7])),
+            ("ignore_files", 1.into()),
+            ("patterns", "x".into()),
+            (LISTED, "x".into()),
+            (EXPECTED, "AAAA".into()),
+        ] {
             let mut options = sender_options(Path::new("/a"), &Selection::default(), false);
             options.insert(key.into(), value);
             assert!(parse(task(options)).is_err(), "{key}");

@@ -1,17 +1,18 @@
 //! What of the sources goes, from the options that say so to one list of patterns.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::arguments::SenderArguments;
 use super::failure::Failure;
+use super::lists::{self, Place};
 use crate::limits::{IGNORE_FILE_BYTES_MAX, PATTERNS_BYTES_MAX, PATTERNS_MAX};
 use crate::options::Selection;
 use crate::source::selection::{self, Selector};
 use crate::state::given::read_text;
 
 /// The selection that the options say: lines of files, then what is excluded, then what is included after all. Every
-/// pattern is understood.
-pub(super) fn choose(chosen: &SenderArguments) -> Result<Selection, Failure> {
+/// pattern is understood. Then the lists, of paths in these sources.
+pub(super) fn choose(chosen: &SenderArguments, sources: &[PathBuf], place: Place) -> Result<Selection, Failure> {
     let mut patterns = vec![];
     for file in &chosen.exclude_from {
         patterns.extend(lines_of(file)?);
@@ -28,7 +29,13 @@ pub(super) fn choose(chosen: &SenderArguments) -> Result<Selection, Failure> {
             format!("there are more patterns than {PATTERNS_MAX}, or they are longer than {PATTERNS_BYTES_MAX} bytes");
         return Err(Failure::usage(text).hint("exclude a directory instead of what is in it"));
     }
-    let selection = Selection { patterns, ignore_files: chosen.ignore_files, one_file_system: chosen.one_file_system };
+    let selection = Selection {
+        patterns,
+        ignore_files: chosen.ignore_files,
+        one_file_system: chosen.one_file_system,
+        listed: chosen.files_from.as_deref().map(lists::paths).transpose()?,
+        expected: chosen.expect.as_deref().map(|file| lists::digests(file, sources, place)).transpose()?,
+    };
     let understood = Selector::new(&selection).map(drop);
     understood.map_err(|bad| Failure::usage(bad.to_string()).hint("a pattern is written as in a .gitignore"))?;
     Ok(selection)
@@ -71,7 +78,7 @@ mod tests {
             exclude_from: vec![file],
             ..SenderArguments::default()
         };
-        let patterns = choose(&chosen).unwrap().patterns;
+        let patterns = choose(&chosen, &[], Place::Here).unwrap().patterns;
         assert_eq!(
             patterns,
             ["*.o", "!keep.o", "\\{x\\}\\{", "[{-}]y\\{", "[\\{", "*.tmp", "\\!odd", "!a.tmp", "!\\#1"]
@@ -82,12 +89,14 @@ mod tests {
     fn what_cannot_be_understood_is_refused() {
         let refused = |glob: &str| {
             let chosen = SenderArguments { exclude: vec![glob.into()], ..SenderArguments::default() };
-            choose(&chosen).unwrap_err().text()
+            choose(&chosen, &[], Place::Here).unwrap_err().text()
         };
         assert!(refused("a{b").contains("the pattern `a{b` cannot be understood"), "{}", refused("a{b"));
         assert!(refused(" ").contains("needs a pattern"));
         assert!(refused(&"x".repeat(PATTERNS_BYTES_MAX + 1)).contains("there are more patterns"));
         let absent = SenderArguments { exclude_from: vec!["/absent".into()], ..SenderArguments::default() };
-        assert!(choose(&absent).unwrap_err().text().contains("could not read the patterns in `/absent`"));
+        assert!(
+            choose(&absent, &[], Place::Here).unwrap_err().text().contains("could not read the patterns in `/absent`")
+        );
     }
 }

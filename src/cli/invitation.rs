@@ -35,6 +35,11 @@ pub(super) fn refuse_in_arguments(arguments: &[OsString]) -> Result<(), Failure>
     }
 }
 
+/// Whether the ticket of `--ticket` needs no standard input.
+pub(super) fn is_in_environment() -> bool {
+    std::env::var_os(VARIABLE).is_some_and(|text| !text.is_empty())
+}
+
 /// The ticket of `--ticket`: from the environment, else asked for on a terminal, else a line of standard input.
 pub(super) fn from_surroundings(console: &Console, role: Role) -> Result<Ticket, Failure> {
     if let Some(text) = std::env::var_os(VARIABLE).filter(|text| !text.is_empty()) {

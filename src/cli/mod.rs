@@ -12,6 +12,7 @@ mod id;
 mod invitation;
 pub mod json;
 mod limit;
+mod lists;
 mod plan;
 mod print;
 mod qr;

@@ -20,6 +20,7 @@ use super::consent;
 use super::console::Console;
 use super::failure::Failure;
 use super::invitation;
+use super::lists;
 use super::remote::{self, Place};
 use super::screen::can_ask;
 use super::values::Patience;
@@ -47,7 +48,9 @@ pub(super) fn home() -> Result<PathBuf, Failure> {
 pub(super) fn send(arguments: SendArguments, console: &Console) -> Result<SendOptions, Failure> {
     let SendArguments { paths, to, sender, both, receiver } = arguments;
     refuse_nameless(&paths)?;
-    let (selection, reads_twice) = (choice::choose(&sender)?, sender.reread_source);
+    lists::refuse_shared_input(&sender, &both)?;
+    let selection = choice::choose(&sender, &paths, lists::Place::Here)?;
+    let reads_twice = sender.reread_source;
     refuse_remote_options(&both.remote, to.as_deref())?;
     if let Some(dest) = &to {
         refuse_listening(&both, "--to")?;
@@ -75,7 +78,11 @@ pub(super) fn send(arguments: SendArguments, console: &Console) -> Result<SendOp
 /// What `recv` is asked to do.
 pub(super) fn recv(arguments: RecvArguments, console: &Arc<Console>) -> Result<RecvOptions, Failure> {
     let RecvArguments { dir, from, sender, both, receiver } = arguments;
-    let selection = choice::choose(&sender)?;
+    if from.is_none() && sender != SenderArguments::default() {
+        return Err(choice::not_here());
+    }
+    lists::refuse_shared_input(&sender, &both)?;
+    let selection = choose_there(&sender, from.as_deref())?;
     let asked = |source: &Path| child::sender_options(source, &selection, sender.reread_source);
     refuse_remote_options(&both.remote, from.as_deref())?;
     let meeting = match &from {
@@ -93,12 +100,20 @@ pub(super) fn recv(arguments: RecvArguments, console: &Arc<Console>) -> Result<R
                 Meeting::Parent { child: child::command(&asked(&source))?, other: source }
             }
         },
-        None if sender != SenderArguments::default() => return Err(choice::not_here()),
         None => meeting(&both, Role::Receiver, console)?,
     };
     let asks = matches!(meeting, Meeting::Listen { .. }) && !both.yes && can_ask();
     let consent = if asks { consent::asking(Arc::clone(console)) } else { Consent::Given };
     Ok(RecvOptions { selection, ..with_receiver(common(&both, meeting)?, dir, &receiver, consent) })
+}
+
+/// What goes of SRC.
+fn choose_there(sender: &SenderArguments, from: Option<&OsStr>) -> Result<Selection, Failure> {
+    let Some(source) = from else { return Ok(Selection::default()) };
+    match remote::place(source, "SRC")? {
+        Some(place) => choice::choose(sender, &[place.path], lists::Place::Elsewhere),
+        None => choice::choose(sender, &[source.into()], lists::Place::Here),
+    }
 }
 
 /// Options of a receiver with what was left unsaid.

@@ -124,7 +124,7 @@ impl Chooser<'_> {
             listen: old.listen,
             port: old.port,
             paths: old.paths.clone(),
-            selection: old.selection.clone(),
+            selection: self.home.selection(old)?,
             write_ticket: old.write_ticket.clone(),
             settings: old.settings.clone(),
             ..fresh

@@ -84,6 +84,7 @@ impl Meet {
         if start == Start::Resumed && !still_as_chosen(&mut desk)? {
             return Ok(Opened::Finished(Box::new(desk.record)));
         }
+        desk.home.keep_lists(&desk.record, &wish.selection)?;
         let (id, role) = (desk.record.id, desk.record.role);
         let reach = match &common.meeting {
             Meeting::Child { reach, .. } => *reach,
@@ -205,7 +206,11 @@ fn parenting(desk: &Desk) -> Result<Parenting, Error> {
             std::io::Error::new(std::io::ErrorKind::InvalidData, "it does not say how to start the other side");
         return Err(Error::State { path: desk.home.path().to_owned(), source });
     };
-    let line = task_line(desk.identity.public_key(), secret, &command.options);
+    let mut options = command.options.clone();
+    if let Some(options) = options.as_object_mut() {
+        desk.home.selection(&desk.record)?.put_lists(options);
+    }
+    let line = task_line(desk.identity.public_key(), secret, &options);
     let program = match &command.remote {
         Some(_) => command.program.clone(),
         None => program_or_this(command.program.clone()),

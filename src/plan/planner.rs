@@ -83,7 +83,8 @@ impl<D: Rooted> Planner<D> {
         let selector = Selector::new(&sources.selection).map_err(|bad| Error::Usage(bad.to_string()))?;
         refuse_nothing(&roots, &selector)?;
         notices.into_iter().for_each(|notice| tell(Told::Notice(notice)));
-        let exclusions = Exclusions { selector, transfer: None, held: vec![] };
+        let listed = sources.selection.listed.as_ref().and_then(|given| given.list.clone());
+        let exclusions = Exclusions { selector, listed, transfer: None, held: vec![] };
         Ok(Planner {
             walk: Walk::new(roots.clone(), exclusions),
             roots,

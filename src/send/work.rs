@@ -63,11 +63,18 @@ pub(super) fn open_producer<D: Rooted>(
     let header = Header { chunk_bytes: CHUNK_BYTES, transfer };
     let (log, found) =
         ManifestLog::open(disk, &dir, LOG_NAME, header, |record, step| replay.note(record, step)).map_err(failed)?;
-    let selector = Selector::new(&record.selection).map_err(|bad| Error::Usage(bad.to_string()))?;
+    let selection = home.selection(record)?;
+    let selector = Selector::new(&selection).map_err(|bad| Error::Usage(bad.to_string()))?;
     let held = vec![(above.device, above.inode), (own.device, own.inode)];
     let setup = Setup {
         roots,
-        exclusions: Exclusions { selector, transfer: Some(transfer), held },
+        exclusions: Exclusions {
+            selector,
+            listed: selection.listed.and_then(|given| given.list),
+            transfer: Some(transfer),
+            held,
+        },
+        expected: selection.expected.and_then(|given| given.list),
         log,
         replay,
         stamps: open_stamps(disk, &dir, transfer).map_err(failed)?,

@@ -11,6 +11,7 @@
 //! stamps at its end equal those at its begin, or it is withdrawn and read once more when all else is done.
 //! What it does not do: wait, send, or decide what the receiver gets. Trouble with one entry never ends the others.
 
+mod expecting;
 mod files;
 mod hashing;
 mod known;
@@ -29,6 +30,7 @@ use crate::event::{Event, Notice};
 use crate::geometry::EntryIndex;
 use crate::identity::Role;
 use crate::limits::STEP_COMPARED_ENTRIES_MAX;
+use crate::lists::DigestList;
 use crate::manifest::{Position, Record};
 use crate::outcome::{Counts, NotPreserved, Reason};
 use crate::path::RelPath;
@@ -40,6 +42,7 @@ use crate::source::stamps::StampFile;
 use crate::source::walk::{Exclusions, Extended, Found, Parent, Walk, Walked};
 use crate::state::log::ManifestLog;
 
+use expecting::Expecting;
 use hashing::{Hashing, permissions};
 use known::{Known, too_long_key};
 use writer::{Records, Writer};
@@ -73,6 +76,8 @@ pub struct Setup<D: Disk> {
     pub user: u32,
     /// Whether each file is read a second time, past the cache, before its end is written.
     pub reads_twice: bool,
+    /// What each file is to hash to, if the user has said so; no other file goes then.
+    pub expected: Option<Arc<DigestList>>,
     /// Why it runs.
     pub purpose: Purpose,
 }
@@ -155,6 +160,7 @@ pub struct Producer<D: Disk> {
     events: Vec<Event>,
     hashed_bytes: u64,
     reads_twice: bool,
+    expecting: Option<Expecting>,
     /// Of second readings.
     buffer: AlignedBuffer,
 }
@@ -187,6 +193,7 @@ impl<D: Disk> Producer<D> {
             events: vec![],
             hashed_bytes: 0,
             reads_twice: setup.reads_twice,
+            expecting: setup.expected.map(Expecting::new),
             buffer: AlignedBuffer::default(),
         };
         producer.take_up_open_file()?;
@@ -281,7 +288,7 @@ impl<D: Disk> Producer<D> {
 
     fn walk_on(&mut self) -> Result<Work, Error> {
         for _ in 0..STEP_COMPARED_ENTRIES_MAX {
-            let Some(walked) = self.stash.take().or_else(|| self.walk.step()) else {
+            let Some(walked) = self.stash.take().or_else(|| self.next_walked()) else {
                 self.phase = Phase::Vanished;
                 if self.excluded > 0 {
                     self.events.push(Event::Notice(Notice::Excluded { objects: self.excluded }));
@@ -305,6 +312,13 @@ impl<D: Disk> Producer<D> {
             }
         }
         Ok(Work::Ready)
+    }
+
+    /// What the walk meets, and then what was listed and not met.
+    fn next_walked(&mut self) -> Option<Walked<D>> {
+        let walked = self.walk.step();
+        let Some(expecting) = &mut self.expecting else { return walked };
+        walked.map(|walked| expecting.judge(walked)).or_else(|| expecting.next_missing())
     }
 
     /// Whether what the walk met is in the log already.

@@ -148,6 +148,19 @@ pub fn refuse_nothing<D: Disk>(roots: &Roots<D>, selector: &Selector) -> Result<
     Err(Error::Usage(format!("`{name}`, and whatever else is named, is excluded: {among}")))
 }
 
+/// An error unless the roots are one directory: the paths of a list lie below it.
+pub fn refuse_all_but_a_directory<D: Disk>(roots: &Roots<D>) -> Result<(), Error> {
+    let is_directory = match roots.all() {
+        [Root::Contents { .. }] => true,
+        [Root::Named { parent, leaf, .. }] => {
+            roots.disk().stat(parent, leaf).is_ok_and(|stat| stat.kind == FileKind::Directory)
+        }
+        _ => false,
+    };
+    let text = "`--files-from` needs one PATH, the directory to which what it lists is relative";
+    if is_directory { Ok(()) } else { Err(Error::Usage(text.to_owned())) }
+}
+
 /// Sources as they are remembered: absolute, and still saying whether a directory or its content was meant.
 pub fn canonical(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
     let one = |path: &PathBuf| {

@@ -6,11 +6,13 @@
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::attributes::FileKind;
 use crate::disk::{Disk, Listed, Stat};
 use crate::identity::TransferId;
 use crate::limits::{HELD_DIRECTORIES_MAX, LINK_TARGET_BYTES_MAX};
+use crate::lists::PathList;
 use crate::outcome::Reason;
 use crate::path::{RelPath, STATE_DIR_NAME};
 use crate::source::reason_of;
@@ -81,6 +83,8 @@ impl<D: Disk> std::fmt::Debug for Parent<D> {
 pub struct Exclusions {
     /// What the user has said.
     pub selector: Selector,
+    /// What goes below the one directory that is sent, if not everything.
+    pub listed: Option<Arc<PathList>>,
     /// A directory that receives this very transfer; `None` before there is one.
     pub transfer: Option<TransferId>,
     /// This side's own state, by (device, inode).
@@ -98,6 +102,7 @@ struct Names {
 impl Names {
     fn new(mut listed: Vec<Listed>) -> Names {
         listed.sort_unstable();
+        listed.dedup();
         let mut names = Names::default();
         for Listed { name } in listed {
             names.bytes.extend_from_slice(&name);
@@ -124,6 +129,8 @@ struct Frame<D: Disk> {
     path: Option<RelPath>,
     is_too_long_told: bool,
     ignored: Option<Ignored>,
+    /// Whether all that is in it goes, not only what is listed.
+    is_whole: bool,
 }
 
 /// A walk under way.
@@ -172,7 +179,7 @@ impl<D: Disk> Walk<D> {
                 let path = RelPath::parse(&name).ok()?;
                 Some(self.visit(path, parent, leaf))
             }
-            Root::Contents { dir, shown } => match self.enter(dir, None) {
+            Root::Contents { dir, shown } => match self.enter(dir, None, self.is_whole(b"")) {
                 Ok(Entered::Pushed) => None,
                 Ok(Entered::Skipped) => Some(Walked::Skipped(shown.into_os_string().into_encoded_bytes())),
                 Err(error) => Some(Walked::RootFailed(shown, error)),
@@ -220,8 +227,13 @@ impl<D: Disk> Walk<D> {
 
     fn visit(&mut self, path: RelPath, dir: D::Dir, name: Vec<u8>) -> Walked<D> {
         let disk = self.roots.disk().clone();
+        let is_whole = self.is_whole(self.below_root(&path));
         let stat = match disk.stat(&dir, &name) {
-            Ok(stat) => stat,
+            Ok(stat) if is_whole || stat.kind == FileKind::Directory => stat,
+            Ok(_) => return self.missing(&path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.is_listed(&path) => {
+                return self.missing(&path);
+            }
             Err(error) => return Walked::LeftOut(path, FileKind::Special, reason_of(&error)),
         };
         let ignored = self.stack.iter().filter_map(|frame| frame.ignored.as_ref());
@@ -232,6 +244,9 @@ impl<D: Disk> Walk<D> {
             true => Extended::Present,
             false => Extended::None,
         };
+        if stat.kind != FileKind::Directory {
+            self.tell_missing(&path);
+        }
         match stat.kind {
             FileKind::Special => Walked::LeftOut(path, FileKind::Special, Reason::Special),
             FileKind::Regular => {
@@ -251,13 +266,54 @@ impl<D: Disk> Walk<D> {
             }
             FileKind::Directory => {
                 let extended = extended();
-                let entered = disk.open_dir(&dir, &name).and_then(|dir| self.enter(dir, Some(&path)));
+                let entered = disk.open_dir(&dir, &name).and_then(|dir| self.enter(dir, Some(&path), is_whole));
                 match entered {
                     Ok(Entered::Pushed) => Walked::Directory(Found { path, stat, extended }),
                     Ok(Entered::Skipped) => Walked::Skipped(path.as_bytes().to_vec()),
                     Err(error) => Walked::LeftOut(path, FileKind::Directory, reason_of(&error)),
                 }
             }
+        }
+    }
+
+    /// A path as the list has it: below the one root.
+    fn below_root<'p>(&self, path: &'p RelPath) -> &'p [u8] {
+        let bytes = path.as_bytes();
+        match self.roots.all() {
+            [Root::Named { name, .. }] => bytes.get(name.len() + 1..).unwrap_or_default(),
+            _ => bytes,
+        }
+    }
+
+    /// Whether all goes that a path of the list means, seen from the directory on top of the stack.
+    fn is_whole(&self, path: &[u8]) -> bool {
+        let is_above = self.stack.last().is_some_and(|frame| frame.is_whole);
+        self.exclusions.listed.as_ref().is_none_or(|list| is_above || list.contains(path))
+    }
+
+    /// Whether the list names a path, or something below it.
+    fn is_listed(&self, path: &RelPath) -> bool {
+        let path = self.below_root(path);
+        self.exclusions.listed.as_ref().is_some_and(|list| list.contains(path) || !list.below(path).is_empty())
+    }
+
+    /// What is listed at a path and below, and cannot be there.
+    fn missing(&mut self, path: &RelPath) -> Walked<D> {
+        if self.exclusions.listed.as_ref().is_some_and(|list| list.contains(self.below_root(path))) {
+            self.untold.push_back(Walked::LeftOut(path.clone(), FileKind::Special, Reason::Missing));
+        }
+        self.tell_missing(path);
+        self.untold.pop_front().expect("it is called for what is listed, or has something listed below")
+    }
+
+    /// Tells of what is listed below something that is no directory.
+    fn tell_missing(&mut self, path: &RelPath) {
+        let Some(list) = self.exclusions.listed.clone() else { return };
+        let below = self.below_root(path);
+        for listed in list.below(below) {
+            let rest = if below.is_empty() { listed } else { &listed[below.len() + 1..] };
+            let missing = path.join(rest).expect("a list leaves room for the name of its root");
+            self.untold.push_back(Walked::LeftOut(missing, FileKind::Special, Reason::Missing));
         }
     }
 
@@ -268,15 +324,19 @@ impl<D: Disk> Walk<D> {
     }
 
     /// Lists a directory and puts it on the stack, unless it is to be passed over.
-    fn enter(&mut self, dir: D::Dir, path: Option<&RelPath>) -> io::Result<Entered> {
+    fn enter(&mut self, dir: D::Dir, path: Option<&RelPath>, is_whole: bool) -> io::Result<Entered> {
         let disk = self.roots.disk();
         let stat = disk.stat_dir(&dir)?;
         let id = (stat.device, stat.inode);
         if self.exclusions.held.contains(&id) {
             return Ok(Entered::Skipped);
         }
-        let listed = disk.list(&dir)?;
-        let has_state = listed.iter().any(|listed| listed.name == STATE_DIR_NAME.as_bytes());
+        let mut listed = if is_whole { disk.list(&dir)? } else { vec![] };
+        if let Some(list) = &self.exclusions.listed {
+            let names = list.names_in(path.map_or(b"", |path| self.below_root(path)));
+            listed.extend(names.into_iter().map(|name| Listed { name }));
+        }
+        let has_state = !is_whole || listed.iter().any(|listed| listed.name == STATE_DIR_NAME.as_bytes());
         let receives = |id: TransferId| disk.open_dir(&dir, format!("{STATE_DIR_NAME}/{id}").as_bytes()).is_ok();
         if has_state && self.exclusions.transfer.is_some_and(receives) {
             return Ok(Entered::Skipped);
@@ -292,7 +352,15 @@ impl<D: Disk> Walk<D> {
             frame.dir = frame.dir.take().filter(|_| frame.path.is_none());
         }
         let names = Names::new(listed);
-        self.stack.push(Frame { names, dir: Some(dir), id, path: path.cloned(), is_too_long_told: false, ignored });
+        self.stack.push(Frame {
+            names,
+            dir: Some(dir),
+            id,
+            path: path.cloned(),
+            is_too_long_told: false,
+            ignored,
+            is_whole,
+        });
         Ok(Entered::Pushed)
     }
 }

@@ -8,13 +8,21 @@ use std::path::{Path, PathBuf};
 
 /// The text of a file of at most `bytes_max` bytes.
 pub fn read_text(path: &Path, bytes_max: usize) -> io::Result<String> {
+    String::from_utf8(read_bytes(path, bytes_max)?)
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not text"))
+}
+
+/// The bytes of a file of at most `bytes_max` bytes.
+pub fn read_bytes(path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let limit = u64::try_from(bytes_max).unwrap_or(u64::MAX).saturating_add(1);
     File::open(path)?.take(limit).read_to_end(&mut bytes)?;
-    if bytes.len() > bytes_max {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is longer than {bytes_max} bytes")));
-    }
-    String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not text"))
+    if bytes.len() > bytes_max { Err(too_long(bytes_max)) } else { Ok(bytes) }
+}
+
+/// That there is more than this.
+pub fn too_long(bytes_max: usize) -> io::Error {
+    io::Error::new(io::ErrorKind::FileTooLarge, format!("it is longer than {bytes_max} bytes"))
 }
 
 /// Makes a directory with its parents, if it is not there. Its name is durable when this returns, and so are those of

@@ -6,6 +6,7 @@ pub mod files;
 pub mod given;
 pub mod home;
 pub mod limit;
+pub mod lists;
 pub mod lock;
 pub mod log;
 pub mod outcome;

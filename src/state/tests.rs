@@ -18,10 +18,12 @@ use super::log::ManifestLog;
 use super::outcome::{Live, store_receipt};
 use super::transfer::{Closed, Description, End, ReceiverSettings, Settings, Side, TransferRecord};
 use crate::attributes::Level;
+use crate::digest::ListDigest;
 use crate::disk::{Disk, DiskFile, RealDisk};
 use crate::error::Error;
 use crate::identity::{PeerKey, Role, Secret, TransferId};
 use crate::limits::{CLOSED_STATE_DAYS, RECORD_FILE_BYTES_MAX};
+use crate::lists::Given;
 use crate::manifest::Header;
 use crate::options::{ChildCommand, Existing, Remote, Selection};
 use crate::receipt;
@@ -31,7 +33,7 @@ fn secret() -> Secret {
     Secret::from_bytes([0x11; 16])
 }
 
-fn record() -> TransferRecord {
+pub(super) fn record() -> TransferRecord {
     TransferRecord {
         id: secret().transfer_id(),
         role: Role::Receiver,
@@ -64,6 +66,15 @@ fn record() -> TransferRecord {
     }
 }
 
+/// Lists that are kept beside a record.
+fn lists() -> Selection {
+    Selection {
+        listed: Some(Given::kept(ListDigest([7; 32]))),
+        expected: Some(Given::kept(ListDigest([8; 32]))),
+        ..Selection::default()
+    }
+}
+
 /// The record of the other kind: everything that the first leaves out, with a path that is not text.
 fn other_record() -> TransferRecord {
     let odd = PathBuf::from(OsString::from_vec(b"/odd/\xFF\n".to_vec()));
@@ -75,7 +86,7 @@ fn other_record() -> TransferRecord {
         peer: Some(PeerKey([0x22; 32])),
         addresses: vec!["[::1]:20000".parse().unwrap(), "192.0.2.1:1".parse().unwrap()],
         paths: vec!["/a".into(), odd.clone()],
-        selection: Selection { patterns: vec!["*.o".into()], ignore_files: true, one_file_system: true },
+        selection: Selection { patterns: vec!["*.o".into()], ignore_files: true, one_file_system: true, ..lists() },
         other: Some(odd.clone()),
         child: Some(ChildCommand {
             program: odd.clone(),

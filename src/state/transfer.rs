@@ -8,7 +8,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::attributes::Level;
+use crate::digest::ListDigest;
 use crate::identity::{PeerKey, Role, Secret, TransferId};
+use crate::lists::Given;
 use crate::options::{
     ChildCommand, CommonOptions, Consent, Continue, Existing, Meeting, RecvOptions, Remote, Resumption, Selection,
     SendOptions,
@@ -35,6 +37,16 @@ impl hex::Bytes for PeerKey {
 
     fn from_bytes(bytes: &[u8]) -> Option<PeerKey> {
         bytes.try_into().map(PeerKey).ok()
+    }
+}
+
+impl hex::Bytes for ListDigest {
+    fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<ListDigest> {
+        bytes.try_into().map(ListDigest).ok()
     }
 }
 
@@ -330,17 +342,25 @@ struct StoredSelection {
     patterns: Vec<String>,
     ignore_files: bool,
     one_file_system: bool,
+    /// Digest of a list that lies beside the record.
+    #[serde(default, with = "hex::option", skip_serializing_if = "Option::is_none")]
+    listed: Option<ListDigest>,
+    #[serde(default, with = "hex::option", skip_serializing_if = "Option::is_none")]
+    expected: Option<ListDigest>,
 }
 
 impl StoredSelection {
     fn of(selection: &Selection) -> Option<StoredSelection> {
-        let Selection { patterns, ignore_files, one_file_system } = selection.clone();
-        (*selection != Selection::default()).then_some(StoredSelection { patterns, ignore_files, one_file_system })
+        let Selection { patterns, ignore_files, one_file_system, listed, expected } = selection.clone();
+        let (listed, expected) = (listed.map(|given| given.digest), expected.map(|given| given.digest));
+        let stored = StoredSelection { patterns, ignore_files, one_file_system, listed, expected };
+        (*selection != Selection::default()).then_some(stored)
     }
 
     fn into_selection(self) -> Selection {
-        let StoredSelection { patterns, ignore_files, one_file_system } = self;
-        Selection { patterns, ignore_files, one_file_system }
+        let StoredSelection { patterns, ignore_files, one_file_system, listed, expected } = self;
+        let (listed, expected) = (listed.map(Given::kept), expected.map(Given::kept));
+        Selection { patterns, ignore_files, one_file_system, listed, expected }
     }
 }
 

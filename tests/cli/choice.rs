@@ -18,7 +18,7 @@ fn source(scratch: &Scratch) -> std::path::PathBuf {
     tree.finish()
 }
 
-fn paths(root: &Path) -> BTreeSet<String> {
+pub(super) fn paths(root: &Path) -> BTreeSet<String> {
     let all = snapshot(root);
     all.keys().map(|path| String::from_utf8_lossy(path).into_owned()).filter(|path| !path.is_empty()).collect()
 }

@@ -154,13 +154,19 @@ impl Sending {
         let setup = Setup {
             roots: roots.clone(),
             // The source lies on a disk of its own, so that nothing of this side's state is in it.
-            exclusions: Exclusions { selector: Selector::everything(), transfer: Some(setting.transfer), held: vec![] },
+            exclusions: Exclusions {
+                selector: Selector::everything(),
+                listed: None,
+                transfer: Some(setting.transfer),
+                held: vec![],
+            },
             log,
             replay,
             stamps: StampFile::open(&disk, &dir, STAMPS_NAME, setting.transfer)?,
             state_path: PathBuf::from(HOME),
             user: 0,
             reads_twice: false,
+            expected: None,
             purpose: Purpose::Produce,
         };
         let producer = Producer::new(setup).map_err(source)?;

@@ -2,7 +2,7 @@
 
 use std::mem;
 
-use super::hashing::{Hashing, Origin};
+use super::hashing::{Hashing, Origin, Seen};
 use super::{Later, Producer};
 use crate::attributes::FileKind;
 use crate::digest::{PathHash, path_hash};
@@ -22,6 +22,9 @@ use crate::wire::Place;
 impl<D: Disk> Producer<D> {
     /// Starts the next version of a file. What fits into one chunk is done at once.
     pub(super) fn begin_file(&mut self, path: RelPath, parent: &Parent<D>) -> Result<(), Error> {
+        if self.expecting.as_ref().is_some_and(|expecting| expecting.digest(&path).is_none()) {
+            return self.leave_out(path, FileKind::Regular, Reason::Unlisted);
+        }
         let opened = self.roots.disk().open(&parent.dir, &parent.name, Access::Read);
         let opened = opened.and_then(|file| file.stat().map(|stat| (file, stat)));
         let (file, begin) = match opened {
@@ -45,9 +48,13 @@ impl<D: Disk> Producer<D> {
                 Err(reason) => return self.give_up(hashing.path, None, reason),
             }
         }
-        let read_again = hashing.next_again().map_or(Ok(()), |chunk| hashing.hash_again(chunk, &mut self.buffer));
-        if let Err(reason) = read_again.and_then(|()| hashing.look_again()) {
-            return self.give_up(hashing.path, None, reason);
+        loop {
+            let again = hashing.next_again().map_or(Ok(()), |chunk| hashing.hash_again(chunk, &mut self.buffer));
+            match again.and_then(|()| hashing.look_again()) {
+                Ok(Seen::Good) => break,
+                Ok(Seen::Doubtful) => {}
+                Err(reason) => return self.give_up(hashing.path, None, reason),
+            }
         }
         self.begin(&hashing);
         if let Some(hashed) = hashed {
@@ -85,15 +92,22 @@ impl<D: Disk> Producer<D> {
             return Ok(());
         }
         match hashing.look_again() {
-            Ok(()) => {
+            Ok(Seen::Good) => {
                 self.end(&hashing);
+                Ok(())
+            }
+            Ok(Seen::Doubtful) => {
+                self.current = Some(hashing);
                 Ok(())
             }
             Err(reason) => self.give_up_begun(hashing, reason),
         }
     }
 
+    /// As it is to be read: twice if that was asked for, and for what digest.
     pub(super) fn once_or_twice(&self, hashing: Hashing<D>) -> Hashing<D> {
+        let expected = self.expecting.as_ref().and_then(|expecting| expecting.digest(&hashing.path));
+        let hashing = hashing.expecting(expected);
         if self.reads_twice { hashing.twice() } else { hashing }
     }
 
@@ -121,7 +135,9 @@ impl<D: Disk> Producer<D> {
         if let Some(entry) = begun {
             self.writer.withdraw(entry, reason)?;
         }
-        if reason != Reason::Unreadable && self.may_retry(path_hash(&path)) {
+        // What two readings agree on stays as it is.
+        let may_be_cured = !matches!(reason, Reason::Unreadable | Reason::Unexpected);
+        if may_be_cured && self.may_retry(path_hash(&path)) {
             self.events.push(Event::Notice(Notice::Retried { path: path.clone(), reason }));
             self.later.push_back(Later::Path(path));
             return Ok(());

@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::attributes::{Stamps, Timestamp};
-use crate::digest::{self, ChunkDigest, Folder};
+use crate::digest::{self, ChunkDigest, FileDigest, Folder};
 use crate::disk::{AlignedBuffer, Disk, DiskFile, Extent, Stat};
 use crate::geometry::{ChunkIndex, EntryIndex, Geometry};
 use crate::outcome::Reason;
@@ -33,6 +33,17 @@ pub(super) struct Hashing<D: Disk> {
     extent: Option<Extent>,
     /// The fold of a second reading, if there is to be one.
     again: Option<Folder>,
+    /// What it is to hash to, where that is known.
+    expected: Option<FileDigest>,
+}
+
+/// What is to be done with a file that was read to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// It can be ended.
+    Good,
+    /// It is to be read a second time.
+    Doubtful,
 }
 
 /// A chunk that was hashed.
@@ -45,12 +56,29 @@ pub(super) struct Hashed {
 impl<D: Disk> Hashing<D> {
     pub(super) fn new(entry: EntryIndex, path: RelPath, file: D::File, begin: Stat, geometry: Geometry) -> Hashing<D> {
         let (folder, pending, origin) = (Folder::default(), vec![], Origin::Walk);
-        Hashing { entry, path, geometry, folder, pending, origin, begin, file, extent: None, again: None }
+        Hashing {
+            entry,
+            path,
+            geometry,
+            folder,
+            pending,
+            origin,
+            begin,
+            file,
+            extent: None,
+            again: None,
+            expected: None,
+        }
     }
 
     /// To be read twice, the second time past the cache.
     pub(super) fn twice(self) -> Hashing<D> {
         Hashing { again: Some(Folder::default()), ..self }
+    }
+
+    /// To be what hashes to that.
+    pub(super) fn expecting(self, expected: Option<FileDigest>) -> Hashing<D> {
+        Hashing { expected, ..self }
     }
 
     /// Goes on where an earlier run ended.
@@ -132,8 +160,9 @@ impl<D: Disk> Hashing<D> {
         Ok(matches!(self.extent, Some(Extent::HoleUntil(end)) if end >= offset + u64::from(len)))
     }
 
-    /// Whether the file is still the one that it was at its begin, and both readings gave the same.
-    pub(super) fn look_again(&self) -> Result<(), Reason> {
+    /// Whether the file is still the one that it was at its begin, both readings gave the same, and that is what was
+    /// expected: what is not is read a second time before it counts.
+    pub(super) fn look_again(&mut self) -> Result<Seen, Reason> {
         let stat = self.file.stat().map_err(|error| reason_of(&error))?;
         if stat.stamps() != self.begin.stamps() {
             return Err(Reason::Changed);
@@ -144,7 +173,15 @@ impl<D: Disk> Hashing<D> {
             self.file.start_writeback(0, self.geometry.file_bytes());
             return Err(Reason::SourceUnsteady);
         }
-        Ok(())
+        let is_expected = self.expected.is_none_or(|expected| expected == self.folder.finish());
+        match (is_expected, &self.again) {
+            (true, _) => Ok(Seen::Good),
+            (false, Some(_)) => Err(Reason::Unexpected),
+            (false, None) => {
+                self.again = Some(Folder::default());
+                Ok(Seen::Doubtful)
+            }
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! The walk, the producer and the server on a real disk: fresh, resumed, and with sources that do not hold still.
 #![allow(clippy::unwrap_used)]
 
+mod expecting;
+mod listing;
 mod produce;
 mod restart;
 mod serving;
@@ -8,6 +10,7 @@ mod walking;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::attributes::Timestamp;
 use crate::digest::FileDigest;
@@ -15,6 +18,7 @@ use crate::disk::{Disk, RealDisk};
 use crate::event::{Event, Notice};
 use crate::geometry::EntryIndex;
 use crate::identity::TransferId;
+use crate::lists::DigestList;
 use crate::manifest::{Header, Position, Record};
 use crate::options::Selection;
 use crate::outcome::{Counts, Reason};
@@ -61,6 +65,15 @@ impl Bench {
     }
 
     fn producer_of(&self, sources: &[PathBuf], purpose: Purpose) -> Producer<RealDisk> {
+        self.producer_with(sources, purpose, None)
+    }
+
+    fn producer_with(
+        &self,
+        sources: &[PathBuf],
+        purpose: Purpose,
+        expected: Option<Arc<DigestList>>,
+    ) -> Producer<RealDisk> {
         let (disk, dir) = (RealDisk::new(), RealDisk::open_root(&self.state()).unwrap());
         let mut replay = Replay::default();
         let header = Header { chunk_bytes: u32::try_from(CHUNK).unwrap(), transfer: TRANSFER };
@@ -75,6 +88,7 @@ impl Bench {
             state_path: self.state(),
             user: own.owner,
             reads_twice: false,
+            expected,
             purpose,
         })
         .unwrap()
@@ -99,7 +113,8 @@ impl Bench {
 }
 
 fn exclusions(selection: &Selection, held: Vec<(u64, u64)>) -> Exclusions {
-    Exclusions { selector: Selector::new(selection).unwrap(), transfer: Some(TRANSFER), held }
+    let listed = selection.listed.clone().and_then(|given| given.list);
+    Exclusions { selector: Selector::new(selection).unwrap(), listed, transfer: Some(TRANSFER), held }
 }
 
 /// What a producer did.

@@ -12,7 +12,7 @@ fn walked(sources: &[PathBuf]) -> Vec<String> {
     chosen(sources, &Selection::default())
 }
 
-fn chosen(sources: &[PathBuf], selection: &Selection) -> Vec<String> {
+pub(super) fn chosen(sources: &[PathBuf], selection: &Selection) -> Vec<String> {
     let exclusions = exclusions(selection, vec![]);
     let mut walk = Walk::new(open_roots(&RealDisk::new(), sources).unwrap().0, exclusions);
     let mut seen = vec![];
