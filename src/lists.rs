@@ -166,7 +166,7 @@ impl PathList {
         paths.dedup_by(|later, earlier| later.0 == earlier.0);
         let mut list = Paths::default();
         for (text, number) in paths {
-            list.push(&text).ok_or_else(|| BadLine { number, text, why: Wrong::TooLong })?;
+            list.push(&text).ok_or(BadLine { number, text, why: Wrong::TooLong })?;
         }
         Ok(PathList(list))
     }

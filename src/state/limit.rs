@@ -174,7 +174,8 @@ mod tests {
         let home = Home::open(dir.path()).unwrap();
         let inbox = home.limit_inbox(ID, Role::Sender).unwrap();
         let me = std::process::id();
-        for body in [String::new(), format!("{me}\n"), format!("{me} 0\n"), format!("x 5000\n"), format!("{me} fast\n")]
+        for body in
+            [String::new(), format!("{me}\n"), format!("{me} 0\n"), "x 5000\n".to_owned(), format!("{me} fast\n")]
         {
             let path = dir.path().join(format!("transfers/{ID}/sender/limit"));
             std::fs::write(&path, enclose(KIND, body.as_bytes())).unwrap();
