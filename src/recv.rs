@@ -312,9 +312,7 @@ impl<D: Rooted> Driver<D> {
                 let permit = permit.expect("frames are read only while a permit is free, and nobody else takes one");
                 self.engine.tell(Command::Records(page.into(), permit));
             }
-            Message::Settled(position) => {
-                self.engine.tell(Command::SettledAt(position));
-            }
+            Message::Settled(position) => self.engine.tell(Command::SettledAt(position)),
             Message::Acknowledge(_) => self.hear(Input::Acknowledged),
             _ => return self.misbehaved("a message that only a receiver sends"),
         }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::ProgressBar;
 use serde_json::{Map, Value};
 
-use super::arguments::{RecvArguments, SendArguments};
+use super::arguments::{RecvArguments, SendArguments, SenderArguments};
 use super::child::{self, AskedToPlan};
 use super::console::{Console, Shows};
 use super::failure::Failure;
@@ -42,6 +42,7 @@ pub(super) fn send<D: Rooted>(
     }
     let (max_bytes, verbose) = (arguments.receiver.max_size, arguments.both.shown.verbose);
     let existing = arguments.receiver.existing.map(Into::into).unwrap_or_default();
+    refuse_expecting(&arguments.sender)?;
     let SendOptions { common, paths, selection, .. } = settings::send(arguments, console)?;
     let sources = Sources { paths, selection, existing };
     let mut shown = Shown::new(console, output, verbose > 0);
@@ -59,10 +60,14 @@ pub(super) fn recv<D: Rooted>(
     if arguments.from.is_none() {
         return Err(nobody_to_ask("--from PATH", "--from host:PATH"));
     }
+    refuse_expecting(&arguments.sender)?;
     let (receiver, verbose) = (arguments.receiver, arguments.both.shown.verbose);
-    let RecvOptions { common, dir, max_bytes, .. } = settings::recv(arguments, console)?;
+    let RecvOptions { common, dir, max_bytes, selection, .. } = settings::recv(arguments, console)?;
     let mut child = child_of(common.meeting)?;
     child::walker_options(&mut child.options, &receiver);
+    if let Some(options) = child.options.as_object_mut() {
+        selection.put_lists(options);
+    }
     let mut shown = Shown::new(console, output, verbose > 0);
     let planned = plan::receive(disk, &dir, &child, |told| shown.take(told));
     shown.conclude(planned, max_bytes)
@@ -83,6 +88,17 @@ fn nobody_to_ask(here: &str, elsewhere: &str) -> Failure {
         "`--plan` asks the other side what it has, and with a ticket it is there only once the ticket is taken",
     )
     .hint(format!("name the other side with `{here}` or `{elsewhere}`"))
+}
+
+/// What has other digests shows only when everything is read.
+fn refuse_expecting(sender: &SenderArguments) -> Result<(), Failure> {
+    match sender.expect {
+        None => Ok(()),
+        Some(_) => {
+            Err(Failure::usage("`--plan` does not read what would be sent, so it cannot tell what `--expect` finds")
+                .hint("plan without `--expect`"))
+        }
+    }
 }
 
 fn child_of(meeting: Meeting) -> Result<ChildCommand, Failure> {

@@ -19,7 +19,7 @@ use crate::options::Existing;
 use crate::outcome::Reason;
 use crate::path::RelPath;
 use crate::source::ahead::Content;
-use crate::source::roots::{Roots, canonical, open_roots, refuse_nothing};
+use crate::source::roots::{Roots, canonical, open_roots, refuse_all_but_a_directory, refuse_nothing};
 use crate::source::selection::Selector;
 use crate::source::walk::{Exclusions, Found, Parent, Walk, Walked};
 use crate::source::{read_chunk, reason_of};
@@ -82,6 +82,9 @@ impl<D: Rooted> Planner<D> {
         let (roots, notices) = open_roots(disk, &canonical(&sources.paths)?)?;
         let selector = Selector::new(&sources.selection).map_err(|bad| Error::Usage(bad.to_string()))?;
         refuse_nothing(&roots, &selector)?;
+        if sources.selection.listed.is_some() {
+            refuse_all_but_a_directory(&roots)?;
+        }
         notices.into_iter().for_each(|notice| tell(Told::Notice(notice)));
         let listed = sources.selection.listed.as_ref().and_then(|given| given.list.clone());
         let exclusions = Exclusions { selector, listed, transfer: None, held: vec![] };

@@ -71,6 +71,23 @@ fn last(finished: &Finished) -> Value {
     finished.events().pop().unwrap_or_else(|| panic!("nothing was said\n{}", finished.describe()))
 }
 
+/// A list says what goes in a plan too. Digests show only when everything is read, which a plan does not do.
+#[test]
+fn a_plan_keeps_to_the_list() {
+    let scratch = ground("plan-listed");
+    fs::write(scratch.join("list"), "new\nsame\nabsent\n").unwrap();
+    let list = ["--files-from", "@/list", "--json", "-n"];
+    for line in [["send", "@/work", "--to", "@/empty"], ["recv", "@/empty", "--from", "@/work"]] {
+        let planned = landfall(&scratch, &[&line[..], &list[..]].concat());
+        let plan = last(&planned);
+        let told = ["files", "send_files", "left_out", "exit"].map(|key| plan[key].as_u64());
+        assert_eq!(told, [Some(3), Some(3), Some(1), Some(5)], "{}", planned.describe());
+        let refused = landfall(&scratch, &[&line[..], &["-n", "--expect", "@/list"]].concat());
+        assert_eq!(refused.code(), Some(2), "{}", refused.describe());
+        assert!(refused.stderr().contains("cannot tell what `--expect` finds"), "{}", refused.describe());
+    }
+}
+
 /// For every policy and from both sides: a plan writes nothing, and the transfer does what the plan has said.
 #[test]
 fn what_a_plan_says_is_what_the_transfer_does_and_the_plan_leaves_no_trace() {
