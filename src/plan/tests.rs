@@ -213,7 +213,7 @@ fn a_target_that_is_not_there_has_nothing_and_one_that_is_no_directory_is_an_err
 #[test]
 fn what_cannot_be_read_at_either_side_is_what_it_is_for_a_transfer() {
     let ground = Ground::new();
-    let lock = |path: &str| fs::set_permissions(ground.at(path), fs::Permissions::from_mode(0)).unwrap();
+    let lock = |path: &str| fs::set_permissions(ground.at(path), fs::Permissions::from_mode(0o000)).unwrap();
     ground.write("from/a", "1");
     lock("from/a");
     ground.both("b", "1");

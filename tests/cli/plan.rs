@@ -43,7 +43,7 @@ fn ground(test: &str) -> Scratch {
         copy(name);
     }
     let mut large = fs::read(work.join("large")).unwrap();
-    large[2 * MIB as usize] ^= 1;
+    large[2 << 20] ^= 1;
     fs::write(there.join("large"), large).unwrap();
     fs::write(there.join("longer"), [fs::read(work.join("longer")).unwrap(), b"more".to_vec()].concat()).unwrap();
     fs::write(there.join("other"), "something else").unwrap();
@@ -84,7 +84,7 @@ fn a_plan_keeps_to_the_list() {
         assert_eq!(told, [Some(3), Some(3), Some(1), Some(5)], "{}", planned.describe());
         let refused = landfall(&scratch, &[&line[..], &["-n", "--expect", "@/list"]].concat());
         assert_eq!(refused.code(), Some(2), "{}", refused.describe());
-        assert!(refused.stderr().contains("cannot tell what `--expect` finds"), "{}", refused.describe());
+        assert!(refused.stderr_text().contains("cannot tell what `--expect` finds"), "{}", refused.describe());
     }
 }
 
