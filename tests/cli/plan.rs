@@ -22,7 +22,7 @@ fn landfall(scratch: &Scratch, arguments: &[&str]) -> Finished {
 /// A source of everything, and a target that has some of it as it is, some otherwise, and some in the way.
 fn ground(test: &str) -> Scratch {
     let scratch = Scratch::new(test);
-    let mut tree = Tree::new(&scratch.join("work"), 3);
+    let mut tree = Tree::new(&scratch.join("photos"), 3);
     for path in ["new/a", "new/b", "same", "other", "blocked/x", "dir-there", "excluded.o"] {
         tree.small(path);
     }
@@ -35,17 +35,17 @@ fn ground(test: &str) -> Scratch {
     tree.symlink("link-other", "same");
     tree.special("fifo", rustix::fs::FileType::Fifo).unwrap();
     tree.mode("new/a", 0o600);
-    let work = tree.finish();
-    let there = scratch.dir("to").join("work");
+    let photos = tree.finish();
+    let there = scratch.dir("to").join("photos");
     fs::create_dir_all(there.join("dir-there")).unwrap();
-    let copy = |name: &str| fs::copy(work.join(name), there.join(name)).unwrap();
+    let copy = |name: &str| fs::copy(photos.join(name), there.join(name)).unwrap();
     for name in ["same", "large", "longer", "empty"] {
         copy(name);
     }
-    let mut large = fs::read(work.join("large")).unwrap();
+    let mut large = fs::read(photos.join("large")).unwrap();
     large[2 << 20] ^= 1;
     fs::write(there.join("large"), large).unwrap();
-    fs::write(there.join("longer"), [fs::read(work.join("longer")).unwrap(), b"more".to_vec()].concat()).unwrap();
+    fs::write(there.join("longer"), [fs::read(photos.join("longer")).unwrap(), b"more".to_vec()].concat()).unwrap();
     fs::write(there.join("other"), "something else").unwrap();
     fs::write(there.join("blocked"), "a file").unwrap();
     symlink("same", there.join("link-there")).unwrap();
@@ -77,7 +77,7 @@ fn a_plan_keeps_to_the_list() {
     let scratch = ground("plan-listed");
     fs::write(scratch.join("list"), "new\nsame\nabsent\n").unwrap();
     let list = ["--files-from", "@/list", "--json", "-n"];
-    for line in [["send", "@/work", "--to", "@/empty"], ["recv", "@/empty", "--from", "@/work"]] {
+    for line in [["send", "@/photos", "--to", "@/empty"], ["recv", "@/empty", "--from", "@/photos"]] {
         let planned = landfall(&scratch, &[&line[..], &list[..]].concat());
         let plan = last(&planned);
         let told = ["files", "send_files", "left_out", "exit"].map(|key| plan[key].as_u64());
@@ -94,8 +94,8 @@ fn what_a_plan_says_is_what_the_transfer_does_and_the_plan_leaves_no_trace() {
     for policy in ["refuse", "keep", "replace"] {
         let scratch = ground(&format!("plan-{policy}"));
         let options = ["--exclude", "*.o", "--existing", policy, "--json"];
-        let to = [&["send", "@/work", "--to", "@/to"], &options[..]].concat();
-        let from = [&["recv", "@/to", "--from", "@/work"], &options[..]].concat();
+        let to = [&["send", "@/photos", "--to", "@/to"], &options[..]].concat();
+        let from = [&["recv", "@/to", "--from", "@/photos"], &options[..]].concat();
         let before = everything(&scratch);
         let planned = landfall(&scratch, &[&to[..], &["--plan"]].concat());
         let turned = landfall(&scratch, &[&from[..], &["-n"]].concat());
@@ -131,52 +131,52 @@ fn what_a_plan_says_is_what_the_transfer_does_and_the_plan_leaves_no_trace() {
 #[test]
 fn each_entry_is_named_with_what_would_become_of_it() {
     let scratch = ground("plan-entries");
-    let planned = landfall(&scratch, &["send", "@/work", "--to", "@/to", "-n", "--json", "--existing", "replace"]);
+    let planned = landfall(&scratch, &["send", "@/photos", "--to", "@/to", "-n", "--json", "--existing", "replace"]);
     let expected = [
         ("d29yay9ub3Qt/3RleHQ=", "send"),
-        ("work", "present"),
-        ("work/blocked", "parent-left-out"),
-        ("work/blocked/x", "parent-left-out"),
-        ("work/dir-there", "exists-different"),
-        ("work/empty", "present"),
-        ("work/excluded.o", "send"),
-        ("work/fifo", "special"),
-        ("work/large", "replace"),
-        ("work/link", "send"),
-        ("work/link-other", "replace"),
-        ("work/link-there", "present"),
-        ("work/longer", "replace"),
-        ("work/new", "send"),
-        ("work/new/a", "send"),
-        ("work/new/b", "send"),
-        ("work/other", "replace"),
-        ("work/same", "present"),
+        ("photos", "present"),
+        ("photos/blocked", "parent-left-out"),
+        ("photos/blocked/x", "parent-left-out"),
+        ("photos/dir-there", "exists-different"),
+        ("photos/empty", "present"),
+        ("photos/excluded.o", "send"),
+        ("photos/fifo", "special"),
+        ("photos/large", "replace"),
+        ("photos/link", "send"),
+        ("photos/link-other", "replace"),
+        ("photos/link-there", "present"),
+        ("photos/longer", "replace"),
+        ("photos/new", "send"),
+        ("photos/new/a", "send"),
+        ("photos/new/b", "send"),
+        ("photos/other", "replace"),
+        ("photos/same", "present"),
     ];
     let expected: BTreeMap<String, String> = expected.map(|(path, word)| (path.to_owned(), word.to_owned())).into();
     assert_eq!(actions(&planned), expected, "{}", planned.describe());
-    let large = planned.events().into_iter().find(|event| event["path"] == "work/large").unwrap();
+    let large = planned.events().into_iter().find(|event| event["path"] == "photos/large").unwrap();
     assert_eq!((large["bytes"].as_u64(), large["send_bytes"].as_u64()), (Some(5 * MIB + 7), Some(MIB)));
 
-    let told = landfall(&scratch, &["send", "@/work", "--to", "@/to", "-n", "--exclude", "*.o"]);
+    let told = landfall(&scratch, &["send", "@/photos", "--to", "@/to", "-n", "--exclude", "*.o"]);
     told.assert_code(5);
     let text = told.stdout_text();
-    assert!(text.contains("would leave out `work/other`: the target has something else under this name\n"), "{text}");
+    assert!(text.contains("would leave out `photos/other`: the target has something else under this name\n"), "{text}");
     assert!(text.contains("nothing was written; nothing is proved"), "{text}");
-    assert!(!text.contains("work/same") && !text.contains("work/new/a"), "{text}");
+    assert!(!text.contains("photos/same") && !text.contains("photos/new/a"), "{text}");
     assert!(told.stderr_text().contains("1 file or directory is excluded"), "{}", told.describe());
-    let all = landfall(&scratch, &["send", "@/work", "--to", "@/to", "-n", "-v"]).stdout_text();
-    assert!(all.contains("is there already: `work/same`\n") && all.contains("would send `work/new/a`"), "{all}");
+    let all = landfall(&scratch, &["send", "@/photos", "--to", "@/to", "-n", "-v"]).stdout_text();
+    assert!(all.contains("is there already: `photos/same`\n") && all.contains("would send `photos/new/a`"), "{all}");
 }
 
 #[test]
 fn a_target_that_is_not_there_is_not_made() {
     let scratch = ground("plan-absent");
     let before = everything(&scratch);
-    let planned = landfall(&scratch, &["send", "@/work/new", "--to", "@/deep/er", "--plan"]);
+    let planned = landfall(&scratch, &["send", "@/photos/new", "--to", "@/deep/er", "--plan"]);
     planned.assert_code(0);
     assert!(planned.stdout_text().starts_with("would send 2 files, "), "{}", planned.describe());
     let too_large =
-        landfall(&scratch, &["send", "@/work", "--to", "@/deep/er", "--plan", "--max-size", "1KB", "--json"]);
+        landfall(&scratch, &["send", "@/photos", "--to", "@/deep/er", "--plan", "--max-size", "1KB", "--json"]);
     too_large.assert_code(1);
     let events = too_large.events();
     assert_eq!(
@@ -204,13 +204,13 @@ fn across(scratch: &Scratch, line: &[&str], program: &Path) -> Finished {
 fn another_machine_is_asked_through_ssh_and_what_is_in_the_way_is_named() {
     let scratch = ground("plan-across");
     let there = reach(&scratch, "echo good morning; shift; exec sh -c \"$*\"");
-    let send = ["send", "@/work", "--to", "far:@/to", "-n", "--json"];
-    let recv = ["recv", "@/to", "--from", "far:@/work", "-n", "--json"];
+    let send = ["send", "@/photos", "--to", "far:@/to", "-n", "--json"];
+    let recv = ["recv", "@/to", "--from", "far:@/photos", "-n", "--json"];
     let before = everything(&scratch);
     let (sent, received) = (across(&scratch, &send, &there), across(&scratch, &recv, &there));
     sent.assert_code(5);
     received.assert_code(5);
-    let here = landfall(&scratch, &["send", "@/work", "--to", "@/to", "-n", "--json"]);
+    let here = landfall(&scratch, &["send", "@/photos", "--to", "@/to", "-n", "--json"]);
     assert_eq!((actions(&sent), actions(&received)), (actions(&here), actions(&here)));
     assert_eq!(everything(&scratch), before);
     for (script, code, words) in [
