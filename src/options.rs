@@ -165,9 +165,9 @@ impl Selection {
     }
 }
 
-/// Keys of the lists in the options of a child.
+/// Key of the list of paths in the options of a child.
 pub const LISTED: &str = "listed";
-/// The other one.
+/// Key of the list of digests there.
 pub const EXPECTED: &str = "expected";
 
 fn read_list<L: List>(options: &Value, key: &str) -> Option<Option<Given<L>>> {
