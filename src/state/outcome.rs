@@ -98,13 +98,16 @@ pub fn compare<D: Disk>(
     Ok(Agreement::Never)
 }
 
+/// What a log says: its tally, the outcomes that are no success, and what was live.
+type Told = (Tally, HashMap<EntryIndex, Outcome>, Live);
+
 /// What the log says when it had so many records, if a receipt says the same.
 fn agrees<D: Disk>(
     log: &ManifestLog<D>,
     record_count: u64,
     core: &Core,
     exceptions: &HashMap<PathHash, Outcome>,
-) -> io::Result<Option<(Tally, HashMap<EntryIndex, Outcome>, Live)>> {
+) -> io::Result<Option<Told>> {
     let live = Live::when(log, record_count)?;
     let by_entry = by_entry(&live, exceptions);
     let tally = tally(log, &live, |entry| by_entry.get(&entry).copied(), |_, _| ())?;
