@@ -25,6 +25,15 @@ pub enum Event {
         /// Where it was written instead of being shown, if so.
         written_to: Option<PathBuf>,
     },
+    /// Standard input is read, before there is a transfer of it. May be dropped, but for the last.
+    Reading {
+        /// Bytes so far.
+        bytes: u64,
+        /// For how long.
+        elapsed: Duration,
+        /// Whether that is all: it has come to its end, and is durable here.
+        is_total: bool,
+    },
     /// A transfer begins or continues.
     Transfer {
         /// Which.
@@ -310,7 +319,7 @@ impl Events {
     /// Tells the face. A face that is gone is not an error: a closed screen never stops a transfer.
     pub fn emit(&self, event: Event) {
         match event {
-            Event::Progress(_) => match self.0.try_send(event) {
+            Event::Progress(_) | Event::Reading { is_total: false, .. } => match self.0.try_send(event) {
                 Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => (),
             },
             _ => drop(self.0.send(event)),

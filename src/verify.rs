@@ -2,6 +2,8 @@
 //! signature is good and its lines fold into the digest that was signed; files are read past the cache and hashed.
 //! It changes nothing, follows no link, and does not decide what a difference is worth.
 
+pub mod output;
+
 use std::io;
 use std::ops::Range;
 

@@ -114,6 +114,22 @@ const CASES: &[Case] = &[
         ..case(&["send", "@/tree", "--files-from", "-"], 2, &["line 2, `../b`", "`..` may lead"])
     },
     Case { input: "/etc\n", ..case(&["send", "@/tree", "--files-from", "-"], 2, &["line 1, `/etc`", "absolute path"]) },
+    // Standard input and output.
+    case(&["send", "-", "--name", "x", "-n", "--to", "@/in"], 2, &["nothing to plan of a stream"]),
+    case(&["send", "-", "--name", "x", "--files-from", "@/tree/file", "--to", "@/in"], 2, &["nothing to choose from"]),
+    case(&["send", "-", "--to", "@/in"], 2, &["no name", "--name NAME"]),
+    case(&["send", "-", "@/tree", "--name", "x", "--to", "@/in"], 2, &["sent alone", "`./-`"]),
+    case(&["send", "@/tree", "--name", "x", "--to", "@/in"], 2, &["`--name` names standard input"]),
+    case(&["send", "-", "--name", "a/b", "--to", "@/in"], 2, &["`a/b`", "without directories"]),
+    case(&["send", "-", "--name", "..", "--to", "@/in"], 2, &["nothing can arrive under the name `..`"]),
+    case(&["send", "-", "--name", "", "--to", "@/in"], 2, &["nothing can arrive under the name ``"]),
+    case(&["send", "-", "--name", ".landfall", "--to", "@/in"], 2, &["landfall's own"]),
+    case(&["send", "-", "--name", "x", "--ticket"], 2, &["both come from standard input", "LANDFALL_TICKET"]),
+    case(&["send", "-", "--name", "x", "--exclude", "y", "--to", "@/in"], 2, &["nothing to choose from"]),
+    case(&["recv", "@/in", "--stdout"], 2, &["--stdout"]),
+    case(&["recv", "--stdout", "--existing", "keep"], 2, &["--existing"]),
+    case(&["recv", "--stdout", "--json"], 2, &["--json"]),
+    case(&["recv", "--stdout", "-n", "--from", "@/tree/file"], 2, &["nothing to plan of a stream"]),
     // Sources.
     case(&["send", "@/absent", "--to", "@/in"], 1, &["source `@/absent` is not there"]),
     case(&["send", "@/tree/file", "@/twin/file", "--to", "@/in"], 2, &["file"]),
@@ -211,7 +227,9 @@ fn refusals_speak_json_too() {
     stage(&scratch);
     let takes_json = |case: &&Case| {
         let is_transfer = matches!(case.arguments.first(), Some(&("send" | "recv")));
-        is_transfer && !case.says.iter().any(|words| words.starts_with("--")) && case.arguments.len() > 1
+        // There the content stands on standard output, and nothing else.
+        let is_content = case.arguments.contains(&"--stdout");
+        is_transfer && !is_content && !case.says.iter().any(|words| words.starts_with("--")) && case.arguments.len() > 1
     };
     let (mut all, mut texts) = (Vec::new(), String::new());
     for case in CASES.iter().filter(takes_json) {

@@ -183,6 +183,7 @@ fn every_event() -> Vec<Event> {
     let mut events = vec![
         ticket(None),
         ticket(Some(PathBuf::from("t"))),
+        Event::Reading { bytes: 7, elapsed: Duration::from_millis(3), is_total: true },
         Event::Transfer { id: TransferId([1; 16]), role: Role::Sender, start: Start::New },
         Event::Transfer { id: TransferId([1; 16]), role: Role::Receiver, start: Start::Resumed },
         Event::Connected { peer, host, address },
@@ -210,8 +211,18 @@ fn every_event_has_the_documented_fields() {
     for event in every_event() {
         check.object(json::event(&event));
     }
-    let events =
-        ["ticket", "transfer", "connected", "link-lost", "progress", "notice", "left-out", "mismatch", "summary"];
+    let events = [
+        "ticket",
+        "reading",
+        "transfer",
+        "connected",
+        "link-lost",
+        "progress",
+        "notice",
+        "left-out",
+        "mismatch",
+        "summary",
+    ];
     check.assert_all_seen(&events);
 }
 

@@ -17,6 +17,8 @@ const ABOUT: &str = "Move files between two machines and prove that they arrived
 const LINK: &str = "How the sides meet";
 const SENDER: &str = "At the sender (`recv` forwards them with --from)";
 const RECEIVER: &str = "At the receiver (`send` forwards them with --to)";
+const SENDER_ALONE: &str = "At the sender";
+const RECEIVER_ALONE: &str = "At the receiver";
 const SHOWN: &str = "What is shown";
 
 /// The whole command line.
@@ -72,9 +74,12 @@ pub(super) enum Command {
 /// `landfall send`.
 #[derive(Debug, Args)]
 pub(super) struct SendArguments {
-    /// Files and directories to send
+    /// Files and directories to send; `-` is standard input, which is read to its end first
     #[arg(required = true, value_name = "PATH")]
     pub(super) paths: Vec<PathBuf>,
+    /// What standard input is to be called where it arrives
+    #[arg(long, value_name = "NAME", help_heading = SENDER_ALONE)]
+    pub(super) name: Option<OsString>,
     /// Send to this directory: `DIR` on this machine, over loopback, or `[user@]host:PATH`, started there through ssh
     #[arg(long, value_name = "DEST", help_heading = LINK, conflicts_with_all = ["ticket", "ticket_file"])]
     pub(super) to: Option<OsString>,
@@ -92,6 +97,9 @@ pub(super) struct RecvArguments {
     /// Target directory; it is made if it is not there
     #[arg(default_value = ".", value_name = "DIR")]
     pub(super) dir: PathBuf,
+    /// Write the one file that comes to standard output, once all of it is verified; the rest goes to standard error
+    #[arg(long, help_heading = RECEIVER_ALONE, conflicts_with_all = ["dir", "json", "existing"])]
+    pub(super) stdout: bool,
     /// Receive this: `PATH` on this machine, over loopback, or `[user@]host:PATH`, started there through ssh
     #[arg(long, value_name = "SRC", help_heading = LINK, conflicts_with_all = ["ticket", "ticket_file"])]
     pub(super) from: Option<OsString>,

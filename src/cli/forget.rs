@@ -9,13 +9,14 @@ use super::console::Console;
 use super::failure::Failure;
 use super::screen::short;
 use super::text::quoted;
-use super::{settings, shown, which};
+use super::{settings, shown, streams, which};
 use crate::disk::{RealDisk, Rooted};
 use crate::error::Error;
 use crate::identity::{Role, TransferId};
 use crate::path::STATE_DIR_NAME;
 use crate::state::home::{Home, Listing};
 use crate::state::lock::Lock;
+use crate::state::stream;
 use crate::state::transfer::TransferRecord;
 use crate::store::{self, Kept};
 
@@ -27,9 +28,12 @@ pub(super) fn run(arguments: &ForgetArguments, console: &Console) -> Result<(), 
         Ok(records) => records,
         Err(failure) => return drop_damaged(&arguments.id, &home, &listing, console).unwrap_or(Err(failure)),
     };
+    let streams: Vec<_> = records.iter().map(|record| streams::described(&home, record)).collect();
     drop_state(&home, &records).map_err(|error| Failure::from(&error))?;
-    for record in records {
-        let paths = record.paths.iter().map(|path| quoted(path)).collect::<Vec<_>>().join(" ");
+    stream::sweep(&home).map_err(|error| Failure::from(&error))?;
+    for (record, stream) in records.into_iter().zip(streams) {
+        let paths = || record.paths.iter().map(|path| quoted(path)).collect::<Vec<_>>().join(" ");
+        let paths = stream.unwrap_or_else(paths);
         console.result(&format!("{}, {} of {paths}: forgotten\n", short(record.id), record.role));
         if let Some(remote) = record.child.as_ref().and_then(|child| child.remote.as_ref()) {
             let host = shown::sentence(&remote.host);

@@ -85,6 +85,9 @@ pub fn event(event: &Event) -> Map<String, Value> {
             }
             object
         }
+        Event::Reading { bytes, elapsed, is_total } => {
+            filled("reading", json!({ "bytes": bytes, "elapsed_ms": ms(*elapsed), "is_total": is_total }))
+        }
         Event::Transfer { id, role, start } => {
             let start = match start {
                 Start::New => "new",

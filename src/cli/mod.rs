@@ -13,6 +13,7 @@ mod invitation;
 pub mod json;
 mod limit;
 mod lists;
+mod pipes;
 mod plan;
 mod print;
 mod qr;
@@ -24,6 +25,7 @@ mod settings;
 mod shown;
 mod signals;
 mod status;
+mod streams;
 mod text;
 mod transfers;
 mod values;
@@ -58,6 +60,7 @@ landfall moves files between two machines and proves that they arrived on the re
   landfall recv [DIR] --ticket        the other machine: dial with that ticket
   landfall send PATH... --to HOST:DIR the same in one command, over ssh
   landfall send PATH... --to DIR      a verified copy on this machine
+  dump | landfall send - --name NAME  what a pipe brings; `recv --stdout` writes into one
   landfall resume                     continue whatever was interrupted
   landfall status                     what is durable, what is missing
   landfall verify RECEIPT [DIR]       later: is everything still what was received?
@@ -74,8 +77,9 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> u8 {
 pub fn run_on<D: Rooted>(disk: &D, arguments: impl Iterator<Item = OsString>) -> u8 {
     end_at_a_panic();
     let arguments: Vec<OsString> = arguments.collect();
-    // Whoever asked for JSON gets it even where the command line is wrong.
-    let wants_json = arguments.iter().skip(1).take_while(|word| *word != "--").any(|word| word == "--json");
+    // Whoever asked for JSON gets it even where the command line is wrong, but not among what was received.
+    let options = || arguments.iter().skip(1).take_while(|word| *word != "--");
+    let wants_json = options().any(|word| word == "--json") && !options().any(|word| word == "--stdout");
     let outcome =
         invitation::refuse_in_arguments(&arguments).and_then(|()| parse(&arguments)).and_then(|parsed| match parsed {
             Some(Arguments { command: Some(command) }) => perform(disk, command),
@@ -134,15 +138,14 @@ fn perform<D: Rooted>(disk: &D, command: Command) -> Result<Exit, Failure> {
         }
         Command::Send(arguments) => {
             let (console, output) = prepare(arguments.both.shown);
-            let shows_qr = arguments.both.qr;
-            let job = Job::Send(settings::send(arguments, &console)?);
-            transfers::run(disk, vec![Labelled { label: None, job, shows_qr }], &console, output)
+            let labelled = streams::send(arguments, &console)?;
+            transfers::run(disk, vec![labelled], &console, output)
         }
         Command::Recv(arguments) => {
             let (console, output) = prepare(arguments.both.shown);
-            let shows_qr = arguments.both.qr;
-            let job = Job::Receive(settings::recv(arguments, &console)?);
-            transfers::run(disk, vec![Labelled { label: None, job, shows_qr }], &console, output)
+            let output = if arguments.stdout { Output::Aside } else { output };
+            let labelled = streams::recv(arguments, &console)?;
+            transfers::run(disk, vec![labelled], &console, output)
         }
         Command::Resume(arguments) => {
             let (console, output) = prepare(arguments.shown);
@@ -194,5 +197,6 @@ fn as_child<D: Rooted>(disk: &D) -> Result<Exit, Failure> {
         child::Asked::Receive(options) => Job::Receive(options),
     };
     let console = Arc::new(Console::new(Verbosity::Quiet));
-    transfers::run(disk, vec![Labelled { label: None, job, shows_qr: false }], &console, Output::Nothing)
+    let labelled = Labelled { label: None, job, shows_qr: false, piped: None };
+    transfers::run(disk, vec![labelled], &console, Output::Nothing)
 }

@@ -42,6 +42,7 @@ pub(super) fn send<D: Rooted>(
     }
     let (max_bytes, verbose) = (arguments.receiver.max_size, arguments.both.shown.verbose);
     let existing = arguments.receiver.existing.map(Into::into).unwrap_or_default();
+    refuse_streams(arguments.paths.iter().any(|path| path.as_os_str() == "-"))?;
     refuse_expecting(&arguments.sender)?;
     let SendOptions { common, paths, selection, .. } = settings::send(arguments, console)?;
     let sources = Sources { paths, selection, existing };
@@ -60,6 +61,7 @@ pub(super) fn recv<D: Rooted>(
     if arguments.from.is_none() {
         return Err(nobody_to_ask("--from PATH", "--from host:PATH"));
     }
+    refuse_streams(arguments.stdout)?;
     refuse_expecting(&arguments.sender)?;
     let (receiver, verbose) = (arguments.receiver, arguments.both.shown.verbose);
     let RecvOptions { common, dir, max_bytes, selection, .. } = settings::recv(arguments, console)?;
@@ -88,6 +90,15 @@ fn nobody_to_ask(here: &str, elsewhere: &str) -> Failure {
         "`--plan` asks the other side what it has, and with a ticket it is there only once the ticket is taken",
     )
     .hint(format!("name the other side with `{here}` or `{elsewhere}`"))
+}
+
+/// A stream is read to be sent, and goes into no directory that could be looked at.
+fn refuse_streams(is_stream: bool) -> Result<(), Failure> {
+    match is_stream {
+        false => Ok(()),
+        true => Err(Failure::usage("`--plan` looks at files and directories: there is nothing to plan of a stream")
+            .hint("leave out `--plan`")),
+    }
 }
 
 /// What has other digests shows only when everything is read.
@@ -223,7 +234,9 @@ impl Shown<'_> {
         };
         match self.output {
             Output::Json => self.console.result(&json::line(plan_object(&totals, exit), None)),
-            Output::Text | Output::Nothing => self.console.result(&plan_text(&totals, self.console.columns())),
+            Output::Text | Output::Aside | Output::Nothing => {
+                self.console.result(&plan_text(&totals, self.console.columns()))
+            }
         }
         if is_too_large { Err(failure(&Error::TooLarge)) } else { Ok(exit) }
     }

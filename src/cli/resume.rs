@@ -1,5 +1,6 @@
 //! `landfall resume`: which transfers are meant, and all of them side by side, since each may wait for another peer.
 
+use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use super::failure::Failure;
 use super::run::Job;
 use super::screen::{Output, can_ask, short};
 use super::settings::{home, patience};
+use super::streams::{self, Piped};
 use super::transfers::{self, Labelled};
 use super::which;
 use crate::disk::Rooted;
@@ -40,12 +42,20 @@ pub(super) fn run<D: Rooted>(
     if records.is_empty() && !is_damaged {
         console.notice("nothing to resume: no transfer is unfinished");
     }
-    let are_several = records.len() > 1;
+    let mut piped: Vec<_> = records.into_iter().map(|record| (record, streams::resumed(&home, record))).collect();
+    let output = match piped.iter().find(|(_, piped)| is_output(piped)) {
+        Some((record, _)) if arguments.id.is_some() => output_of(record, output)?,
+        _ => output,
+    };
+    if arguments.id.is_none() {
+        piped.retain(|(record, piped)| is_writable(record, is_output(piped), console));
+    }
+    let are_several = piped.len() > 1;
     let mut jobs = Vec::new();
-    for record in records {
+    for (record, piped) in piped {
         let label = (are_several || output == Output::Json).then_some(record.id);
         match job(record, home.path(), arguments, console) {
-            Some(job) => jobs.push(Labelled { label, job, shows_qr: false }),
+            Some(job) => jobs.push(Labelled { label, job, shows_qr: false, piped }),
             None => {
                 is_damaged = true;
                 console.error(&format!("error: the record of transfer `{}` holds no target\n", short(record.id)));
@@ -54,6 +64,34 @@ pub(super) fn run<D: Rooted>(
     }
     let exit = transfers::run(disk, jobs, console, output)?;
     Ok(if is_damaged && exit == Exit::Done { Exit::Failed } else { exit })
+}
+
+fn is_output(piped: &Option<Piped>) -> bool {
+    piped.as_ref().is_some_and(Piped::is_output)
+}
+
+/// What stands on standard output when that is where a transfer writes.
+fn output_of(record: &TransferRecord, output: Output) -> Result<Output, Failure> {
+    let id = short(record.id);
+    let written = format!("landfall resume {id} > FILE");
+    match output {
+        Output::Json => Err(Failure::usage(format!("transfer `{id}` writes to standard output what it receives"))
+            .hint(format!("leave out `--json`: `{written}`"))),
+        _ if std::io::stdout().is_terminal() => {
+            Err(Failure::usage(format!("transfer `{id}` writes to standard output, and that is a terminal"))
+                .hint(written))
+        }
+        _ => Ok(Output::Aside),
+    }
+}
+
+/// Of all transfers, those that may share standard output.
+fn is_writable(record: &TransferRecord, is_output: bool, console: &Console) -> bool {
+    if is_output {
+        let id = short(record.id);
+        console.notice(&format!("{id} writes to standard output and goes on alone: `landfall resume {id} > FILE`"));
+    }
+    !is_output
 }
 
 /// What there is to do for the transfer of an id. A child is continued by its parent.

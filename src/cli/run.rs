@@ -6,7 +6,7 @@ use super::signals::Shutdown;
 use crate::disk::Rooted;
 use crate::event::Events;
 use crate::identity::Role;
-use crate::options::{RecvOptions, SendOptions};
+use crate::options::{CommonOptions, RecvOptions, SendOptions};
 use crate::state::closing::Concluded;
 
 /// What a driver is asked to do.
@@ -19,6 +19,12 @@ pub(super) enum Job {
 }
 
 impl Job {
+    /// What both roles have.
+    pub(super) fn common(&self) -> &CommonOptions {
+        let (Job::Send(SendOptions { common, .. }) | Job::Receive(RecvOptions { common, .. })) = self;
+        common
+    }
+
     /// What this side does.
     pub(super) fn role(&self) -> Role {
         match self {

@@ -12,7 +12,7 @@ use super::console::{Console, Shows};
 use super::failure::Failure;
 use super::json;
 use super::qr::{self, Ink};
-use super::text::{LEFT_OUT_NAMED_MAX, LeftOut, date, event_text, summary_text};
+use super::text::{Kept, LEFT_OUT_NAMED_MAX, LeftOut, date, event_text, reading_text, summary_text};
 use crate::event::{Event, Snapshot};
 use crate::identity::{Role, TransferId};
 use crate::progress::{View, lines, plain_line};
@@ -30,6 +30,8 @@ const TICK_MS: u64 = 500;
 pub(super) enum Output {
     /// Results for people.
     Text,
+    /// What was received: results for people go to standard error.
+    Aside,
     /// One JSON object a line.
     Json,
     /// Nothing: it belongs to somebody else.
@@ -49,6 +51,8 @@ pub(super) struct Screen {
     left_out: Vec<LeftOut>,
     left_out_count: u64,
     last_line: Option<(Instant, Phase, bool)>,
+    /// When a line about standard input was shown last.
+    last_read: Option<Instant>,
 }
 
 impl Screen {
@@ -62,7 +66,18 @@ impl Screen {
     ) -> Screen {
         let bar = (console.shows() == Shows::Bars).then(|| console.bar());
         let view = View::new(role, Instant::now());
-        Screen { console, output, label, shows_qr, view, bar, left_out: vec![], left_out_count: 0, last_line: None }
+        Screen {
+            console,
+            output,
+            label,
+            shows_qr,
+            view,
+            bar,
+            left_out: vec![],
+            left_out_count: 0,
+            last_line: None,
+            last_read: None,
+        }
     }
 
     /// Shows events until there are no more.
@@ -96,6 +111,9 @@ impl Screen {
         }
         match event {
             Event::Progress(snapshot) => self.take_progress(now, snapshot),
+            Event::Reading { bytes, elapsed, is_total } => {
+                self.show_reading(now, &reading_text(bytes, elapsed, is_total), is_total);
+            }
             Event::Ticket { text, expires, written_to } => {
                 match written_to {
                     Some(path) => self.notice(&format!("the ticket is in {}", super::text::quoted(&path))),
@@ -107,8 +125,10 @@ impl Screen {
             }
             Event::Summary(summary) => {
                 self.clear();
-                if self.output == Output::Text {
-                    self.console.result(&summary_text(&summary, &self.left_out));
+                match self.output {
+                    Output::Text => self.console.result(&summary_text(&summary, &self.left_out, Kept::InTarget)),
+                    Output::Aside => self.console.error(&summary_text(&summary, &self.left_out, Kept::Nowhere)),
+                    Output::Json | Output::Nothing => {}
                 }
             }
             _ => {}
@@ -116,7 +136,7 @@ impl Screen {
     }
 
     fn show_ticket(&mut self, ticket: &str, expires: u64) {
-        if self.output != Output::Text {
+        if !matches!(self.output, Output::Text | Output::Aside) {
             return;
         }
         let command = match self.view.role() {
@@ -128,7 +148,24 @@ impl Screen {
             "on the other machine: `{command}`, and give it this ticket when it asks. Whoever has the ticket may take \
              the transfer, once, until {until}:"
         ));
-        self.console.result(&format!("{ticket}\n"));
+        match self.output {
+            Output::Aside => self.console.error(&format!("{ticket}\n")),
+            _ => self.console.result(&format!("{ticket}\n")),
+        }
+    }
+
+    fn show_reading(&mut self, now: Instant, line: &str, is_total: bool) {
+        let pause = Duration::from_secs(LINE_SECONDS);
+        match (&self.bar, self.console.shows()) {
+            (Some(bar), _) => self.console.draw(bar, &[line.to_owned()]),
+            (None, Shows::Lines)
+                if is_total || self.last_read.is_none_or(|last| now.saturating_duration_since(last) >= pause) =>
+            {
+                self.notice(line);
+                self.last_read = Some(now);
+            }
+            _ => {}
+        }
     }
 
     /// Asked for by name, so that `-q` does not take it away.

@@ -46,7 +46,7 @@ pub(super) fn home() -> Result<PathBuf, Failure> {
 
 /// What `send` is asked to do.
 pub(super) fn send(arguments: SendArguments, console: &Console) -> Result<SendOptions, Failure> {
-    let SendArguments { paths, to, sender, both, receiver } = arguments;
+    let SendArguments { paths, name: _, to, sender, both, receiver } = arguments;
     refuse_nameless(&paths)?;
     lists::refuse_shared_input(&sender, &both)?;
     let selection = choice::choose(&sender, &paths, lists::Place::Here)?;
@@ -77,7 +77,7 @@ pub(super) fn send(arguments: SendArguments, console: &Console) -> Result<SendOp
 
 /// What `recv` is asked to do.
 pub(super) fn recv(arguments: RecvArguments, console: &Arc<Console>) -> Result<RecvOptions, Failure> {
-    let RecvArguments { dir, from, sender, both, receiver } = arguments;
+    let RecvArguments { dir, stdout: _, from, sender, both, receiver } = arguments;
     if from.is_none() && sender != SenderArguments::default() {
         return Err(choice::not_here());
     }

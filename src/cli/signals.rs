@@ -56,6 +56,11 @@ impl Shutdown {
         (Asker(sender), Shutdown(receiver))
     }
 
+    /// The reason to stop, if there is one by now.
+    pub(super) fn now(&self) -> Option<Signal> {
+        *self.0.borrow()
+    }
+
     /// Waits for the reason to stop.
     pub(super) async fn asked(mut self) -> Signal {
         loop {

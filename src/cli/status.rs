@@ -13,7 +13,7 @@ use super::console::Console;
 use super::failure::Failure;
 use super::screen::short;
 use super::text::date;
-use super::{json, settings, shown};
+use super::{json, settings, shown, streams};
 use crate::disk::{Disk, RealDir, RealDisk};
 use crate::identity::{Role, TransferId};
 use crate::path::STATE_DIR_NAME;
@@ -31,6 +31,8 @@ struct Standing {
     id: TransferId,
     role: Role,
     paths: Vec<PathBuf>,
+    /// What it is about, if not paths of the user's.
+    stream: Option<String>,
     state: State,
     peer: Option<String>,
     described: Option<Described>,
@@ -113,6 +115,7 @@ fn of_record(record: &TransferRecord, home: &Home<RealDisk>) -> Result<Standing,
         id: record.id,
         role: record.role,
         paths: record.paths.clone(),
+        stream: streams::described(home, record),
         state: state_of(record, holder, home),
         peer: record.peer.map(|peer| peer.fingerprint().to_string()),
         described,
@@ -180,7 +183,8 @@ fn foreign(which: &OsStr) -> Result<Vec<Standing>, Failure> {
     for id in ids {
         let (described, held) = surveyed(state_dir(target, id).as_ref(), id, Role::Receiver)?;
         let (paths, role) = (vec![target.to_owned()], Role::Receiver);
-        standings.push(Standing { id, role, paths, state: State::Foreign, peer: None, described, held });
+        let (stream, state, peer) = (None, State::Foreign, None);
+        standings.push(Standing { id, role, paths, stream, state, peer, described, held });
     }
     if standings.is_empty() {
         return Err(Failure::usage(format!("there is no transfer into or out of `{name}`"))
@@ -195,9 +199,14 @@ fn standing_text(standing: &Standing) -> String {
         0 | 1 => String::new(),
         number => format!(" and {} more", number - 1),
     };
-    let direction = if standing.role == Role::Sender { "sending" } else { "receiving into" };
+    let what = match (standing.role, &standing.stream) {
+        (Role::Sender, Some(stream)) => format!("sending {stream}"),
+        (Role::Receiver, Some(stream)) => format!("receiving for {stream}"),
+        (Role::Sender, None) => format!("sending {first}{more}"),
+        (Role::Receiver, None) => format!("receiving into {first}{more}"),
+    };
     let mut lines = vec![
-        format!("{}  {direction} {first}{more}", standing.id),
+        format!("{}  {what}", standing.id),
         format!("  state    {}", state_text(&standing.state, standing.role, standing.id)),
     ];
     lines.extend(standing.peer.as_ref().map(|peer| format!("  {:<8} {peer}", standing.role.other().word())));
@@ -263,6 +272,7 @@ fn standing_object(standing: &Standing) -> Map<String, Value> {
         json::put_path(&mut object, "path", path);
     }
     object.insert("path_count".into(), standing.paths.len().into());
+    object.insert("is_stream".into(), standing.stream.is_some().into());
     match &standing.state {
         State::Working { process } | State::Offering { process, .. } => {
             drop(object.insert("process".into(), process.as_str().into()));

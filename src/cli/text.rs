@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ZonedDateTime};
@@ -81,7 +82,7 @@ pub(super) fn notice_text(notice: &Notice) -> String {
 /// The line of an event that is neither progress nor a result.
 pub(super) fn event_text(event: &Event, role: Role) -> Option<String> {
     Some(match event {
-        Event::Ticket { .. } | Event::Progress(_) | Event::Summary(_) => return None,
+        Event::Ticket { .. } | Event::Reading { .. } | Event::Progress(_) | Event::Summary(_) => return None,
         Event::Transfer { id, start, .. } => match start {
             crate::event::Start::New => return None,
             crate::event::Start::Resumed => format!("continuing transfer {id}"),
@@ -105,8 +106,26 @@ pub(super) fn event_text(event: &Event, role: Role) -> Option<String> {
     })
 }
 
+/// How far standard input is read.
+pub(super) fn reading_text(read_bytes: u64, elapsed: Duration, is_total: bool) -> String {
+    if is_total {
+        return format!("standard input is read to its end: {}, in {}", bytes(read_bytes), time(elapsed));
+    }
+    let rate = rate(read_bytes, elapsed).map(|rate| format!(" · {rate}")).unwrap_or_default();
+    format!("reading standard input · {}{rate}", bytes(read_bytes))
+}
+
+/// Where what has come is when the run is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// In the target: it can be checked again.
+    InTarget,
+    /// It is given on, and not kept.
+    Nowhere,
+}
+
 /// The result of a run, on one screen.
-pub(super) fn summary_text(summary: &Summary, left_out: &[LeftOut]) -> String {
+pub(super) fn summary_text(summary: &Summary, left_out: &[LeftOut], kept: Kept) -> String {
     let mut lines = vec![headline(summary)];
     lines.push(format!("  verified    {}", verified_words(summary)));
     if let Some(text) = not_preserved_words(&summary.counts.not_preserved) {
@@ -126,7 +145,9 @@ pub(super) fn summary_text(summary: &Summary, left_out: &[LeftOut]) -> String {
     lines.push(format!("  {:<11} {}", summary.role.other().word(), peer_words(summary)));
     let receipt = shown::path(&summary.receipt);
     lines.push(format!("  receipt     {receipt} ({})", date(summary.finished)));
-    lines.push(format!("  check later landfall verify {} DIR", quoted(&summary.receipt)));
+    if kept == Kept::InTarget {
+        lines.push(format!("  check later landfall verify {} DIR", quoted(&summary.receipt)));
+    }
     lines.join("\n") + "\n"
 }
 
@@ -284,7 +305,7 @@ mod tests {
 
     /// The text without the date, which depends on the place.
     fn shown(summary: &Summary, left_out: &[LeftOut]) -> String {
-        summary_text(summary, left_out).replace(&date(0), "DATE")
+        summary_text(summary, left_out, Kept::InTarget).replace(&date(0), "DATE")
     }
 
     #[test]

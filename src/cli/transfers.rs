@@ -11,11 +11,13 @@ use super::failure::Failure;
 use super::run::{Job, drive};
 use super::screen::{Output, Screen};
 use super::signals::{self, Shutdown, Signal};
+use super::streams::{self, Held, Piped};
 use crate::disk::{Rooted, widen_descriptor_table};
 use crate::error::Exit;
 use crate::event::Events;
 use crate::identity::{Role, TransferId};
 use crate::limits::{DESCRIPTORS_AT_START, EVENTS_MAX};
+use crate::state::closing::Concluded;
 
 /// Between two looks for a second signal while transfers run.
 const WAIT_MS: u64 = 100;
@@ -29,6 +31,8 @@ pub(super) struct Labelled {
     pub(super) job: Job,
     /// Its ticket is to be shown as a QR code too.
     pub(super) shows_qr: bool,
+    /// The stream that it is about, if it is about one.
+    pub(super) piped: Option<Piped>,
 }
 
 /// Runs them all. Returns the exit code that matters most, or that of a second signal at once.
@@ -75,20 +79,15 @@ pub(super) fn run<D: Rooted>(
 
 /// One transfer from its options to its exit code, shown.
 fn one<D: Rooted>(disk: D, labelled: Labelled, console: Arc<Console>, output: Output, shutdown: Shutdown) -> Exit {
-    let Labelled { label, job, shows_qr } = labelled;
-    let mut screen = Screen::new(console, output, label, job.role(), shows_qr);
-    let (sender, receiver) = mpsc::sync_channel(EVENTS_MAX);
-    let outcome = thread::scope(|scope| {
-        let shown = thread::Builder::new().name("screen".into()).spawn_scoped(scope, || screen.run(receiver));
-        if let Err(error) = shown {
-            return Err(Failure::new("could not start a thread", &error));
-        }
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| Failure::new("could not start the network", &error))?;
-        // The screen ends when the driver has dropped its events, so all of them are shown before the end is.
-        runtime.block_on(drive(disk, job, Events::new(sender), shutdown))
+    let Labelled { label, job, shows_qr, piped } = labelled;
+    let mut screen = Screen::new(Arc::clone(&console), output, label, job.role(), shows_qr);
+    let outcome = streams::take(piped, &job).and_then(|held| {
+        let concluded = driven(disk, job, held.as_ref(), &mut screen, &shutdown);
+        let outcome = concluded.and_then(|concluded| close(concluded, held.as_ref(), &shutdown, &console));
+        held.into_iter().for_each(Held::release);
+        outcome
     });
-    match outcome.and_then(|concluded| concluded.close().map_err(|error| Failure::from(&error))) {
+    match outcome {
         Ok(exit) => exit,
         Err(failure) => {
             if !failure.is_silent {
@@ -96,6 +95,40 @@ fn one<D: Rooted>(disk: D, labelled: Labelled, console: Arc<Console>, output: Ou
             }
             failure.exit
         }
+    }
+}
+
+/// Drives a transfer to its end, with what has to be read before it.
+fn driven<D: Rooted>(
+    disk: D,
+    job: Job,
+    held: Option<&Held>,
+    screen: &mut Screen,
+    shutdown: &Shutdown,
+) -> Result<Concluded, Failure> {
+    let (sender, receiver) = mpsc::sync_channel(EVENTS_MAX);
+    thread::scope(|scope| {
+        let shown = thread::Builder::new().name("screen".into()).spawn_scoped(scope, || screen.run(receiver));
+        if let Err(error) = shown {
+            return Err(Failure::new("could not start a thread", &error));
+        }
+        let events = Events::new(sender);
+        held.map_or(Ok(()), |held| held.read_in(&events, shutdown))?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| Failure::new("could not start the network", &error))?;
+        // The screen ends when the driver has dropped its events, so all of them are shown before the end is.
+        runtime.block_on(drive(disk, job, events, shutdown.clone()))
+    })
+}
+
+/// Closes a transfer, after what has to be written then.
+fn close(concluded: Concluded, held: Option<&Held>, shutdown: &Shutdown, console: &Console) -> Result<Exit, Failure> {
+    let written = held.map_or(Ok(()), |held| held.write_out(&concluded, shutdown, console));
+    let closed = || concluded.close().map_err(|error| Failure::from(&error));
+    match written {
+        Ok(()) => closed(),
+        Err(unwritten) if unwritten.is_over => closed().and(Err(unwritten.failure)),
+        Err(unwritten) => Err(unwritten.failure),
     }
 }
 

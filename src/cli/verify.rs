@@ -78,7 +78,8 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<Exit, Failure> {
     Ok(if totals.differing == 0 { Exit::Done } else { Exit::Failed })
 }
 
-fn open(path: &Path) -> Result<Receipt<RealFile>, Failure> {
+/// Opens a receipt, and believes it or says why not.
+pub(super) fn open(path: &Path) -> Result<Receipt<RealFile>, Failure> {
     let open = || {
         let path = path.canonicalize()?;
         let name = path.file_name().ok_or(io::ErrorKind::IsADirectory)?;
@@ -90,7 +91,8 @@ fn open(path: &Path) -> Result<Receipt<RealFile>, Failure> {
     Receipt::open(file).map_err(|error| unbelieved(path, &error))
 }
 
-fn unbelieved(path: &Path, error: &ReceiptError) -> Failure {
+/// A receipt proves nothing, for this reason.
+pub(super) fn unbelieved(path: &Path, error: &ReceiptError) -> Failure {
     Failure::new(&format!("the receipt `{}` proves nothing", path.display()), error)
 }
 

@@ -31,6 +31,11 @@ impl Concluded {
         Concluded { exit, summary, record: None }
     }
 
+    /// Whether an earlier run has closed the transfer.
+    pub fn was_closed(&self) -> bool {
+        self.record.is_none()
+    }
+
     /// Closes the transfer, durably.
     pub fn close(self) -> Result<Exit, Error> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);

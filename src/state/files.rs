@@ -12,6 +12,7 @@ use std::path::Path;
 
 use data_encoding::HEXLOWER;
 
+use crate::attributes::FileKind;
 use crate::digest;
 use crate::disk::{Access, Disk, DiskFile, RealDisk};
 use crate::state::log::read_exact_at;
@@ -146,6 +147,35 @@ pub fn ensure_dir<D: Disk>(disk: &D, dir: &D::Dir, name: &[u8]) -> io::Result<D:
         _ => disk.sync_dir(dir)?,
     }
     disk.open_dir(dir, name)
+}
+
+/// Removes everything in a directory of ours, whatever modes it has. It may be deeper than descriptors allow to hold.
+pub fn empty_dir<D: Disk>(disk: &D, dir: &D::Dir) -> io::Result<()> {
+    // Paths below `dir`, and whether what was in there is gone.
+    let mut open = vec![(Vec::new(), false)];
+    while let Some((path, is_emptied)) = open.pop() {
+        if is_emptied {
+            let slash = path.iter().rposition(|byte| *byte == b'/');
+            let (parent, name) = slash.map_or((&[][..], &path[..]), |at| (&path[..at], &path[at + 1..]));
+            disk.remove_dir(&disk.open_dir(dir, parent)?, name)?;
+            continue;
+        }
+        let here = disk.open_dir(dir, &path)?;
+        if !path.is_empty() {
+            open.push((path.clone(), true));
+        }
+        for listed in disk.list(&here)? {
+            match disk.remove(&here, &listed.name) {
+                Ok(()) => continue,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) if disk.stat(&here, &listed.name)?.kind != FileKind::Directory => return Err(error),
+                Err(_) => disk.set_mode(&here, &listed.name, DIR_MODE)?,
+            }
+            let below = if path.is_empty() { listed.name } else { [&path[..], &listed.name].join(&b'/') };
+            open.push((below, false));
+        }
+    }
+    Ok(())
 }
 
 /// Opens a directory below, if it is there.

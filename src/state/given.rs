@@ -6,6 +6,12 @@ use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fd::AsFd;
+use rustix::fs::{FileType, OFlags};
+
+/// Major and minor number of `/dev/null`.
+const NULL_DEVICE: (u32, u32) = (1, 3);
+
 /// The text of a file of at most `bytes_max` bytes.
 pub fn read_text(path: &Path, bytes_max: usize) -> io::Result<String> {
     String::from_utf8(read_bytes(path, bytes_max)?)
@@ -62,6 +68,16 @@ pub fn make_private_dir(dir: &Path) -> io::Result<()> {
     }
 }
 
+/// Whether a standard stream was closed when this process was started: then the null device stands in its place, for reading
+/// and for writing, as nobody opens it who means it.
+pub fn is_closed(stream: impl AsFd) -> bool {
+    let is_null = rustix::fs::fstat(&stream).is_ok_and(|found| {
+        let is_device = FileType::from_raw_mode(found.st_mode) == FileType::CharacterDevice;
+        is_device && found.st_rdev == rustix::fs::makedev(NULL_DEVICE.0, NULL_DEVICE.1)
+    });
+    is_null && rustix::fs::fcntl_getfl(stream).is_ok_and(|flags| flags & OFlags::ACCMODE == OFlags::RDWR)
+}
+
 /// The one name of a path without links and dots.
 pub fn canonical(path: &Path) -> io::Result<PathBuf> {
     std::fs::canonicalize(path)
@@ -100,6 +116,14 @@ mod tests {
         for name in ["link", "file"] {
             assert_eq!(make_private_dir(&path(name)).unwrap_err().kind(), io::ErrorKind::PermissionDenied, "{name}");
         }
+    }
+
+    #[test]
+    fn the_null_device_is_a_closed_stream_only_where_nobody_chose_a_direction() {
+        let null = |reads, writes| std::fs::OpenOptions::new().read(reads).write(writes).open("/dev/null").unwrap();
+        assert!(is_closed(null(true, true)));
+        assert!(!is_closed(null(true, false)) && !is_closed(null(false, true)));
+        assert!(!is_closed(tempfile::tempfile().unwrap()));
     }
 
     #[test]

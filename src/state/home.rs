@@ -8,6 +8,7 @@
 //! transfers/<id>/<role>/limit     a new limit for that process, until it has taken it
 //! transfers/<id>/<role>/...       a sender's manifest log and stamps
 //! receipts/<id>.<role>.receipt    kept when the rest is pruned
+//! streams/<key>/...               standard input or output as a file (`stream`)
 //! ```
 
 use std::fs::DirBuilder;
@@ -20,9 +21,10 @@ use crate::error::Error;
 use crate::identity::{Role, TransferId};
 use crate::limits::{CLOSED_STATE_DAYS, RECORD_FILE_BYTES_MAX};
 use crate::net::{Identity, IdentityError};
-use crate::state::files::{ensure_dir, find_dir, read_small, write_atomic};
+use crate::state::files::{empty_dir, ensure_dir, find_dir, read_small, write_atomic};
 use crate::state::lock::Lock;
 use crate::state::receipts::{ReceiptReader, ReceiptWriter, file_name};
+use crate::state::stream;
 use crate::state::transfer::{Closed, End, TransferRecord};
 
 const TRANSFERS: &str = "transfers";
@@ -31,8 +33,6 @@ const RECORD: &str = "transfer";
 const LOCK: &str = "lock";
 const IDENTITY: &str = "identity";
 const SECONDS_PER_DAY: u64 = 24 * 3600;
-/// Levels below a transfer's directory: nothing of ours is deeper.
-const DEPTH_MAX: u32 = 4;
 
 /// The state of this installation.
 #[derive(Clone, Debug)]
@@ -196,7 +196,7 @@ impl<D: Disk> Home<D> {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => (),
                 Err(error) => return Err(error),
             }
-            empty_dir(&self.disk, &dir, DEPTH_MAX)?;
+            empty_dir(&self.disk, &dir)?;
             let parent = format!("{TRANSFERS}/{id}");
             let transfer = self.disk.open_dir(&self.root, parent.as_bytes())?;
             self.disk.remove_dir(&transfer, role.word().as_bytes())?;
@@ -232,7 +232,7 @@ impl<D: Disk> Home<D> {
 }
 
 impl Home<RealDisk> {
-    /// Removes what was closed long ago. A transfer that somebody works on is left for the next time.
+    /// Removes what was closed long ago, and streams that no open transfer is about. A transfer that somebody works on is left for the next time.
     pub fn prune(&self, now_seconds: u64) -> Result<(), Error> {
         let is_old = |record: &TransferRecord| {
             record.closed.is_some_and(|closed| closed.seconds + CLOSED_STATE_DAYS * SECONDS_PER_DAY < now_seconds)
@@ -244,23 +244,6 @@ impl Home<RealDisk> {
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        stream::sweep(self)
     }
-}
-
-/// Removes everything in a directory of ours.
-fn empty_dir<D: Disk>(disk: &D, dir: &D::Dir, depth: u32) -> io::Result<()> {
-    for listed in disk.list(dir)? {
-        match disk.remove(dir, &listed.name) {
-            Ok(()) => continue,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            // A directory, as the kernels and file systems say it.
-            Err(_) if depth > 0 => {
-                empty_dir(disk, &disk.open_dir(dir, &listed.name)?, depth - 1)?;
-                disk.remove_dir(dir, &listed.name)?;
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }

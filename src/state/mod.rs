@@ -11,6 +11,7 @@ pub mod lock;
 pub mod log;
 pub mod outcome;
 pub mod receipts;
+pub mod stream;
 pub mod survey;
 mod text;
 pub mod transfer;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod crash_disk;
+mod streams;
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;

@@ -271,3 +271,61 @@ fn the_order_of_the_lines_does_not_matter() {
     assert_eq!(paths, expected);
     assert_ne!(receipt.core().outcome, OutcomeDigest([0; 32]));
 }
+
+/// What is given on of a file with that content, whose line speaks of `received`.
+fn given_on(received: &[u8], found: &[u8]) -> (Vec<u8>, Result<(), output::OutputError>) {
+    let mut fixture = Fixture::new();
+    fixture.directory(b"d", 0o700);
+    fixture.file(b"d/f", received, 0o600);
+    fs::write(fixture.path(b"d/f"), found).unwrap();
+    let root = RealDisk::open_root(&fixture.tree()).unwrap();
+    let mut out = Vec::new();
+    let line = fixture.lines.last().unwrap();
+    let given = output::write_out(&RealDisk::new(), &root, line, |bytes| {
+        out.extend_from_slice(bytes);
+        Ok(())
+    });
+    (out, given)
+}
+
+#[test]
+fn a_file_is_given_on_whole_or_without_its_end() {
+    const CHUNK: usize = 1 << 20;
+    for length in [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 5] {
+        let received: Vec<u8> = (0..length).map(|at| at.to_le_bytes()[0] ^ at.to_le_bytes()[2]).collect();
+        let (out, given) = given_on(&received, &received);
+        assert!(given.is_ok() && out == received, "{length}: {given:?}");
+        let mut harmed = vec![received[..length.saturating_sub(1)].to_vec(), [&received[..], b"x"].concat()];
+        harmed.extend([0, length / 2, length.saturating_sub(1)].map(|at| {
+            let mut found = received.clone();
+            found.get_mut(at).into_iter().for_each(|byte| *byte ^= 1);
+            found
+        }));
+        for found in harmed.iter().filter(|found| **found != received) {
+            let (out, given) = given_on(&received, found);
+            assert!(matches!(given, Err(output::OutputError::Differs)), "{length}: {given:?}");
+            assert!(out.len() <= length.saturating_sub(1) / CHUNK * CHUNK, "{length}: {} bytes were given", out.len());
+        }
+    }
+}
+
+#[test]
+fn what_takes_a_file_may_fail_and_the_file_may_be_gone() {
+    let mut fixture = Fixture::new();
+    fixture.file(b"f", &[7; 3 << 20], 0o600);
+    let (root, line) = (RealDisk::open_root(&fixture.tree()).unwrap(), fixture.lines[0].clone());
+    let broken = || io::Error::from(io::ErrorKind::BrokenPipe);
+    let given =
+        output::write_out(
+            &RealDisk::new(),
+            &root,
+            &line,
+            |bytes| {
+                if bytes.is_empty() { Ok(()) } else { Err(broken()) }
+            },
+        );
+    assert!(matches!(given, Err(output::OutputError::Write(_))), "{given:?}");
+    fs::remove_file(fixture.path(b"f")).unwrap();
+    let given = output::write_out(&RealDisk::new(), &root, &line, |_| Ok(()));
+    assert!(matches!(given, Err(output::OutputError::Read(_))), "{given:?}");
+}

@@ -133,7 +133,7 @@ fn each_entry_is_named_with_what_would_become_of_it() {
     let scratch = ground("plan-entries");
     let planned = landfall(&scratch, &["send", "@/photos", "--to", "@/to", "-n", "--json", "--existing", "replace"]);
     let expected = [
-        ("d29yay9ub3Qt/3RleHQ=", "send"),
+        ("cGhvdG9zL25vdC3/dGV4dA==", "send"),
         ("photos", "present"),
         ("photos/blocked", "parent-left-out"),
         ("photos/blocked/x", "parent-left-out"),
