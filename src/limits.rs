@@ -45,6 +45,8 @@ pub const UNVERIFIED_BYTES_MAX: u64 = 1 << 30;
 pub const ELSEWHERE_BYTES_MIN: u64 = 256 << 10;
 /// Names of the target that are looked at for that, in all.
 pub const ELSEWHERE_ENTRIES_MAX: usize = 1 << 20;
+/// Files of one length of which it is looked whether they lie in the right place.
+pub const ELSEWHERE_TRIED_FILES: usize = 64;
 /// Files of it that are remembered. Costs their paths.
 pub const ELSEWHERE_FILES_MAX: usize = 1 << 16;
 /// Bytes of one read-back or adoption task: bounds how long the store is busy with one.

@@ -160,6 +160,9 @@ impl PathList {
         let mut paths = vec![];
         for (index, line) in text.split(|byte| *byte == mark).enumerate().filter(|(_, line)| !line.is_empty()) {
             let bad = |why| BadLine { number: index + 1, text: line.to_vec(), why };
+            if paths.len() == LIST_LINES_MAX {
+                return Err(bad(Wrong::TooLong));
+            }
             paths.push((tidy(line).map_err(bad)?, index + 1));
         }
         paths.sort_unstable();

@@ -30,7 +30,7 @@ pub(super) fn run(arguments: &ForgetArguments, console: &Console) -> Result<(), 
     };
     let streams: Vec<_> = records.iter().map(|record| streams::described(&home, record)).collect();
     drop_state(&home, &records).map_err(|error| Failure::from(&error))?;
-    stream::sweep(&home).map_err(|error| Failure::from(&error))?;
+    sweep(&home);
     for (record, stream) in records.into_iter().zip(streams) {
         let paths = || record.paths.iter().map(|path| quoted(path)).collect::<Vec<_>>().join(" ");
         let paths = stream.unwrap_or_else(paths);
@@ -57,6 +57,13 @@ fn drop_state(home: &Home<RealDisk>, records: &[&TransferRecord]) -> Result<(), 
     Ok(())
 }
 
+/// Streams that nothing is about any more. One that cannot be removed keeps nobody from forgetting.
+fn sweep(home: &Home<RealDisk>) {
+    if let Err(error) = stream::sweep(home) {
+        tracing::warn!(%error, "a stream that is not needed any more was not removed");
+    }
+}
+
 /// A record that cannot be read says nothing of its target: what is kept in the home goes. `None` if none is meant.
 fn drop_damaged(id: &str, home: &Home<RealDisk>, listing: &Listing, console: &Console) -> Option<Result<(), Failure>> {
     let id: TransferId = id.parse().ok()?;
@@ -69,6 +76,7 @@ fn drop_damaged(id: &str, home: &Home<RealDisk>, listing: &Listing, console: &Co
         home.remove(id, role)
     });
     if dropped.is_ok() {
+        sweep(home);
         console.result(&format!("{}, whose record was damaged: forgotten\n", short(id)));
     }
     Some(dropped.map_err(|error| Failure::from(&error)))

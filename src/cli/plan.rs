@@ -13,7 +13,7 @@ use super::console::{Console, Shows};
 use super::failure::Failure;
 use super::screen::Output;
 use super::text::notice_text;
-use super::{json, settings};
+use super::{json, settings, streams};
 use crate::attributes::FileKind;
 use crate::disk::Rooted;
 use crate::error::{Error, Exit};
@@ -42,7 +42,7 @@ pub(super) fn send<D: Rooted>(
     }
     let (max_bytes, verbose) = (arguments.receiver.max_size, arguments.both.shown.verbose);
     let existing = arguments.receiver.existing.map(Into::into).unwrap_or_default();
-    refuse_streams(arguments.paths.iter().any(|path| path.as_os_str() == "-"))?;
+    refuse_streams(streams::input_name(&arguments)?.is_some())?;
     refuse_expecting(&arguments.sender)?;
     let SendOptions { common, paths, selection, .. } = settings::send(arguments, console)?;
     let sources = Sources { paths, selection, existing };

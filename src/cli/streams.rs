@@ -86,6 +86,10 @@ pub(super) fn recv(mut arguments: RecvArguments, console: &Arc<Console>) -> Resu
         return Ok(Labelled { label: None, job, shows_qr, piped: None });
     }
     refuse_closed("output", io::stdout())?;
+    if io::stdout().is_terminal() {
+        return Err(Failure::usage("standard output is a terminal, and what comes may be anything")
+            .hint("give it on: `landfall recv --stdout | zcat`, or `> FILE`"));
+    }
     arguments.dir = settings::home()?;
     // What lies there is an earlier version of the same.
     arguments.receiver.existing = Some(ExistingWord::Replace);
@@ -112,7 +116,7 @@ impl Piped {
 }
 
 /// The name of what comes from standard input; `None` if nothing does.
-fn input_name(arguments: &SendArguments) -> Result<Option<OsString>, Failure> {
+pub(super) fn input_name(arguments: &SendArguments) -> Result<Option<OsString>, Failure> {
     let is_input = arguments.paths.iter().any(|path| path.as_os_str() == INPUT);
     match (is_input, &arguments.name) {
         (false, None) => Ok(None),

@@ -74,7 +74,14 @@ impl Meet {
         }
         let choose::Choice { chosen, abandoned, replaced } = choose::choose(common, &wish, &home, &events)?;
         let (record, start) = match chosen {
-            choose::Chosen::Finished(record) => return Ok(Opened::Finished(record)),
+            choose::Chosen::Finished(record) => {
+                if wish.selection.listed.is_some() || wish.selection.expected.is_some() {
+                    // What is compared needs the lists, which may have been lost since.
+                    let _held = lock(&home, &record).await?;
+                    home.keep_lists(&record, &wish.selection)?;
+                }
+                return Ok(Opened::Finished(record));
+            }
             choose::Chosen::New(record) => (*record, Start::New),
             choose::Chosen::Continued(record) => (*record, Start::Resumed),
         };
@@ -82,6 +89,7 @@ impl Meet {
         let secret = record.secret.clone().or_else(|| choose::supplied_secret(common));
         let mut desk = Desk { home, identity: Arc::clone(&identity), events, record, secret, _lock: lock };
         if start == Start::Resumed && !still_as_chosen(&mut desk)? {
+            desk.home.keep_lists(&desk.record, &wish.selection)?;
             return Ok(Opened::Finished(Box::new(desk.record)));
         }
         desk.home.keep_lists(&desk.record, &wish.selection)?;

@@ -262,6 +262,7 @@ impl<D: Disk> Walk<D> {
             },
             FileKind::Directory if self.is_mounted(&stat) => {
                 self.untold.push_back(Walked::Mounted(path.clone()));
+                self.tell_missing(&path);
                 Walked::Directory(Found { path, stat, extended: extended() })
             }
             FileKind::Directory => {
@@ -269,7 +270,10 @@ impl<D: Disk> Walk<D> {
                 let entered = disk.open_dir(&dir, &name).and_then(|dir| self.enter(dir, Some(&path), is_whole));
                 match entered {
                     Ok(Entered::Pushed) => Walked::Directory(Found { path, stat, extended }),
-                    Ok(Entered::Skipped) => Walked::Skipped(path.as_bytes().to_vec()),
+                    Ok(Entered::Skipped) => {
+                        self.tell_missing(&path);
+                        Walked::Skipped(path.as_bytes().to_vec())
+                    }
                     Err(error) => Walked::LeftOut(path, FileKind::Directory, reason_of(&error)),
                 }
             }

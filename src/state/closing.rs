@@ -33,7 +33,7 @@ impl Concluded {
 
     /// Whether an earlier run has closed the transfer.
     pub fn was_closed(&self) -> bool {
-        self.record.is_none()
+        self.record.as_ref().is_none_or(|(_, record, _)| !record.is_open())
     }
 
     /// Closes the transfer, durably.

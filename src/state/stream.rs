@@ -25,7 +25,7 @@ use crate::limits::{CHUNK_BYTES, DYING_MS, RETRY_DELAY_MS_MIN};
 use crate::options::Meeting;
 use crate::state::files::{create_anew, empty_dir, ensure_dir, find_dir};
 use crate::state::given;
-use crate::state::home::Home;
+use crate::state::home::{Home, Listing};
 use crate::state::lock::Lock;
 use crate::state::transfer::TransferRecord;
 
@@ -169,18 +169,19 @@ impl Stream {
 
     /// Lets go. What no open transfer is about goes, and what was not read to its end.
     pub fn release(self) {
-        if let Err(error) = self.tidy() {
+        // A record that cannot be read is not this run's, which has just written its own.
+        if let Err(error) = self.home.list().and_then(|listing| self.tidy(self.is_in(&listing))) {
             // It stands in nobody's way, and goes the next time.
             warn!(%error, "a stream that is not needed any more was not removed");
         }
     }
 
-    fn tidy(&self) -> Result<(), Error> {
+    fn tidy(&self, is_used: bool) -> Result<(), Error> {
         self.act(|disk| match disk.remove(&self.dir, UNFINISHED.as_bytes()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         })?;
-        if self.is_used()? {
+        if is_used {
             return Ok(());
         }
         self.act(|disk| {
@@ -204,11 +205,15 @@ impl Stream {
     /// Whether an open transfer is about it. A record that cannot be read may be that.
     fn is_used(&self) -> Result<bool, Error> {
         let listing = self.home.list()?;
+        Ok(!listing.damaged.is_empty() || self.is_in(&listing))
+    }
+
+    fn is_in(&self, listing: &Listing) -> bool {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let is_about = |record: &TransferRecord| {
             record.is_open() && !record.is_expired(now) && claimed_key(record).as_ref() == Some(&self.key)
         };
-        Ok(!listing.damaged.is_empty() || listing.records.iter().any(is_about))
+        listing.records.iter().any(is_about)
     }
 
     fn act<T>(&self, act: impl FnOnce(&RealDisk) -> io::Result<T>) -> Result<T, Error> {
@@ -227,7 +232,7 @@ pub fn sweep(home: &Home<RealDisk>) -> Result<(), Error> {
     let listed = list().map_err(|source| Error::State { path: home.path().join(STREAMS), source })?;
     for key in listed.iter().filter_map(|listed| StreamKey::parse(&listed.name)) {
         match Stream::take(home, &key) {
-            Ok(stream) => stream.tidy()?,
+            Ok(stream) => stream.is_used().and_then(|is_used| stream.tidy(is_used))?,
             // Somebody is at work on it, or has just removed it.
             Err(Error::Locked { .. }) => {}
             Err(Error::State { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}

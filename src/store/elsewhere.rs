@@ -9,7 +9,7 @@ use super::adopt::Candidate;
 use super::intake::{FileEntry, Intake};
 use crate::attributes::FileKind;
 use crate::disk::{Access, Disk, DiskFile};
-use crate::limits::{ELSEWHERE_BYTES_MIN, ELSEWHERE_ENTRIES_MAX, ELSEWHERE_FILES_MAX};
+use crate::limits::{ELSEWHERE_BYTES_MIN, ELSEWHERE_ENTRIES_MAX, ELSEWHERE_FILES_MAX, ELSEWHERE_TRIED_FILES};
 use crate::options::Existing;
 use crate::path::RelPath;
 
@@ -18,26 +18,52 @@ use crate::path::RelPath;
 pub(crate) struct Elsewhere {
     /// Top names that were walked.
     walked: HashSet<Vec<u8>>,
-    by_size: HashMap<u64, Vec<RelPath>>,
-    /// Paths that were given as a candidate.
-    given: HashSet<RelPath>,
+    by_size: HashMap<u64, SameSize>,
     names: usize,
     files: usize,
 }
 
+/// Files of one length.
+#[derive(Debug, Default)]
+struct SameSize {
+    paths: Vec<RelPath>,
+    /// Of each last name one of them.
+    by_name: HashMap<Vec<u8>, usize>,
+    /// Which is given next, so that each has its turn.
+    next: usize,
+}
+
+impl SameSize {
+    fn push(&mut self, path: RelPath) {
+        self.by_name.insert(path.name().to_vec(), self.paths.len());
+        self.paths.push(path);
+    }
+
+    fn find(&mut self, is_fit: impl Fn(&RelPath) -> bool, name: &[u8]) -> Option<RelPath> {
+        let named = self.by_name.get(name).map(|index| &self.paths[*index]).filter(|path| is_fit(path));
+        if let Some(path) = named {
+            return Some(path.clone());
+        }
+        for _ in 0..self.paths.len().min(ELSEWHERE_TRIED_FILES) {
+            let path = &self.paths[self.next % self.paths.len()];
+            self.next += 1;
+            if is_fit(path) {
+                return Some(path.clone());
+            }
+        }
+        None
+    }
+}
+
 impl Elsewhere {
-    /// A file of that length below the top name of `path`: rather one with the same last name, rather one that was not
-    /// given before.
+    /// A file of that length below the top name of `path`: rather one with the same last name, else each in its turn.
     fn find<D: Disk>(&mut self, disk: &D, root: &D::Dir, path: &RelPath, bytes: u64) -> Option<RelPath> {
         let top = path.components().next()?;
         if self.walked.insert(top.to_vec()) {
             self.walk(disk, root, top);
         }
-        let others = self.by_size.get(&bytes)?.iter();
-        let others = others.filter(|other| *other != path && other.components().next() == Some(top));
-        let found = others.min_by_key(|other| (other.name() != path.name(), self.given.contains(*other)))?.clone();
-        self.given.insert(found.clone());
-        Some(found)
+        let is_fit = |other: &RelPath| other != path && other.components().next() == Some(top);
+        self.by_size.get_mut(&bytes)?.find(is_fit, path.name())
     }
 
     /// Takes note of every large file below a top name, as far as the bounds go. What cannot be looked at is passed over.
@@ -114,7 +140,7 @@ mod tests {
             found.map(|path| String::from_utf8(path.as_bytes().to_vec()).unwrap())
         };
         assert_eq!(find("a/new/two", long).as_deref(), Some("a/deep/two"), "the same last name");
-        assert_eq!(find("a/new/three", long).as_deref(), Some("a/one"), "one that was not given before");
+        assert_eq!(find("a/new/three", long).as_deref(), Some("a/one"), "each in its turn");
         assert_eq!(find("a/one", long).as_deref(), Some("a/deep/two"), "never the path itself");
         assert_eq!(find("a/new", long - 1), None, "short files are not worth it");
         assert_eq!(find("a/new", long + 1), None, "not below another top name");

@@ -33,7 +33,7 @@ pub fn write_out<D: Disk>(
 ) -> Result<(), OutputError> {
     let parent = line.path.parent();
     let dir = disk.open_dir(root, parent.as_ref().map_or(&[][..], |parent| parent.as_bytes()));
-    let file = dir.and_then(|dir| disk.open(&dir, line.path.name(), Access::Read)).map_err(OutputError::Read)?;
+    let file = dir.and_then(|dir| open(disk, &dir, line.path.name())).map_err(OutputError::Read)?;
     let geometry = Geometry::new(line.size, CHUNK_BYTES).ok_or(OutputError::Differs)?;
     let mut folder = Folder::default();
     let (mut buffer, mut held_back) = (AlignedBuffer::default(), AlignedBuffer::default());
@@ -52,4 +52,15 @@ pub fn write_out<D: Disk>(
         return Err(OutputError::Differs);
     }
     write(held_back.bytes()).map_err(OutputError::Write)
+}
+
+/// It has the mode that it came with, which may keep its owner from reading it. It is about to be dropped.
+fn open<D: Disk>(disk: &D, dir: &D::Dir, name: &[u8]) -> io::Result<D::File> {
+    match disk.open(dir, name, Access::Read) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            disk.set_mode(dir, name, 0o600)?;
+            disk.open(dir, name, Access::Read)
+        }
+        opened => opened,
+    }
 }

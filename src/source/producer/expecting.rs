@@ -46,9 +46,22 @@ impl Expecting {
         let reason = match (&walked, index) {
             (Walked::File(..), None) => Reason::Unlisted,
             (Walked::Directory(_) | Walked::Symlink(..), Some(_)) => Reason::Unexpected,
+            (Walked::Directory(_) | Walked::Symlink(..), None) if self.is_below_one(path) => Reason::ParentLeftOut,
             _ => return walked,
         };
         Walked::LeftOut(path.clone(), kind, reason)
+    }
+
+    /// Whether a path lies below one that is to be a file: that is left out, and nothing may arrive in its place.
+    fn is_below_one(&self, path: &RelPath) -> bool {
+        let mut above = path.parent();
+        while let Some(parent) = above {
+            if self.list.find(&parent).is_some() {
+                return true;
+            }
+            above = parent.parent();
+        }
+        false
     }
 
     /// The next file that was not met, when the walk is over.

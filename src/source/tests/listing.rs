@@ -35,6 +35,15 @@ fn what_is_listed_goes_in_its_place_with_what_is_above_and_below() {
     assert_eq!(chosen(&named, &listing("./\nseven\n")).len(), all.len() + 1);
 }
 
+/// A directory that receives this very transfer is passed over, and what is listed in it does not go.
+#[test]
+fn what_is_listed_in_what_is_passed_over_is_named() {
+    let bench = bench();
+    fs::create_dir_all(bench.at(&format!("c/d/.landfall/{TRANSFER}"))).unwrap();
+    let went = chosen(&bench.sources(), &listing("c/d/six\nseven\n"));
+    assert!(went.contains(&"c/d/six: missing".to_owned()) && went.contains(&"seven".to_owned()), "{went:?}");
+}
+
 #[test]
 fn what_is_listed_and_not_there_is_named() {
     let bench = bench();
@@ -76,7 +85,11 @@ fn patterns_are_still_heard() {
     let selection = Selection { patterns: vec!["two".into(), "/a-b".into()], ..listing("a/b\na-b/four\n") };
     assert_eq!(chosen(&bench.sources(), &selection), ["a/", "a/b/", "a/b/one", "excluded", "excluded"]);
     bench.write(&format!("c/.landfall/{TRANSFER}/journal"), "1");
-    assert_eq!(chosen(&bench.sources(), &listing("c/d/six")), ["skipped c"], "a target of this transfer");
+    assert_eq!(
+        chosen(&bench.sources(), &listing("c/d/six")),
+        ["skipped c", "c/d/six: missing"],
+        "a target of this transfer"
+    );
 }
 
 #[test]
