@@ -110,7 +110,7 @@ fn a_digest_for_a_directory_keeps_directories_and_links_below_it_back() {
     let bench = bench();
     fs::create_dir_all(bench.at("d/sub/deep")).unwrap();
     symlink("/etc", bench.at("d/sub/link")).unwrap();
-    let (mut run, outline) = settled(&bench, &list(&[line("d", b""), line("empty", b"")]), Purpose::Produce);
+    let (run, outline) = settled(&bench, &list(&[line("d", b""), line("empty", b"")]), Purpose::Produce);
     assert!(!outline.iter().any(|line| line.contains("d/sub") && !line.contains("left")), "{outline:?}");
     let parents = run.left_out().into_iter().filter(|(_, reason)| *reason == Reason::ParentLeftOut);
     let paths: Vec<String> = parents.map(|(path, _)| path).collect();
