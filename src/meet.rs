@@ -249,13 +249,15 @@ impl Meet {
 
     /// Ends all links with that code, gives the peers time to hear of it, and lets a child end.
     pub async fn finish(mut self, code: CloseCode) {
+        // Somebody may be about to come back, and is to hear that this is over.
+        let is_somebody_coming = !self.greetings.is_empty();
         self.greetings.abort_all();
         self.farewells.abort_all();
         // The receiver has acknowledged the sender's last word, and ends once it hears that this was heard: where the
         // packet that closes the link is lost, it stays for a while and says the same again.
         let is_closed = self.current.as_ref().is_none_or(|current| current.link.close_reason().is_some());
         let leave = match (self.desk.record.role, code) {
-            (Role::Receiver, CloseCode::Finished) if is_closed => Leave::Silently,
+            (Role::Receiver, CloseCode::Finished) if is_closed && !is_somebody_coming => Leave::Silently,
             (Role::Sender, CloseCode::Finished) => Leave::AtOnce,
             _ => Leave::WhenHeard,
         };

@@ -88,11 +88,11 @@ impl Meet {
         let lock = lock(&home, &record).await?;
         let secret = record.secret.clone().or_else(|| choose::supplied_secret(common));
         let mut desk = Desk { home, identity: Arc::clone(&identity), events, record, secret, _lock: lock };
-        if start == Start::Resumed && !still_as_chosen(&mut desk)? {
-            desk.home.keep_lists(&desk.record, &wish.selection)?;
+        let is_open = start == Start::New || still_as_chosen(&mut desk)?;
+        desk.home.keep_lists(&desk.record, &wish.selection)?;
+        if !is_open {
             return Ok(Opened::Finished(Box::new(desk.record)));
         }
-        desk.home.keep_lists(&desk.record, &wish.selection)?;
         let (id, role) = (desk.record.id, desk.record.role);
         let reach = match &common.meeting {
             Meeting::Child { reach, .. } => *reach,

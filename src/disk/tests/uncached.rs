@@ -43,6 +43,27 @@ fn uncached(file: &RealFile, offset: usize, len: usize) -> (Level, Vec<u8>) {
     (level, buffer.bytes().to_vec())
 }
 
+/// A short file is read past the cache by the descriptor that is held: an ordinary one for everybody else, and afterwards.
+#[test]
+fn a_short_file_is_read_and_written_through_the_cache_beside_uncached_reads() {
+    let temp = tempdir().unwrap();
+    let bytes = pattern(5000);
+    let file = new_file(&temp, "short", &bytes);
+    std::thread::scope(|scope| {
+        scope.spawn(|| (0..300).for_each(|_| assert!(uncached(&file, 0, 4097).1 == bytes[..4097])));
+        scope.spawn(|| {
+            for round in 0..3000 {
+                let (at, mut read) = (4097 + round % 800, [0; 3]);
+                assert_eq!(file.read_at(&mut read, at as u64).unwrap(), 3);
+                assert_eq!(read, bytes[at..at + 3]);
+                file.write_all_at(&bytes[at..at + 3], at as u64).unwrap();
+            }
+        });
+    });
+    assert!(uncached(&file, 0, 5000).1 == bytes);
+    file.write_all_at(b"odd", 4097).unwrap();
+}
+
 #[test]
 fn where_direct_reads_are_stated_the_bytes_come_from_the_device() {
     let temp = tempdir().unwrap();
