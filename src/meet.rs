@@ -257,7 +257,7 @@ impl Meet {
         // packet that closes the link is lost, it stays for a while and says the same again.
         let is_closed = self.current.as_ref().is_none_or(|current| current.link.close_reason().is_some());
         let leave = match (self.desk.record.role, code) {
-            (Role::Receiver, CloseCode::Finished) if is_closed && !is_somebody_coming => Leave::Silently,
+            (_, CloseCode::Finished) if is_closed && !is_somebody_coming => Leave::Silently,
             (Role::Sender, CloseCode::Finished) => Leave::AtOnce,
             _ => Leave::WhenHeard,
         };

@@ -10,8 +10,8 @@ mod workers;
 
 use std::future::Future;
 use std::panic::resume_unwind;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -22,6 +22,7 @@ use crate::error::Error;
 use crate::event::{Event, Events, Notice, Snapshot};
 use crate::identity::Role;
 use crate::limits::{ANSWER_ALONE_MS, CHUNK_BYTES, FRAME_BYTES_MAX, PROGRESS_MS, STATE_MENDS_ROUNDS_MAX};
+use crate::manifest::Position;
 use crate::meet::{HelloExtras, Meet, Met, Opened, Wish};
 use crate::net::{CloseCode, ControlReceiver, Limiter, LinkError};
 use crate::options::{Meeting, SendOptions};
@@ -34,9 +35,10 @@ use crate::source::selection::Selector;
 use crate::state::closing::Concluded;
 use crate::state::home::Home;
 use crate::state::limit::LimitInbox;
+use crate::state::outcome::Expected;
 use crate::state::transfer::Settings;
 use crate::task::sender::{End, Input, PeerReceipt, ReceiptVerdict, Task};
-use crate::wire::{Message, StopReason};
+use crate::wire::{Message, Phase, StopReason};
 
 use line::Line;
 use receipt::{Agreed, Arrived, Parties};
@@ -87,6 +89,8 @@ pub async fn run<D: Rooted>(
         line: None,
         line_count: 0,
         arrived: Arc::new(Arrived::default()),
+        expected: Arc::default(),
+        expected_at: None,
         agreed: None,
         reused: Reused::default(),
         jobs: JoinSet::new(),
@@ -107,6 +111,8 @@ pub async fn run<D: Rooted>(
 /// What work on the receipt has brought.
 #[derive(Debug)]
 enum Done {
+    /// What the receipt should say was computed.
+    Expected,
     Checked(ReceiptVerdict, Option<Box<Agreed>>),
     Stored,
 }
@@ -127,6 +133,9 @@ struct Driver<D: Rooted> {
     line: Option<Line>,
     line_count: u64,
     arrived: Arc<Arrived>,
+    /// What the receipt should say, locked while that is computed, and of which log.
+    expected: Arc<Mutex<Option<Expected>>>,
+    expected_at: Option<Position>,
     agreed: Option<Box<Agreed>>,
     /// What the receiver says that it had, as far as it says.
     reused: Reused,
@@ -224,6 +233,7 @@ impl<D: Rooted> Driver<D> {
                 self.tell(Input::ReceiptChecked(verdict));
             }
             Heard::Done(Ok(Done::Stored)) => self.tell(Input::ReceiptStored),
+            Heard::Done(Ok(Done::Expected)) => {}
             Heard::Signal(number) => {
                 self.failure.get_or_insert(end::interrupted(number));
                 self.tell(Input::StopRequested(StopReason::Interrupted));
@@ -319,7 +329,13 @@ impl<D: Rooted> Driver<D> {
         let Ok(message) = Message::decode(frame) else { return self.tell(Input::Unexpected) };
         let input = match message {
             Message::Want(want) => Input::Wanted(want),
-            Message::Progress(progress) => Input::Progress(progress),
+            Message::Progress(progress) => {
+                if progress.phase == Phase::Finishing {
+                    self.expect_receipt();
+                }
+                Input::Progress(progress)
+            }
+
             Message::Exceptions(exceptions) => {
                 let count = exceptions.len() as u64;
                 if let Some(arrived) = Arc::get_mut(&mut self.arrived) {
@@ -379,6 +395,22 @@ impl<D: Rooted> Driver<D> {
         Ok(())
     }
 
+    /// Computes what the receipt should say while the receiver makes it: once for each state of the log.
+    fn expect_receipt(&mut self) {
+        let position = self.log.position();
+        if self.expected_at == Some(position) {
+            return;
+        }
+        self.expected_at = Some(position);
+        let (log, expected) = (self.log.clone(), Arc::clone(&self.expected));
+        self.jobs.spawn_blocking(move || {
+            let mut expected = expected.lock().unwrap_or_else(PoisonError::into_inner);
+            // What cannot be read of the log now is met again, and told, when the receipt is compared.
+            *expected = log.with(Expected::of).ok();
+            Ok(Done::Expected)
+        });
+    }
+
     fn check_receipt(&mut self) {
         let Some(line) = &self.line else { return };
         let parties = Parties {
@@ -386,11 +418,12 @@ impl<D: Rooted> Driver<D> {
             sender: self.meet.identity().public_key(),
             receiver: line.link.peer_key(),
         };
-        let (log, arrived) = (self.log.clone(), Arc::clone(&self.arrived));
+        let (log, arrived, expected) = (self.log.clone(), Arc::clone(&self.arrived), Arc::clone(&self.expected));
         let path = work::state_path(&self.meet);
         self.jobs.spawn_blocking(move || {
-            let (verdict, agreed) =
-                receipt::check(&log, &arrived, &parties).map_err(|source| Error::State { path, source })?;
+            let expected = expected.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let (verdict, agreed) = receipt::check(&log, &arrived, &parties, expected.as_ref())
+                .map_err(|source| Error::State { path, source })?;
             Ok(Done::Checked(verdict, agreed.map(Box::new)))
         });
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use quinn::{Connection, Side, VarInt};
 use rustls::pki_types::CertificateDer;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
 use super::config::window;
@@ -18,7 +18,7 @@ use super::error::{CloseCode, LinkError};
 use super::limiter::Limiter;
 use super::tls::peer_key;
 use crate::identity::{Meeting, PeerKey, Role};
-use crate::limits::{CONTROL_WINDOW_BYTES, DATA_STREAMS, IDLE_MS_MAX, LINK_WINDOW_BYTES, UNANSWERED_LOOK_MS};
+use crate::limits::{CONTROL_WINDOW_BYTES, DATA_STREAMS, FLUSH_MS, IDLE_MS_MAX, LINK_WINDOW_BYTES, UNANSWERED_LOOK_MS};
 
 const EXPORTER_LABEL: &[u8] = b"EXPORTER-landfall-v1";
 
@@ -144,6 +144,19 @@ impl Link {
     /// this side fail with [`LinkError::ClosedHere`], the peer hears the code. A second close changes nothing.
     pub fn close(&self, code: CloseCode) {
         self.0.connection.close(code.to_varint(), code.reason());
+    }
+
+    /// Closes the link and waits until the packet that says so is on its way. Enough where the peer has heard the last
+    /// word: it does not depend on this one.
+    pub async fn close_now(&self, code: CloseCode) {
+        let before = self.0.connection.stats().udp_tx.datagrams;
+        self.close(code);
+        let is_sent = async {
+            while self.0.connection.stats().udp_tx.datagrams == before {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        drop(timeout(Duration::from_millis(FLUSH_MS), is_sent).await);
     }
 
     /// Waits until the link is gone and says why. May be cancelled.

@@ -23,12 +23,13 @@ use crate::outcome::Reason;
 use crate::pool::Pool;
 use crate::session::receiver::Receiver;
 use crate::state::log::AppendError;
+use crate::state::outcome::Live;
 use crate::store::{Done, Intake, Layout, Observed, Policy, Proof, Settler, Shared, Syncer, Work, recover};
 use crate::task::receiver::{Input, Noted, SettledFile, Task};
 use crate::wire::ChunkHeader;
 
 /// Makes, signs and persists the receipt.
-pub(super) type Issue<D> = Arc<dyn Fn(&Shared<D>) -> io::Result<()> + Send + Sync>;
+pub(super) type Issue<D> = Arc<dyn Fn(&Shared<D>, &Live) -> io::Result<()> + Send + Sync>;
 
 /// Words that the intake keeps back at most.
 const WORDS_KEPT_MAX: usize = 64;
@@ -408,7 +409,7 @@ fn run_settler<D: Disk>(
     issue: &Issue<D>,
 ) {
     while let Ok(proof) = proofs.recv() {
-        let input = settler.perform(proof, |shared| issue(shared));
+        let input = settler.perform(proof, |shared, live| issue(shared, live));
         let observed = settler.take_observed();
         if !observed.is_empty() {
             drop(heard.send(Heard::Observed(observed)));

@@ -17,7 +17,8 @@ use crate::net::{Identity, verify_signature};
 use crate::outcome::{Counts, Outcome};
 use crate::receipt::{Core, Line, VERSION, head_from_json, signing_bytes};
 use crate::state::home::Home;
-use crate::state::outcome::{Live, store_receipt, tally};
+use crate::state::outcome::{Lines, Live, store_receipt, tally};
+use crate::state::receipts::Written;
 use crate::store::Shared;
 use crate::wire::{Exception, Message};
 
@@ -49,29 +50,29 @@ pub(super) struct Issuer {
     pub(super) started_seconds: u64,
     pub(super) parties: Arc<Mutex<Option<Parties>>>,
     /// The receipt that this process made. It is never made a second time: a damaged file is written again from it.
-    pub(super) issued: Mutex<Option<(Core, [u8; 64])>>,
+    pub(super) issued: Mutex<Option<Issued>>,
 }
 
 impl Issuer {
-    /// Makes, signs and persists the receipt for what the store holds.
-    pub(super) fn issue<D: Disk>(&self, shared: &Shared<D>) -> io::Result<()> {
+    /// Makes, signs and persists the receipt for what the store holds: `live` is all of the log.
+    pub(super) fn issue<D: Disk>(&self, shared: &Shared<D>, live: &Live) -> io::Result<()> {
         let parties = self.parties.lock().ok().and_then(|parties| parties.clone());
         let parties = parties.ok_or_else(|| io::Error::other("no sender was ever met"))?;
         let exceptions = shared.ledger().exceptions.clone();
         let outcome_of = |entry: EntryIndex| exceptions.get(&entry.0).copied();
         // How many bytes were read back at each level. The ledger is locked below the log here, and above it where records
         // are appended: the gate keeps the two apart.
-        let mut bytes_by_level = [0; 4];
+        let (mut bytes_by_level, mut pages) = ([0; 4], Pages::default());
         let count = |entry, line: &Line| {
+            pages.add(line);
             if let Some(level) = shared.ledger().level(entry) {
                 let index = Level::ALL.iter().position(|other| *other == level).expect("all levels are listed");
                 bytes_by_level[index] += line.size;
             }
         };
-        let (live, outcome, counts) = shared.with_log(|log| {
-            let live = Live::of(log)?;
-            let outcome = tally(log, &live, outcome_of, count)?;
-            io::Result::Ok((live, outcome, last_counts(log)?))
+        let (outcome, lines, counts) = shared.with_log(|log| {
+            let (outcome, lines) = tally(log, live, outcome_of, count)?;
+            io::Result::Ok((outcome, lines, last_counts(log)?))
         })?;
         let space = shared.space()?;
         let core = Core {
@@ -95,9 +96,17 @@ impl Issuer {
             receiver_version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let signature = self.identity.sign(&signing_bytes(&core.encode()));
-        self.persist(shared, &live, outcome_of, &core, &signature)?;
+        let written = self.persist(shared, &lines, outcome_of, &core, &signature)?;
+        let held = Held {
+            core_bytes: core.encode(),
+            core,
+            signature,
+            attributes_not_applied: outcome.attributes_not_applied,
+            lines: outcome.digest,
+            exceptions: Arc::new(pages.0),
+        };
         if let Ok(mut issued) = self.issued.lock() {
-            *issued = Some((core, signature));
+            *issued = Some(Issued { held, lines: Lines::of(live.clone()), written });
         }
         Ok(())
     }
@@ -105,37 +114,71 @@ impl Issuer {
     fn persist<D: Disk>(
         &self,
         shared: &Shared<D>,
-        live: &Live,
+        lines: &Lines,
         outcome_of: impl Fn(EntryIndex) -> Option<Outcome>,
         core: &Core,
         signature: &[u8; 64],
-    ) -> io::Result<()> {
-        shared.with_log(|log| store_receipt(log, live, outcome_of, core, signature, &self.home, Role::Receiver))
+    ) -> io::Result<Written> {
+        shared.with_log(|log| store_receipt(log, lines, outcome_of, core, signature, &self.home, Role::Receiver))
     }
 
     /// The receipt as it stands on disk, whole; written again, the same, if the file was damaged or lost since this
     /// process made it. `None` if there is none that can be had.
     pub(super) fn held<D: Disk>(&self, shared: &Shared<D>) -> Result<Option<Held>, Error> {
+        let issued = self.issued.lock().ok().and_then(|issued| issued.clone());
+        let Some(mut issued) = issued else {
+            return Ok(load_whole(&self.home, self.transfer, &self.identity.public_key())?.0);
+        };
         for _ in 0..STATE_MENDS_ROUNDS_MAX {
-            let (held, _) = load_whole(&self.home, self.transfer, &self.identity.public_key())?;
-            if held.is_some() || !self.write_again(shared)? {
-                return Ok(held);
+            if self.home.is_receipt_whole(self.transfer, Role::Receiver, &issued.written)? {
+                return Ok(Some(issued.held));
             }
+            self.write_again(shared, &mut issued)?;
         }
         Ok(None)
     }
 
-    /// Writes the receipt that this process made once more. `false` if it made none.
-    fn write_again<D: Disk>(&self, shared: &Shared<D>) -> Result<bool, Error> {
-        let issued = self.issued.lock().ok().and_then(|issued| issued.clone());
-        let Some((core, signature)) = issued else { return Ok(false) };
+    /// Writes the receipt that this process made once more.
+    fn write_again<D: Disk>(&self, shared: &Shared<D>, issued: &mut Issued) -> Result<(), Error> {
         let exceptions = shared.ledger().exceptions.clone();
         let outcome_of = |entry: EntryIndex| exceptions.get(&entry.0).copied();
         let path = self.home.receipt_path(self.transfer, Role::Receiver);
-        let written =
-            shared.with_log(Live::of).and_then(|live| self.persist(shared, &live, outcome_of, &core, &signature));
-        written.map_err(|source| Error::State { path, source })?;
-        Ok(true)
+        let (core, signature) = (&issued.held.core, &issued.held.signature);
+        let written = self.persist(shared, &issued.lines, outcome_of, core, signature);
+        issued.written = written.map_err(|source| Error::State { path, source })?;
+        if let Ok(mut kept) = self.issued.lock() {
+            *kept = Some(issued.clone());
+        }
+        Ok(())
+    }
+}
+
+/// A receipt that this process made, and by what its file is known.
+#[derive(Clone, Debug)]
+pub(super) struct Issued {
+    held: Held,
+    lines: Lines,
+    written: Written,
+}
+
+/// The exceptions of a receipt, in pages, as they are sent.
+#[derive(Debug, Default)]
+struct Pages(Vec<Vec<Exception>>, usize);
+
+impl Pages {
+    /// Takes a line, if it is one of an exception.
+    fn add(&mut self, line: &Line) {
+        if line.outcome == Outcome::Delivered {
+            return;
+        }
+        let Pages(pages, page_bytes) = self;
+        if pages.is_empty() || *page_bytes >= EXCEPTION_PAGE_BYTES {
+            pages.push(vec![]);
+            *page_bytes = 0;
+        }
+        *page_bytes += line.path.as_bytes().len() + 16;
+        let page = pages.last_mut().expect("the first line makes the first page");
+        page.push(Exception { path: line.path.clone(), outcome: line.outcome });
     }
 }
 
@@ -157,7 +200,7 @@ pub(super) struct Held {
     /// What the lines of the file hash to.
     pub(super) lines: OutcomeDigest,
     /// What was not delivered, in pages, as it is sent.
-    exceptions: Vec<Vec<Exception>>,
+    exceptions: Arc<Vec<Vec<Exception>>>,
 }
 
 /// Reads the receipt of a transfer, if there is one.
@@ -170,31 +213,23 @@ pub(super) fn load(home: &Home<RealDisk>, transfer: TransferId) -> Result<Option
     let (core_bytes, signature) = head_from_json(&head).map_err(|_| damaged())?;
     let core = Core::decode(&core_bytes).map_err(|_| damaged())?;
     let (mut attributes_not_applied, mut lines) = (0, OutcomeHasher::default());
-    let (mut exceptions, mut page_bytes) = (vec![], EXCEPTION_PAGE_BYTES);
+    let mut pages = Pages::default();
     while let Some(text) = reader.line().map_err(failed)? {
         let line = Line::from_json(&text).ok_or_else(damaged)?;
         lines.line(&line.canonical());
         attributes_not_applied += u64::from(line.outcome == Outcome::AttributesNotApplied);
-        if line.outcome == Outcome::Delivered {
-            continue;
-        }
-        if page_bytes >= EXCEPTION_PAGE_BYTES {
-            exceptions.push(vec![]);
-            page_bytes = 0;
-        }
-        page_bytes += line.path.as_bytes().len() + 16;
-        let page: Option<&mut Vec<_>> = exceptions.last_mut();
-        page.expect("the first page begins full").push(Exception { path: line.path, outcome: line.outcome });
+        pages.add(&line);
     }
     let lines = lines.finish();
-    Ok(Some(Held { core_bytes, core, signature, attributes_not_applied, lines, exceptions }))
+    Ok(Some(Held { core_bytes, core, signature, attributes_not_applied, lines, exceptions: Arc::new(pages.0) }))
 }
 
 impl Held {
     /// The messages that carry the receipt: its exceptions in pages, then core and signature.
     pub(super) fn into_messages(self) -> impl Iterator<Item = Message> {
         let receipt = Message::Receipt { core: self.core_bytes, signature: self.signature.to_vec() };
-        self.exceptions.into_iter().map(Message::Exceptions).chain([receipt])
+        let pages = self.exceptions;
+        (0..pages.len()).map(move |page| Message::Exceptions(pages[page].clone())).chain([receipt])
     }
 }
 

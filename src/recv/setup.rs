@@ -262,7 +262,7 @@ impl<D: Rooted> Setup<D> {
             root: self.root.clone(),
             header: Header { chunk_bytes: CHUNK_BYTES, transfer: self.transfer },
             policy: Policy { existing: self.settings.existing, reserve_bytes: self.settings.reserve_bytes },
-            issue: Arc::new(move |shared| issuer.issue(shared)),
+            issue: Arc::new(move |shared, live| issuer.issue(shared, live)),
             heard,
         }
     }

@@ -80,7 +80,7 @@ impl<D: Rooted> Driver<D> {
         let summary = Summary {
             wire_bytes: self.wire_bytes.load(Ordering::Relaxed),
             reused: self.reused,
-            attributes_not_applied: agreed.tally.attributes_not_applied,
+            attributes_not_applied: agreed.told.tally.attributes_not_applied,
             elapsed: self.started.elapsed(),
             ..Summary::of(&agreed.core, Role::Sender, receipt)
         };

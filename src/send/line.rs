@@ -87,7 +87,10 @@ impl Line {
         let farewell = async { while self.writers.join_next().await.is_some() {} };
         // A peer that no longer answers does not keep us; what matters to it will be said on the next link.
         let _ = timeout(Duration::from_millis(FAREWELL_MS), farewell).await;
-        self.link.close(code);
+        match code {
+            CloseCode::Finished => self.link.close_now(code).await,
+            _ => self.link.close(code),
+        }
     }
 }
 

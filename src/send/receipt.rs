@@ -15,7 +15,7 @@ use crate::outcome::{Outcome, Reason};
 use crate::receipt::{Core, signing_bytes};
 use crate::source::log::SharedLog;
 use crate::state::home::Home;
-use crate::state::outcome::{Agreement, Live, Tally, compare, copy_receipt, store_receipt};
+use crate::state::outcome::{Agreement, Expected, Told, compare, copy_receipt, store_receipt};
 use crate::task::sender::ReceiptVerdict;
 use crate::wire::Exception;
 
@@ -46,10 +46,8 @@ impl Arrived {
 #[derive(Clone, Debug)]
 pub(super) struct Agreed {
     pub(super) core: Core,
-    pub(super) tally: Tally,
+    pub(super) told: Box<Told>,
     signature: [u8; 64],
-    exceptions: HashMap<EntryIndex, Outcome>,
-    live: Live,
 }
 
 /// With whom and about what.
@@ -65,6 +63,7 @@ pub(super) fn check<D: Disk>(
     log: &SharedLog<D>,
     arrived: &Arrived,
     parties: &Parties,
+    expected: Option<&Expected>,
 ) -> std::io::Result<(ReceiptVerdict, Option<Agreed>)> {
     let signature: Option<[u8; 64]> = arrived.signature.as_slice().try_into().ok();
     let (Ok(core), Some(signature)) = (Core::decode(&arrived.core), signature) else {
@@ -77,10 +76,8 @@ pub(super) fn check<D: Disk>(
     if !is_about_us || !verify_signature(&parties.receiver, &signing_bytes(&arrived.core), &signature) {
         return Ok((ReceiptVerdict::Forged, None));
     }
-    Ok(match log.with(|log| compare(log, &core, &arrived.exceptions))? {
-        Agreement::Now(tally, exceptions, live) => {
-            (ReceiptVerdict::Agrees(tally.digest), Some(Agreed { core, tally, signature, exceptions, live }))
-        }
+    Ok(match log.with(|log| compare(log, &core, &arrived.exceptions, expected))? {
+        Agreement::Now(told) => (ReceiptVerdict::Agrees(told.tally.digest), Some(Agreed { core, told, signature })),
         Agreement::Before => (ReceiptVerdict::Outdated, None),
         Agreement::Never => (ReceiptVerdict::Differs, None),
     })
@@ -90,7 +87,7 @@ impl Agreed {
     /// Tells which entries the receiver left out, in the order of the log: what this side left out was told before.
     pub(super) fn tell_left_out<D: Disk>(&self, log: &SharedLog<D>, events: &Events) -> std::io::Result<()> {
         let mut left_out: Vec<(EntryIndex, Reason)> = vec![];
-        for (entry, outcome) in &self.exceptions {
+        for (entry, outcome) in &self.told.exceptions {
             if let Outcome::LeftOut(reason) = outcome {
                 left_out.push((*entry, *reason));
             }
@@ -114,10 +111,10 @@ pub(super) fn store<D: Disk>(
     copy: Option<&PathBuf>,
 ) -> Result<(), Error> {
     let path = home.receipt_path(agreed.core.transfer, Role::Sender);
-    let exceptions = |entry| agreed.exceptions.get(&entry).copied();
+    let Told { exceptions, lines, .. } = &*agreed.told;
+    let exceptions = |entry| exceptions.get(&entry).copied();
     let stored = log.with(|log| {
-        let live = if agreed.live.is_of(log) { agreed.live.clone() } else { Live::of(log)? };
-        store_receipt(log, &live, exceptions, &agreed.core, &agreed.signature, home, Role::Sender)
+        store_receipt(log, lines, exceptions, &agreed.core, &agreed.signature, home, Role::Sender).map(drop)
     });
     stored.map_err(|source| Error::State { path: path.clone(), source })?;
     match copy {

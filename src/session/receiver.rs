@@ -395,7 +395,10 @@ impl Receiver {
             // What is complete before the sender has settled may be an older state of the source.
             let is_settled = self.standing() == Standing::Settled;
             if is_all_done && is_settled && self.batch.is_idle() && !self.is_checking_claims && !self.is_examining {
-                self.ending.finish(&mut self.tasks);
+                // The sender hears of it at once: it can compute then what the receipt should say.
+                if self.ending.finish(&mut self.tasks) {
+                    self.progress_due = None;
+                }
             }
         }
         if self.space_due.is_some_and(|due| now >= due) {

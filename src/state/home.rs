@@ -23,7 +23,7 @@ use crate::limits::{CLOSED_STATE_DAYS, RECORD_FILE_BYTES_MAX};
 use crate::net::{Identity, IdentityError};
 use crate::state::files::{empty_dir, ensure_dir, find_dir, read_small, write_atomic};
 use crate::state::lock::Lock;
-use crate::state::receipts::{ReceiptReader, ReceiptWriter, file_name};
+use crate::state::receipts::{self, ReceiptReader, ReceiptWriter, Written, file_name};
 use crate::state::stream;
 use crate::state::transfer::{Closed, End, TransferRecord};
 
@@ -214,6 +214,15 @@ impl<D: Disk> Home<D> {
         ensure_dir(&self.disk, &self.root, RECEIPTS.as_bytes())
             .and_then(|dir| ReceiptWriter::create(self.disk.clone(), dir, file_name(id, role).into_bytes()))
             .map_err(self.failed(self.receipt_path(id, role)))
+    }
+
+    /// Whether the stored receipt still is what this process wrote.
+    pub fn is_receipt_whole(&self, id: TransferId, role: Role, written: &Written) -> Result<bool, Error> {
+        let look = || {
+            let Some(dir) = find_dir(&self.disk, &self.root, RECEIPTS.as_bytes())? else { return Ok(false) };
+            receipts::is_whole(&self.disk, &dir, file_name(id, role).as_bytes(), written)
+        };
+        look().map_err(self.failed(self.receipt_path(id, role)))
     }
 
     /// The stored receipt, if there is one. It is durable: the process that wrote it may have ended before its name

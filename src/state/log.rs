@@ -379,8 +379,13 @@ impl<D: Disk> ManifestLog<D> {
 
     /// Reads every record again and compares the chain: whether the file still says what was appended.
     pub fn is_undamaged(&self) -> io::Result<bool> {
+        self.reads_undamaged(|_| ())
+    }
+
+    /// The same, with a look at each record. What `each` has seen counts only if the whole is undamaged.
+    pub fn reads_undamaged(&self, mut each: impl FnMut(&Record)) -> io::Result<bool> {
         let mut again: ManifestLog<D> = ManifestLog::empty(Arc::clone(&self.file), self.header);
-        again.replay(|_, _| ())?;
+        again.replay(|record, _| each(record))?;
         Ok(again.end.record_count == self.end.record_count && again.end.chain == self.end.chain)
     }
 

@@ -14,12 +14,13 @@ use crate::disk::Disk;
 use crate::error::Error;
 use crate::geometry::EntryIndex;
 use crate::identity::Role;
-use crate::limits::STATE_MENDS_ROUNDS_MAX;
+use crate::limits::{RECEIPT_TEXT_BYTES_MAX, STATE_MENDS_ROUNDS_MAX};
 use crate::manifest::{Position, Record};
 use crate::outcome::{Outcome, Reason};
 use crate::receipt::{self, Core, Line};
 use crate::state::home::Home;
 use crate::state::log::ManifestLog;
+use crate::state::receipts::Written;
 use crate::wire::split_records;
 
 /// What a transfer came to.
@@ -39,6 +40,14 @@ pub struct Tally {
     pub attributes_not_applied: u64,
 }
 
+impl Tally {
+    /// Whether a receipt says the same.
+    fn is_told_by(&self, core: &Core) -> bool {
+        let ours = (self.digest, self.delivered_files, self.delivered_bytes, self.left_out, self.kept);
+        ours == (core.outcome, core.delivered_files, core.delivered_bytes, core.left_out, core.kept)
+    }
+}
+
 /// The entries that hold at one state of a log, in the order in which their lines are hashed. Clones share them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Live {
@@ -55,6 +64,14 @@ impl Live {
         Live::when(log, log.position().record_count)
     }
 
+    /// Those of the log as it is, if it is undamaged: what is collected is what was compared with the chain.
+    pub fn of_undamaged<D: Disk>(log: &ManifestLog<D>) -> io::Result<Option<Live>> {
+        let (mut collector, seen_at) = (Collector::new(log), log.position());
+        let is_undamaged = log.reads_undamaged(|record| collector.see(record))?;
+        let live = || Live { entries: Arc::new(collector.finish()), record_count: seen_at.record_count, seen_at };
+        Ok(is_undamaged.then(live))
+    }
+
     /// Those of the log when it had so many records.
     fn when<D: Disk>(log: &ManifestLog<D>, record_count: u64) -> io::Result<Live> {
         let entries = Arc::new(live_entries(log, record_count)?);
@@ -67,28 +84,81 @@ impl Live {
     }
 }
 
+/// The lines of a receipt: what is live, and the text that was hashed, unless it is long.
+#[derive(Clone, Debug)]
+pub struct Lines {
+    live: Live,
+    text: Option<Arc<Vec<u8>>>,
+}
+
+impl Lines {
+    /// Lines whose text is made when they are written.
+    pub fn of(live: Live) -> Lines {
+        Lines { live, text: None }
+    }
+}
+
+/// Collects [`Lines`].
+struct Text(Option<Vec<u8>>);
+
+impl Text {
+    fn add(&mut self, line: &Line) {
+        let Some(text) = &mut self.0 else { return };
+        text.extend_from_slice(line.to_json().as_bytes());
+        text.push(b'\n');
+        if text.len() > RECEIPT_TEXT_BYTES_MAX {
+            self.0 = None;
+        }
+    }
+}
+
+/// What a log says if the receiver excepts nothing: computed while the receiver still makes its receipt.
+#[derive(Clone, Debug)]
+pub struct Expected {
+    tally: Tally,
+    lines: Lines,
+}
+
+impl Expected {
+    /// Of the log as it is.
+    pub fn of<D: Disk>(log: &ManifestLog<D>) -> io::Result<Expected> {
+        let live = Live::of(log)?;
+        let (tally, lines) = tally(log, &live, |_| None, |_, _| ())?;
+        Ok(Expected { tally, lines })
+    }
+}
+
 /// How a receipt stands to a manifest log.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Agreement {
-    /// It speaks of what the log says now. With the receiver's exceptions, by entry.
-    Now(Tally, HashMap<EntryIndex, Outcome>, Live),
+    /// It speaks of what the log says now.
+    Now(Box<Told>),
     /// It speaks of what the log said when it was complete before: the source has changed since.
     Before,
     /// It speaks of nothing that the log ever said.
     Never,
 }
 
-/// Compares a receipt with the log of the sender. `exceptions` are those that came with it, by path hash.
+/// Compares a receipt with the log of the sender. `exceptions` are those that came with it, by path hash; `expected`
+/// saves work where it is of this log as it is and there are none.
 pub fn compare<D: Disk>(
     log: &ManifestLog<D>,
     core: &Core,
     exceptions: &HashMap<PathHash, Outcome>,
+    expected: Option<&Expected>,
 ) -> io::Result<Agreement> {
     let now = log.position().record_count;
-    if let Some(Record::Complete(_)) = log.last()?
-        && let Some((tally, by_entry, live)) = agrees(log, now, core, exceptions)?
-    {
-        return Ok(Agreement::Now(tally, by_entry, live));
+    if let Some(Record::Complete(_)) = log.last()? {
+        if let Some(Expected { tally, lines }) = expected.filter(|expected| expected.lines.live.is_of(log))
+            && exceptions.is_empty()
+            && tally.is_told_by(core)
+        {
+            let (exceptions, lines) = (HashMap::new(), lines.clone());
+            return Ok(Agreement::Now(Box::new(Told { tally: *tally, exceptions, lines })));
+        }
+        if let Some(told) = agrees(log, now, core, exceptions)? {
+            return Ok(Agreement::Now(Box::new(told)));
+        }
     }
     for record_count in completions(log)?.into_iter().rev().filter(|count| *count != now) {
         if agrees(log, record_count, core, exceptions)?.is_some() {
@@ -98,8 +168,16 @@ pub fn compare<D: Disk>(
     Ok(Agreement::Never)
 }
 
-/// What a log says: its tally, the outcomes that are no success, and what was live.
-type Told = (Tally, HashMap<EntryIndex, Outcome>, Live);
+/// What a log says.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// What it comes to.
+    pub tally: Tally,
+    /// The receiver's exceptions, by entry.
+    pub exceptions: HashMap<EntryIndex, Outcome>,
+    /// Its lines.
+    pub lines: Lines,
+}
 
 /// What the log says when it had so many records, if a receipt says the same.
 fn agrees<D: Disk>(
@@ -110,21 +188,20 @@ fn agrees<D: Disk>(
 ) -> io::Result<Option<Told>> {
     let live = Live::when(log, record_count)?;
     let by_entry = by_entry(&live, exceptions);
-    let tally = tally(log, &live, |entry| by_entry.get(&entry).copied(), |_, _| ())?;
-    let ours = (tally.digest, tally.delivered_files, tally.delivered_bytes, tally.left_out, tally.kept);
-    let theirs = (core.outcome, core.delivered_files, core.delivered_bytes, core.left_out, core.kept);
-    Ok((ours == theirs && by_entry.len() == exceptions.len()).then_some((tally, by_entry, live)))
+    let (tally, lines) = tally(log, &live, |entry| by_entry.get(&entry).copied(), |_, _| ())?;
+    let is_agreed = tally.is_told_by(core) && by_entry.len() == exceptions.len();
+    Ok(is_agreed.then_some(Told { tally, exceptions: by_entry, lines }))
 }
 
-/// Computes the outcome of these entries, with a look at each of its lines. `exceptions` tells the receiver's outcome of
+/// Computes the outcome of these entries and its lines, with a look at each. `exceptions` tells the receiver's outcome of
 /// an entry where it is not plain delivery.
 pub fn tally<D: Disk>(
     log: &ManifestLog<D>,
     live: &Live,
     exceptions: impl Fn(EntryIndex) -> Option<Outcome>,
     mut each: impl FnMut(EntryIndex, &Line),
-) -> io::Result<Tally> {
-    let mut hasher = OutcomeHasher::default();
+) -> io::Result<(Tally, Lines)> {
+    let (mut hasher, mut text) = (OutcomeHasher::default(), Text(Some(vec![])));
     let mut tally = Tally {
         digest: hasher.finish(),
         delivered_files: 0,
@@ -137,6 +214,7 @@ pub fn tally<D: Disk>(
         let entry = EntryIndex(*entry);
         let line = line_of(log, entry, exceptions(entry))?;
         hasher.line(&line.canonical());
+        text.add(&line);
         each(entry, &line);
         match line.outcome {
             Outcome::LeftOut(Reason::Kept) => tally.kept += 1,
@@ -149,20 +227,21 @@ pub fn tally<D: Disk>(
         }
     }
     tally.digest = hasher.finish();
-    Ok(tally)
+    Ok((tally, Lines { live: live.clone(), text: text.0.map(Arc::new) }))
 }
 
-/// Makes the receipt file of one side durable: core and signature, then each live path in the order in which it was hashed.
-/// One that does not read back as it was written is written anew.
+/// Makes the receipt file of one side durable: core and signature, then each live path in the order in which it was hashed,
+/// from the text that was kept of them.
+/// One that does not read back as it was written is written anew. Gives what it is known by from then on.
 pub fn store_receipt<D: Disk, E: Disk>(
     log: &ManifestLog<D>,
-    live: &Live,
+    lines: &Lines,
     exceptions: impl Fn(EntryIndex) -> Option<Outcome>,
     core: &Core,
     signature: &[u8; 64],
     home: &Home<E>,
     role: Role,
-) -> io::Result<()> {
+) -> io::Result<Written> {
     let mut rounds = 1;
     loop {
         let mut out = home.create_receipt(core.transfer, role).map_err(|error| match error {
@@ -170,9 +249,14 @@ pub fn store_receipt<D: Disk, E: Disk>(
             other => io::Error::other(other),
         })?;
         out.line(&receipt::head_to_json(core, signature))?;
-        for (_, entry) in live.entries.iter() {
-            let entry = EntryIndex(*entry);
-            out.line(&line_of(log, entry, exceptions(entry))?.to_json())?;
+        match &lines.text {
+            Some(text) => out.text(text)?,
+            None => {
+                for (_, entry) in lines.live.entries.iter() {
+                    let entry = EntryIndex(*entry);
+                    out.line(&line_of(log, entry, exceptions(entry))?.to_json())?;
+                }
+            }
         }
         match out.finish() {
             Err(error) if error.kind() == io::ErrorKind::InvalidData && rounds < STATE_MENDS_ROUNDS_MAX => rounds += 1,
@@ -204,22 +288,43 @@ pub fn copy_receipt(from: &Path, to: &Path) -> io::Result<()> {
 
 /// Path hash and number of each entry that holds when the log has so many records, sorted by path hash.
 fn live_entries<D: Disk>(log: &ManifestLog<D>, record_count: u64) -> io::Result<Vec<(PathHash, u32)>> {
-    let mut keys = Vec::with_capacity(log.entry_count() as usize);
-    let (mut withdrawn, mut next) = (HashSet::new(), 0);
+    let mut collector = Collector::new(log);
     for_each_record(log, |number, record| {
-        if number >= record_count {
-            return;
-        }
-        if let Record::Withdraw { entry, .. } = record {
-            withdrawn.insert(entry.0);
-        } else if let Some(path) = record.path() {
-            keys.push((path_hash(path), next));
-            next += 1;
+        if number < record_count {
+            collector.see(record);
         }
     })?;
-    keys.retain(|(_, entry)| !withdrawn.contains(entry));
-    keys.sort_unstable();
-    Ok(keys)
+    Ok(collector.finish())
+}
+
+/// Collects what is live from the records of a log, in their order.
+struct Collector {
+    keys: Vec<(PathHash, u32)>,
+    withdrawn: HashSet<u32>,
+    next: u32,
+}
+
+impl Collector {
+    fn new<D: Disk>(log: &ManifestLog<D>) -> Collector {
+        Collector { keys: Vec::with_capacity(log.entry_count() as usize), withdrawn: HashSet::new(), next: 0 }
+    }
+
+    fn see(&mut self, record: &Record) {
+        if let Record::Withdraw { entry, .. } = record {
+            self.withdrawn.insert(entry.0);
+        } else if let Some(path) = record.path() {
+            self.keys.push((path_hash(path), self.next));
+            self.next += 1;
+        }
+    }
+
+    /// Path hash and number of each entry that was not withdrawn, sorted by path hash.
+    fn finish(self) -> Vec<(PathHash, u32)> {
+        let Collector { mut keys, withdrawn, .. } = self;
+        keys.retain(|(_, entry)| !withdrawn.contains(entry));
+        keys.sort_unstable();
+        keys
+    }
 }
 
 /// How many records the log had each time that it was complete, ascending.
@@ -289,98 +394,4 @@ fn damaged() -> io::Error {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-    use crate::digest::{ChunkDigest, Folder};
-    use crate::disk::RealDisk;
-    use crate::identity::TransferId;
-    use crate::manifest::Header;
-    use crate::outcome::Counts;
-    use crate::path::RelPath;
-
-    fn path(text: &str) -> RelPath {
-        RelPath::parse(text.as_bytes()).unwrap()
-    }
-
-    fn file(entry: u32, name: &str, chunks: u64) -> Vec<Record> {
-        let digests = vec![ChunkDigest([7; 32]); usize::try_from(chunks).unwrap()];
-        let mut folder = Folder::default();
-        digests.iter().for_each(|digest| folder.push(*digest));
-        let (entry, mtime) = (EntryIndex(entry), Timestamp::default());
-        let mut records = vec![Record::Begin { path: path(name), size: chunks * 4096 }];
-        records.extend((chunks > 0).then_some(Record::Chunks { entry, digests }));
-        records.push(Record::End { entry, digest: folder.finish(), mode: 0o644, mtime });
-        records
-    }
-
-    fn log(home: &std::path::Path, name: &[u8], records: &[Record]) -> ManifestLog<RealDisk> {
-        let header = Header { chunk_bytes: 4096, transfer: TransferId([1; 16]) };
-        let dir = RealDisk::open_root(home).unwrap();
-        let (mut log, _) = ManifestLog::open(&RealDisk::new(), &dir, name, header, |_, _| ()).unwrap();
-        let encoded: Vec<Vec<u8>> = records.iter().map(Record::encode).collect();
-        log.append(encoded.iter().map(Vec::as_slice), |_, _| ()).unwrap();
-        log
-    }
-
-    #[test]
-    fn the_outcome_does_not_depend_on_how_the_log_was_written() {
-        let home = tempfile::tempdir().unwrap();
-        let directory = Record::Directory { path: path("d"), mode: 0o755, mtime: Timestamp::default() };
-        let left_out = Record::LeftOut { path: path("x"), kind: FileKind::Special, reason: Reason::Special };
-        let complete = Record::Complete(Counts::default());
-        let withdraw = Record::Withdraw { entry: EntryIndex(1), reason: Reason::Changed };
-        let one = [vec![directory.clone()], file(1, "d/a", 2), vec![left_out.clone()], file(3, "b", 1)].concat();
-        let two = [
-            file(0, "b", 1),
-            file(1, "d/a", 5),
-            vec![left_out, withdraw, complete.clone(), directory],
-            file(4, "d/a", 2),
-            vec![complete],
-        ]
-        .concat();
-        let none = |_: EntryIndex| None;
-        let (one, two) = (log(home.path(), b"1", &one), log(home.path(), b"2", &two));
-        let tally_one = tally(&one, &Live::of(&one).unwrap(), none, |_, _| ()).unwrap();
-        assert_eq!(tally(&two, &Live::of(&two).unwrap(), none, |_, _| ()).unwrap(), tally_one);
-        assert_eq!((tally_one.delivered_files, tally_one.delivered_bytes, tally_one.left_out), (2, 3 * 4096, 1));
-        let kept = |entry: EntryIndex| (entry.0 == 3).then_some(Outcome::LeftOut(Reason::Kept));
-        let tally_kept = tally(&one, &Live::of(&one).unwrap(), kept, |_, _| ()).unwrap();
-        assert_ne!(tally_kept.digest, tally_one.digest);
-        assert_eq!((tally_kept.delivered_files, tally_kept.kept, tally_kept.left_out), (1, 1, 1));
-        let attributes = |entry: EntryIndex| (entry.0 == 0).then_some(Outcome::AttributesNotApplied);
-        assert_eq!(tally(&one, &Live::of(&one).unwrap(), attributes, |_, _| ()).unwrap().attributes_not_applied, 1);
-    }
-
-    #[test]
-    fn a_receipt_is_compared_with_what_the_log_says_and_with_what_it_said_before() {
-        let home = tempfile::tempdir().unwrap();
-        let complete = Record::Complete(Counts::default());
-        let withdraw = Record::Withdraw { entry: EntryIndex(0), reason: Reason::Changed };
-        let before = [file(0, "a", 1), file(1, "b", 2), vec![complete.clone()]].concat();
-        let now = [before.clone(), vec![withdraw], file(2, "a", 3), vec![complete]].concat();
-        let (before, now) = (log(home.path(), b"1", &before), log(home.path(), b"2", &now));
-        let kept = |name: &str| HashMap::from([(path_hash(&path(name)), Outcome::LeftOut(Reason::Kept))]);
-        let core = |log: &ManifestLog<RealDisk>, kept: Option<u32>| {
-            let said = |entry: EntryIndex| (Some(entry.0) == kept).then_some(Outcome::LeftOut(Reason::Kept));
-            let tally = tally(log, &Live::of(log).unwrap(), said, |_, _| ()).unwrap();
-            Core {
-                outcome: tally.digest,
-                delivered_files: tally.delivered_files,
-                delivered_bytes: tally.delivered_bytes,
-                left_out: tally.left_out,
-                kept: tally.kept,
-                ..receipt::tests::sample()
-            }
-        };
-        let none = HashMap::new();
-        let Agreement::Now(tally, ..) = compare(&now, &core(&now, None), &none).unwrap() else { panic!("it is now") };
-        assert_eq!((tally.delivered_files, tally.delivered_bytes), (2, 5 * 4096));
-        let agreement = compare(&now, &core(&now, Some(1)), &kept("b")).unwrap();
-        assert!(matches!(agreement, Agreement::Now(_, by_entry, _) if by_entry.contains_key(&EntryIndex(1))));
-        assert_eq!(compare(&now, &core(&before, None), &none).unwrap(), Agreement::Before);
-        assert_eq!(compare(&now, &core(&before, Some(0)), &kept("a")).unwrap(), Agreement::Before);
-        assert_eq!(compare(&before, &core(&now, None), &none).unwrap(), Agreement::Never);
-        assert_eq!(compare(&now, &core(&now, None), &kept("no such path")).unwrap(), Agreement::Never);
-    }
-}
+mod tests;

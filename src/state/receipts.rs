@@ -29,15 +29,33 @@ pub struct ReceiptWriter<D: Disk> {
     name: Vec<u8>,
     file: D::File,
     written_bytes: u64,
-    /// Length of each write, and the check of its bytes.
-    written: Vec<(usize, [u8; 8])>,
+    written: Written,
     buffer: Vec<u8>,
+}
+
+/// What was written to a receipt's file: length and check of each piece, in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Written(Vec<(usize, [u8; 8])>);
+
+impl Written {
+    /// Whether a file holds this and nothing more, read past the cache.
+    fn is_in<F: DiskFile>(&self, file: &F) -> io::Result<bool> {
+        let (mut buffer, mut offset) = (AlignedBuffer::default(), 0);
+        for (length, check) in &self.0 {
+            file.read_uncached_at(&mut buffer, offset, *length)?;
+            if buffer.bytes().len() != *length || check8(&[buffer.bytes()]) != *check {
+                return Ok(false);
+            }
+            offset += *length as u64;
+        }
+        Ok(file.stat()?.size == offset)
+    }
 }
 
 impl<D: Disk> ReceiptWriter<D> {
     pub(super) fn create(disk: D, dir: D::Dir, name: Vec<u8>) -> io::Result<ReceiptWriter<D>> {
         let file = create_anew(&disk, &dir, &temporary(&name))?;
-        Ok(ReceiptWriter { disk, dir, name, file, written_bytes: 0, written: vec![], buffer: vec![] })
+        Ok(ReceiptWriter { disk, dir, name, file, written_bytes: 0, written: Written::default(), buffer: vec![] })
     }
 
     /// Appends one line; the line's end is added.
@@ -47,9 +65,20 @@ impl<D: Disk> ReceiptWriter<D> {
         if self.buffer.len() >= BUFFER_BYTES { self.flush() } else { Ok(()) }
     }
 
+    /// Appends whole lines, each with its end.
+    pub fn text(&mut self, lines: &[u8]) -> io::Result<()> {
+        for piece in lines.chunks(BUFFER_BYTES) {
+            self.buffer.extend_from_slice(piece);
+            if self.buffer.len() >= BUFFER_BYTES {
+                self.flush()?;
+            }
+        }
+        Ok(())
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         self.file.write_all_at(&self.buffer, self.written_bytes)?;
-        self.written.push((self.buffer.len(), check8(&[&self.buffer])));
+        self.written.0.push((self.buffer.len(), check8(&[&self.buffer])));
         self.written_bytes += self.buffer.len() as u64;
         self.buffer.clear();
         Ok(())
@@ -57,24 +86,24 @@ impl<D: Disk> ReceiptWriter<D> {
 
     /// Makes it durable, file and name, after it was read back. Only then may it be sent or told of.
     /// [`Damage::ReadsOtherwise`]: it is to be written anew.
-    pub fn finish(mut self) -> io::Result<()> {
+    pub fn finish(mut self) -> io::Result<Written> {
         self.flush()?;
         self.file.sync()?;
-        self.read_back()?;
-        self.disk.replace(&self.dir, &temporary(&self.name), &self.dir, &self.name)?;
-        self.disk.sync_dir(&self.dir)
-    }
-
-    fn read_back(&self) -> io::Result<()> {
-        let (mut buffer, mut offset) = (AlignedBuffer::default(), 0);
-        for (length, check) in &self.written {
-            self.file.read_uncached_at(&mut buffer, offset, *length)?;
-            if buffer.bytes().len() != *length || check8(&[buffer.bytes()]) != *check {
-                return Err(Damage::ReadsOtherwise.into());
-            }
-            offset += *length as u64;
+        if !self.written.is_in(&self.file)? {
+            return Err(Damage::ReadsOtherwise.into());
         }
-        Ok(())
+        self.disk.replace(&self.dir, &temporary(&self.name), &self.dir, &self.name)?;
+        self.disk.sync_dir(&self.dir)?;
+        Ok(self.written)
+    }
+}
+
+/// Whether the file of that name still is what was written.
+pub(super) fn is_whole<D: Disk>(disk: &D, dir: &D::Dir, name: &[u8], written: &Written) -> io::Result<bool> {
+    match disk.open(dir, name, Access::Read) {
+        Ok(file) => written.is_in(&file),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use super::files::{Damage, Kind, disclose, enclose, open_own, read_small, write_atomic, write_private};
 use super::home::Home;
 use super::log::ManifestLog;
-use super::outcome::{Live, store_receipt};
+use super::outcome::{Lines, Live, store_receipt};
 use super::transfer::{Closed, Description, End, ReceiverSettings, Settings, Side, TransferRecord};
 use crate::attributes::Level;
 use crate::digest::ListDigest;
@@ -327,7 +327,7 @@ fn a_receipt_has_no_name_until_it_reads_back() {
     let root = RealDisk::open_root(dir.path()).unwrap();
     let (log, _) = ManifestLog::open(&RealDisk::new(), &root, b"log", header, |_, _| ()).unwrap();
     disk.lose_writes(2);
-    store_receipt(&log, &Live::of(&log).unwrap(), |_| None, &core, &[7; 64], &home, Role::Sender).unwrap();
+    store_receipt(&log, &Lines::of(Live::of(&log).unwrap()), |_| None, &core, &[7; 64], &home, Role::Sender).unwrap();
     let mut receipt = whole.open_receipt(core.transfer, Role::Sender).unwrap().unwrap();
     assert_eq!(receipt.line().unwrap(), Some(receipt::head_to_json(&core, &[7; 64])));
 }

@@ -10,6 +10,7 @@ use super::sync::{Synced, Syncer};
 use super::{Shared, is_full, locked};
 use crate::disk::Disk;
 use crate::geometry::{ChunkRun, EntryIndex};
+use crate::state::outcome::Live;
 use crate::task::receiver::{Input, SettleResult, SettledFile, Task};
 
 /// What the intake hands out, which owns what goes into it: to the syncer, and from there to the settler, in this order.
@@ -141,7 +142,7 @@ impl<D: Disk> Syncer<D> {
 
 impl<D: Disk> Settler<D> {
     /// Does one piece of work. `issue` makes, signs and persists the receipt, when it comes to that.
-    pub fn perform(&mut self, proof: Proof<D>, issue: impl FnOnce(&Shared<D>) -> io::Result<()>) -> Input {
+    pub fn perform(&mut self, proof: Proof<D>, issue: impl FnOnce(&Shared<D>, &Live) -> io::Result<()>) -> Input {
         let shared = std::sync::Arc::clone(&self.shared);
         let is_closing = matches!(proof, Proof::Errand(Errand::Close));
         let outcome = match proof {
@@ -163,28 +164,27 @@ impl<D: Disk> Settler<D> {
         &mut self,
         errand: Errand<D>,
         shared: &Shared<D>,
-        issue: impl FnOnce(&Shared<D>) -> io::Result<()>,
+        issue: impl FnOnce(&Shared<D>, &Live) -> io::Result<()>,
     ) -> io::Result<Input> {
         match errand {
             Errand::ReadBack(entry, run, handle) => Ok(Input::ReadBackDone(entry, run, self.read_back(&handle, run))),
             // From here on the log alone says what is done: it is read once as a whole.
-            Errand::FinishTree if !shared.with_log(|log| log.is_undamaged().unwrap_or(false)) => {
-                Ok(Input::LogChecked(false))
-            }
-            Errand::FinishTree => {
-                let position = shared.with_log(|log| log.position());
-                self.finish_tree().map(|()| {
-                    self.tree_finished_at = Some(position);
+            Errand::FinishTree => match shared.with_log(|log| Live::of_undamaged(log).unwrap_or(None)) {
+                None => Ok(Input::LogChecked(false)),
+                Some(live) => self.finish_tree().map(|()| {
+                    self.finished = Some(live);
                     Input::TreeFinished
-                })
-            }
+                }),
+            },
             Errand::IssueReceipt => {
                 let _closed = locked(&shared.gate);
                 // What came since may be a symlink or a directory, which nothing else accounts for.
-                let is_finished = self.tree_finished_at == Some(shared.with_log(|log| log.position()));
-                match is_finished && shared.is_all_settled() {
-                    true => shared.sync_journal().and_then(|()| issue(shared)).map(|()| Input::ReceiptIssued),
-                    false => Ok(Input::ReceiptRefused),
+                let finished = self.finished.as_ref().filter(|live| shared.with_log(|log| live.is_of(log)));
+                match finished.filter(|_| shared.is_all_settled()) {
+                    Some(live) => {
+                        shared.sync_journal().and_then(|()| issue(shared, live)).map(|()| Input::ReceiptIssued)
+                    }
+                    None => Ok(Input::ReceiptRefused),
                 }
             }
             Errand::Close => shared.remove_state().map(|()| Input::Closed),

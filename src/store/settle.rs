@@ -13,8 +13,8 @@ use crate::digest::{ChunkDigest, chunk_digest};
 use crate::disk::{AlignedBuffer, Disk, DiskFile};
 use crate::event::Found;
 use crate::geometry::{ChunkIndex, ChunkRun, EntryIndex};
-use crate::manifest::Position;
 use crate::outcome::{Outcome, Reason};
+use crate::state::outcome::Live;
 use crate::task::receiver::{SettleResult, SettledFile};
 
 /// Chunks of one read-back job.
@@ -35,7 +35,7 @@ pub struct Observed {
 pub struct Settler<D: Disk> {
     pub(super) shared: Arc<Shared<D>>,
     /// Where the log was when symlinks and directories were made last.
-    pub(super) tree_finished_at: Option<Position>,
+    pub(super) finished: Option<Live>,
     observed: Vec<Observed>,
     /// Symlinks and directories that could not be made.
     pub(super) left_out: Vec<(EntryIndex, Reason)>,
@@ -52,7 +52,7 @@ pub(super) struct Settling<D: Disk> {
 
 impl<D: Disk> Settler<D> {
     pub(super) fn new(shared: Arc<Shared<D>>) -> Settler<D> {
-        Settler { shared, tree_finished_at: None, observed: vec![], left_out: vec![] }
+        Settler { shared, finished: None, observed: vec![], left_out: vec![] }
     }
 
     /// Wrong bytes met since the last call.

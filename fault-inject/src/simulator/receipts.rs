@@ -15,7 +15,7 @@ use landfall::outcome::Outcome;
 use landfall::receipt::{Core, Line, VERSION, head_from_json, signing_bytes};
 use landfall::source::log::SharedLog;
 use landfall::state::home::Home;
-use landfall::state::outcome::{Agreement, Live, compare, store_receipt, tally};
+use landfall::state::outcome::{Agreement, Live, Told, compare, store_receipt, tally};
 use landfall::store::Shared;
 use landfall::task::sender::ReceiptVerdict;
 use landfall::wire::{Exception, Message};
@@ -32,11 +32,10 @@ fn other(error: impl std::fmt::Display) -> io::Error {
 }
 
 /// Makes and persists the receipt for what the store holds.
-pub(super) fn issue<D: Disk>(shared: &Shared<D>, home: &Home<D>, transfer: TransferId) -> io::Result<()> {
+pub(super) fn issue<D: Disk>(shared: &Shared<D>, live: &Live, home: &Home<D>, transfer: TransferId) -> io::Result<()> {
     let exceptions = shared.ledger().exceptions.clone();
     let outcome_of = |entry: EntryIndex| exceptions.get(&entry.0).copied();
-    let live = shared.with_log(Live::of)?;
-    let outcome = shared.with_log(|log| tally(log, &live, outcome_of, |_, _| ()))?;
+    let (outcome, lines) = shared.with_log(|log| tally(log, live, outcome_of, |_, _| ()))?;
     let last = shared.with_log(|log| log.last())?;
     let Some(Record::Complete(counts)) = last else { return Err(other("the manifest is not complete")) };
     let mut bytes_by_level = [0; 4];
@@ -68,7 +67,8 @@ pub(super) fn issue<D: Disk>(shared: &Shared<D>, home: &Home<D>, transfer: Trans
         sender_version: "0".into(),
         receiver_version: "0".into(),
     };
-    shared.with_log(|log| store_receipt(log, &live, outcome_of, &core, &sign(&core.encode()), home, Role::Receiver))
+    let signature = sign(&core.encode());
+    shared.with_log(|log| store_receipt(log, &lines, outcome_of, &core, &signature, home, Role::Receiver)).map(drop)
 }
 
 /// The disk's own word in an error about state, so that a full disk is known as one.
@@ -113,8 +113,7 @@ pub(super) struct Arrived {
 pub(super) struct Agreed {
     core: Core,
     signature: [u8; 64],
-    exceptions: HashMap<EntryIndex, Outcome>,
-    live: Live,
+    told: Box<Told>,
 }
 
 impl Arrived {
@@ -135,10 +134,8 @@ impl Arrived {
         if self.signature != signature {
             return Ok((ReceiptVerdict::Forged, None));
         }
-        Ok(match log.with(|log| compare(log, &core, &self.exceptions))? {
-            Agreement::Now(tally, exceptions, live) => {
-                (ReceiptVerdict::Agrees(tally.digest), Some(Agreed { core, signature, exceptions, live }))
-            }
+        Ok(match log.with(|log| compare(log, &core, &self.exceptions, None))? {
+            Agreement::Now(told) => (ReceiptVerdict::Agrees(told.tally.digest), Some(Agreed { core, signature, told })),
             Agreement::Before => (ReceiptVerdict::Outdated, None),
             Agreement::Never => (ReceiptVerdict::Differs, None),
         })
@@ -147,9 +144,7 @@ impl Arrived {
 
 /// Makes a receipt durable at the sender.
 pub(super) fn store<D: Disk>(log: &SharedLog<D>, agreed: &Agreed, home: &Home<D>) -> io::Result<()> {
-    let exceptions = |entry| agreed.exceptions.get(&entry).copied();
-    log.with(|log| {
-        let live = if agreed.live.is_of(log) { agreed.live.clone() } else { Live::of(log)? };
-        store_receipt(log, &live, exceptions, &agreed.core, &agreed.signature, home, Role::Sender)
-    })
+    let Told { exceptions, lines, .. } = &*agreed.told;
+    let exceptions = |entry| exceptions.get(&entry).copied();
+    log.with(|log| store_receipt(log, lines, exceptions, &agreed.core, &agreed.signature, home, Role::Sender).map(drop))
 }

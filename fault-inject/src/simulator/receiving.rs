@@ -403,7 +403,7 @@ impl Receiving {
     pub(super) fn run_settler(&mut self) {
         let Some(piece) = self.to_settler.pop_front() else { return };
         let (home, transfer) = (&self.home, self.setting.transfer);
-        let input = self.settler.perform(piece, |shared| receipts::issue(shared, home, transfer));
+        let input = self.settler.perform(piece, |shared, live| receipts::issue(shared, live, home, transfer));
         let observed = self.settler.take_observed();
         if !observed.is_empty() {
             self.sights.push(Sight::Observed(observed));

@@ -208,7 +208,7 @@ impl Rig {
 
     fn settle(&self, run: &mut Run, proof: Proof<RealDisk>) {
         let exceptions = Arc::clone(&self.exceptions);
-        let input = run.store.settler.perform(proof, |shared| {
+        let input = run.store.settler.perform(proof, |shared, _| {
             let found = shared.ledger().exceptions.clone();
             let named = found.into_iter().filter(|(entry, _)| !shared.ledger().is_withdrawn(EntryIndex(*entry)));
             let named = named.map(|(entry, outcome)| {

@@ -83,13 +83,15 @@ impl Ending {
         self.is_stale = matches!(self.stage, Stage::Finishing | Stage::Issuing);
     }
 
-    /// All files are done.
-    pub(super) fn finish(&mut self, tasks: &mut VecDeque<Task>) {
-        if self.stage == Stage::Open {
+    /// All files are done. Returns whether that begins the end.
+    pub(super) fn finish(&mut self, tasks: &mut VecDeque<Task>) -> bool {
+        let is_begun = self.stage == Stage::Open;
+        if is_begun {
             self.stage = Stage::Finishing;
             self.is_stale = false;
             tasks.push_back(Task::FinishTree);
         }
+        is_begun
     }
 
     pub(super) fn on_connected(&mut self, tasks: &mut VecDeque<Task>) {
