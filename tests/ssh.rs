@@ -207,3 +207,34 @@ fn where_udp_is_blocked_it_is_said_and_ssh_carries_the_datagrams() {
     let transfer = done.events().into_iter().find(|event| event["event"] == "transfer").unwrap();
     assert_eq!(transfer["start"], "resumed", "it is the transfer that could not begin");
 }
+
+#[test]
+fn a_plan_and_streams_go_the_same_way() {
+    let Some(ground) = Ground::new("ssh-plan-and-streams") else { return };
+    let far = plain(&ground.sshd);
+    let target = ground.target();
+    let last = |done: &Finished| done.events().into_iter().last().unwrap();
+    let planned = ground.send("web1", &target, &far.program).arg("--plan").run();
+    planned.assert_code(0);
+    assert!(!target.exists(), "a plan writes nothing");
+    assert_eq!(state::receipts(&far.home), Vec::<PathBuf>::new(), "nor does it at the far end");
+    let new = last(&planned)["send_files"].as_u64().unwrap();
+    assert!(new > 0, "{}", planned.describe());
+    ground.send("web1", &target, &far.program).run().assert_code(0);
+    let planned = ground.send("web1", &target, &far.program).arg("-n").run();
+    assert_eq!(last(&planned)["send_files"], 0, "{}", planned.describe());
+    assert_eq!(last(&planned)["present_files"], new, "{}", planned.describe());
+
+    let dump: Vec<u8> = (0..3_000_001_u32).map(|at| at.wrapping_mul(2_654_435_761).to_le_bytes()[2]).collect();
+    let through = |words: &[&str]| {
+        let command = Landfall::new("stream", &ground.home()).args(words).arg("--ssh").arg(ground.sshd.ssh());
+        command.arg("--remote-landfall").arg(&far.program).args(["--yes", "-q"])
+    };
+    let place = format!("web1:{}", target.display());
+    through(&["send", "-", "--name", "dump.sql", "--to", &place]).input(dump.clone()).run().assert_code(0);
+    assert_eq!(std::fs::read(target.join("dump.sql")).unwrap(), dump);
+    let back = through(&["recv", "--stdout", "--from", &format!("{place}/dump.sql")]).run();
+    back.assert_code(0);
+    assert!(back.stdout == dump, "{} bytes came back\n{}", back.stdout.len(), back.stderr_text());
+    assert_eq!(far.alive(), Vec::<u32>::new(), "nobody is left there");
+}
