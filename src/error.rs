@@ -177,6 +177,14 @@ pub enum Error {
         /// Which file.
         path: PathBuf,
     },
+    /// The other side is of a version that does not know what an option of this one leads to.
+    #[error("the {}'s landfall is too old for `{option}`", peer.word())]
+    TooOld {
+        /// Who.
+        peer: Role,
+        /// Which.
+        option: &'static str,
+    },
     /// The file system does not reach the level that is asked for.
     #[error("`{}` can be read back only at level `{found}`, which does not prove that the device holds the data", dir.display())]
     LevelTooLow {
@@ -230,7 +238,7 @@ impl Error {
             Error::State { source, .. } if is_full(source) => Exit::Again,
             Error::Local { .. } | Error::State { .. } | Error::LevelTooLow { .. } | Error::TooLarge => Exit::Failed,
             Error::OutcomeDiffers | Error::Finished { .. } | Error::Misbehaved { .. } => Exit::Failed,
-            Error::NotInstalled { .. } => Exit::Failed,
+            Error::NotInstalled { .. } | Error::TooOld { .. } => Exit::Failed,
             Error::HostNotReached { .. } => Exit::Again,
             Error::Usage(_) => Exit::Usage,
             Error::Locked { .. } | Error::Bind { .. } | Error::NoLink { .. } | Error::ParentGone => Exit::Again,
@@ -260,6 +268,7 @@ impl Error {
             Error::Locked { .. } => "wait for it, or stop it; then run the same command again",
             Error::Bind { .. } => "free that port, or choose another with `--listen ADDR:PORT`",
             Error::LevelTooLow { .. } => "accept this with `--accept-level LEVEL`, or choose another directory",
+            Error::TooOld { .. } => "install this version there too, or choose another `--existing`",
             Error::TooLarge => "allow it with a larger `--max-size` at the receiver",
             Error::Expired => "start the listening side again for a new ticket",
             Error::WrongKey { .. } => "ask for a new ticket: the address belongs to another machine now",

@@ -70,6 +70,13 @@ pub enum Event {
         /// On which side.
         side: Role,
     },
+    /// An entry stands under another name, since the target has something else under its own.
+    Renamed {
+        /// Which.
+        path: RelPath,
+        /// Under which path it stands.
+        renamed_to: RelPath,
+    },
     /// Wrong bytes were found and will be replaced.
     Mismatch {
         /// In which file.
@@ -259,6 +266,8 @@ pub struct Summary {
     pub kept: u64,
     /// Entries whose mode or times could not be applied.
     pub attributes_not_applied: u64,
+    /// Entries that stand under another name, since theirs was taken.
+    pub renamed: u64,
     /// Lowest level of the read-back.
     pub level: Level,
     /// The target's contents survive a power cut.
@@ -292,6 +301,7 @@ impl Summary {
             left_out: core.left_out,
             kept: core.kept,
             attributes_not_applied: 0,
+            renamed: 0,
             level: core.level(),
             is_durable: core.is_durable,
             elapsed: Duration::ZERO,

@@ -121,6 +121,8 @@ pub const FILE_BYTES_MAX: u64 = 1 << 50;
 pub const PATH_BYTES_MAX: usize = 64 << 10;
 /// Bytes of one component of a path.
 pub const COMPONENT_BYTES_MAX: usize = 255;
+/// Names with a number that are tried for an entry whose own name is taken; the last has this number.
+pub const RENAME_ATTEMPTS_MAX: u16 = 999;
 /// Components of one path.
 pub const PATH_COMPONENTS_MAX: usize = 4096;
 /// Patterns of a selection. A record holds them, each with some ten bytes around it.

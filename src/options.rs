@@ -220,6 +220,8 @@ pub enum Existing {
     Keep,
     /// It is replaced, reusing what is equal in it.
     Replace,
+    /// It is left untouched, and what arrives gets the first name with a number that is free or holds the same.
+    Rename,
 }
 
 /// Whether somebody is asked before anything is written.

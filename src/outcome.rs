@@ -1,6 +1,7 @@
 //! What became of an entry, and why: the words that manifest, wire, receipt and screens share.
 
 use std::fmt;
+use std::num::NonZeroU16;
 
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +54,8 @@ pub enum Reason {
     Unlisted,
     /// The user listed it, and it is not among what is sent.
     Missing,
+    /// The target has something else under each of the names that it could get.
+    NamesTaken,
 }
 
 impl Reason {
@@ -82,6 +85,7 @@ impl Reason {
             Reason::Unexpected => "unexpected",
             Reason::Unlisted => "unlisted",
             Reason::Missing => "missing",
+            Reason::NamesTaken => "names-taken",
         }
     }
 
@@ -118,6 +122,7 @@ impl fmt::Display for Reason {
             Reason::Unexpected => "it does not have the digest that was given for it",
             Reason::Unlisted => "no digest was given for it",
             Reason::Missing => "it is listed, and not among what is sent",
+            Reason::NamesTaken => "the target has something else under each of the names that it could get",
         })
     }
 }
@@ -131,6 +136,10 @@ pub enum Outcome {
     AttributesNotApplied,
     /// Not delivered.
     LeftOut(Reason),
+    /// As `Delivered`, but under its name with this number in it ([`crate::path::RelPath::numbered`]): its own was taken.
+    Renamed(NonZeroU16),
+    /// As `Renamed`, but mode or times could not be applied.
+    RenamedAttributesNotApplied(NonZeroU16),
 }
 
 impl Outcome {
@@ -140,7 +149,37 @@ impl Outcome {
             Outcome::Delivered => "delivered",
             Outcome::AttributesNotApplied => "attributes-not-applied",
             Outcome::LeftOut(reason) => reason.word(),
+            Outcome::Renamed(_) => "renamed",
+            Outcome::RenamedAttributesNotApplied(_) => "renamed-attributes-not-applied",
         }
+    }
+
+    /// What became of an entry that arrived, under its own name or under one with a number.
+    pub fn arrived(number: Option<NonZeroU16>, is_attributes_failed: bool) -> Outcome {
+        match (number, is_attributes_failed) {
+            (None, false) => Outcome::Delivered,
+            (None, true) => Outcome::AttributesNotApplied,
+            (Some(number), false) => Outcome::Renamed(number),
+            (Some(number), true) => Outcome::RenamedAttributesNotApplied(number),
+        }
+    }
+
+    /// The number in the name under which the entry stands; `None` if it has its own name, or does not stand there.
+    pub fn number(self) -> Option<NonZeroU16> {
+        match self {
+            Outcome::Renamed(number) | Outcome::RenamedAttributesNotApplied(number) => Some(number),
+            Outcome::Delivered | Outcome::AttributesNotApplied | Outcome::LeftOut(_) => None,
+        }
+    }
+
+    /// Whether the entry arrived, but for its mode or times.
+    pub fn is_without_attributes(self) -> bool {
+        matches!(self, Outcome::AttributesNotApplied | Outcome::RenamedAttributesNotApplied(_))
+    }
+
+    /// Whether the entry arrived.
+    pub fn has_arrived(self) -> bool {
+        !matches!(self, Outcome::LeftOut(_))
     }
 }
 

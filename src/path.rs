@@ -2,10 +2,11 @@
 //! bytes to a path below the target; [`Escaped`] is the only way from any foreign bytes to a screen.
 
 use std::fmt;
+use std::num::NonZeroU16;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::limits::{COMPONENT_BYTES_MAX, PATH_BYTES_MAX, PATH_COMPONENTS_MAX};
+use crate::limits::{COMPONENT_BYTES_MAX, PATH_BYTES_MAX, PATH_COMPONENTS_MAX, RENAME_ATTEMPTS_MAX};
 
 /// Name of the directory that holds a receiver's working state; no entry may have such a component.
 pub const STATE_DIR_NAME: &str = ".landfall";
@@ -68,6 +69,41 @@ impl RelPath {
         bytes.push(b'/');
         bytes.extend_from_slice(name);
         RelPath::parse(&bytes)
+    }
+
+    /// This path with a number in its last component: `stem (2).ext` for `stem.ext`. The extension is what follows the
+    /// last dot, unless that dot is the first byte. A name that would be too long loses the end of its stem, where it
+    /// is text between two characters. `None` if the path has no room for it.
+    pub fn numbered(&self, number: NonZeroU16) -> Option<RelPath> {
+        /// Bytes of a stem that an extension may not take the room of: one character.
+        const STEM_BYTES_MIN: usize = 4;
+        let name = self.name();
+        let dot = name.iter().rposition(|byte| *byte == b'.').filter(|dot| *dot > 0).unwrap_or(name.len());
+        let number = format!(" ({number})").into_bytes();
+        let is_short = name.len() - dot + number.len() + STEM_BYTES_MIN <= COMPONENT_BYTES_MAX;
+        let (stem, extension) = name.split_at(if is_short { dot } else { name.len() });
+        let room = COMPONENT_BYTES_MAX - number.len() - extension.len();
+        let length = match std::str::from_utf8(stem) {
+            Ok(text) => text.floor_char_boundary(room),
+            Err(_) => stem.len().min(room),
+        };
+        let above = &self.0[..self.0.len() - name.len()];
+        RelPath::parse(&[above, &stem[..length], &number, extension].concat()).ok()
+    }
+
+    /// The names that an entry may get, in the order in which they are tried: its own, then those with a number.
+    pub fn names(&self) -> impl Iterator<Item = (Option<NonZeroU16>, RelPath)> + use<'_> {
+        let numbered = (1..=RENAME_ATTEMPTS_MAX).filter_map(NonZeroU16::new);
+        let numbered = numbered.map_while(|number| Some((Some(number), self.numbered(number)?)));
+        std::iter::once((None, self.clone())).chain(numbered)
+    }
+
+    /// The path under which an entry stands that got this number, if it got one.
+    pub fn under(&self, number: Option<NonZeroU16>) -> Option<RelPath> {
+        match number {
+            Some(number) => self.numbered(number),
+            None => Some(self.clone()),
+        }
     }
 
     /// The bytes, components separated by `/`.
@@ -204,6 +240,43 @@ mod tests {
         assert_eq!((path.name(), path.parent().unwrap().as_bytes()), (&b"c"[..], &b"a/b"[..]));
         assert_eq!(RelPath::parse(b"a").unwrap().parent(), None);
         assert!(path.join(b"..").is_err());
+    }
+
+    #[test]
+    fn a_number_goes_between_stem_and_extension() {
+        let numbered = |bytes: &[u8], number| {
+            RelPath::parse(bytes).unwrap().numbered(NonZeroU16::new(number).unwrap()).unwrap().as_bytes().to_vec()
+        };
+        let cases: [(&[u8], &[u8]); 8] = [
+            (b"photo.jpg", b"photo (1).jpg"),
+            (b"d.e/archive.tar.gz", b"d.e/archive.tar (1).gz"),
+            (b"d.e/archive", b"d.e/archive (1)"),
+            (b".bashrc", b".bashrc (1)"),
+            (b".a.b", b".a (1).b"),
+            (b"a.", b"a (1)."),
+            (b"a (1).txt", b"a (1) (1).txt"),
+            (b"\xff.\xfe", b"\xff (1).\xfe"),
+        ];
+        for (from, to) in cases {
+            assert_eq!(numbered(from, 1), to, "{}", Escaped(from));
+        }
+        assert_eq!(numbered(b"a.txt", 999), b"a (999).txt");
+    }
+
+    #[test]
+    fn a_name_without_room_for_a_number_loses_the_end_of_its_stem() {
+        let numbered = |bytes: &[u8]| RelPath::parse(bytes).unwrap().numbered(NonZeroU16::new(10).unwrap());
+        let long = |stem: &[u8], extension: &[u8]| numbered(&[stem, extension].concat()).unwrap().as_bytes().to_vec();
+        assert_eq!(long(&[b'a'; 251], b".txt"), [&[b'a'; 246][..], b" (10).txt"].concat());
+        assert_eq!(long(&[0xff; 251], b".txt"), [&[0xff; 246][..], b" (10).txt"].concat());
+        let text = "ä".repeat(126);
+        assert_eq!(long(text.as_bytes(), b".jp"), [&text.as_bytes()[..246], b" (10).jp"].concat());
+        // An extension that leaves no stem is none.
+        let dots = [&b"a."[..], &[b'b'; 253]].concat();
+        assert_eq!(long(&dots, b""), [&dots[..250], b" (10)"].concat());
+        let deep = [&[&[b'a'; 254][..], b"/"].concat().repeat(257)[..], b"b"].concat();
+        assert_eq!(deep.len(), PATH_BYTES_MAX);
+        assert_eq!(numbered(&deep), None);
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod survey;
 mod tests;
 
 use std::io::{BufReader, Read, Write};
+use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 
 use crate::attributes::FileKind;
@@ -66,6 +67,11 @@ pub enum Action {
     Present,
     /// It takes the place of something else.
     Replace,
+    /// Something else has its name and stays: it gets its name with this number in it.
+    Rename {
+        /// See [`RelPath::numbered`].
+        number: NonZeroU16,
+    },
     /// It does not arrive.
     LeaveOut {
         /// Why.

@@ -7,14 +7,17 @@
 //! ```text
 //! 1 kind (0 file, 1 directory, 2 symlink, 3 other) · 1 outcome · 1 reason (0 unless left out) · 2 mode
 //! 8 mtime seconds · 4 mtime nanoseconds · 8 size · 32 file digest · 4 length · path · 4 length · link target
+//! 4 length · path under which it stands (only of outcomes 3 and 4)
 //! ```
 //!
-//! (integers big-endian; what a kind does not have is zero). It does not depend on how the log was written.
+//! (integers big-endian; what a kind does not have is zero). Outcomes: 0 delivered, 1 delivered without its attributes,
+//! 2 left out, 3 delivered under another name, 4 as 3 without its attributes. It does not depend on how the log was written.
 //!
 //! The receipt file is NDJSON: the first line holds core and signature, in base64, and a readable copy of the core;
 //! then one line per path. What this module does not do: keys (`net/identity.rs`), files (`state/`).
 
 use std::borrow::Cow;
+use std::num::NonZeroU16;
 
 use data_encoding::{BASE64, HEXLOWER};
 use serde::{Deserialize, Serialize};
@@ -116,7 +119,7 @@ pub enum DecodeError {
 /// One path of the outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// Where it is, or would be.
+    /// Its path in the manifest. [`Line::place`] is where it stands.
     pub path: RelPath,
     /// What it is.
     pub kind: FileKind,
@@ -147,7 +150,10 @@ impl Line {
             Outcome::Delivered => (0, 0),
             Outcome::AttributesNotApplied => (1, 0),
             Outcome::LeftOut(reason) => (2, reason_number(reason)),
+            Outcome::Renamed(_) => (3, 0),
+            Outcome::RenamedAttributesNotApplied(_) => (4, 0),
         };
+        let renamed_to = self.renamed_to();
         let path = self.path.as_bytes();
         let mut out = vec![kind, outcome, reason];
         out.extend_from_slice(&self.mode.to_be_bytes());
@@ -155,17 +161,35 @@ impl Line {
         out.extend_from_slice(&self.mtime.nanos.to_be_bytes());
         out.extend_from_slice(&self.size.to_be_bytes());
         out.extend_from_slice(&self.digest.map_or([0; 32], |digest| digest.0));
-        for text in [path, &self.target] {
+        for text in [path, &self.target].into_iter().chain(renamed_to.as_ref().map(RelPath::as_bytes)) {
             out.extend_from_slice(&u32::try_from(text.len()).expect("bounded by limits").to_be_bytes());
             out.extend_from_slice(text);
         }
         out
     }
 
+    /// Under which path it stands, or would stand. `None` if no path can be that: then the line is a lie.
+    pub fn place(&self) -> Option<RelPath> {
+        self.path.under(self.outcome.number())
+    }
+
+    /// Under which other path than its own it stands, if it does.
+    pub fn renamed_to(&self) -> Option<RelPath> {
+        self.path.numbered(self.outcome.number()?)
+    }
+
+    /// Whether it can be true: only a file or a symlink gets another name, and only one that is a path.
+    pub fn is_possible(&self) -> bool {
+        let may_be_renamed = matches!(self.kind, FileKind::Regular | FileKind::Symlink);
+        self.outcome.number().is_none() || (may_be_renamed && self.renamed_to().is_some())
+    }
+
     /// The line of the receipt file, without its newline.
     pub fn to_json(&self) -> String {
         let (path, path_b64) = text_or_base64(self.path.as_bytes());
         let is_symlink = self.kind == FileKind::Symlink;
+        let renamed_to = self.renamed_to();
+        let (renamed_to, renamed_to_b64) = renamed_to.as_ref().map_or((None, None), |to| text_or_base64(to.as_bytes()));
         let (target, target_b64) = if is_symlink { text_or_base64(&self.target) } else { (None, None) };
         let line = StoredLine {
             digest: self.digest.map(|digest| HEXLOWER.encode(&digest.0).into()),
@@ -175,6 +199,8 @@ impl Line {
             outcome: self.outcome.word().into(),
             path,
             path_b64,
+            renamed_to,
+            renamed_to_b64,
             size: (self.kind == FileKind::Regular).then_some(self.size),
             target,
             target_b64,
@@ -196,15 +222,20 @@ impl Line {
             FileKind::Symlink => bytes_of(line.target, line.target_b64)?,
             _ => vec![],
         };
+        let path = RelPath::parse(&bytes_of(line.path, line.path_b64)?).ok()?;
+        let number = match bytes_of(line.renamed_to, line.renamed_to_b64) {
+            Some(to) => Some(path.names().skip(1).find(|(_, name)| name.as_bytes() == to)?.0?),
+            None => None,
+        };
         Some(Line {
-            path: RelPath::parse(&bytes_of(line.path, line.path_b64)?).ok()?,
+            outcome: outcome_of_word(&line.outcome, number)?,
+            path,
             kind,
             size: line.size.unwrap_or(0),
             digest,
             mode: line.mode.map_or(Some(0), |mode| u16::from_str_radix(&mode, 8).ok())?,
             mtime: Timestamp { seconds: line.mtime.0, nanos: line.mtime.1 },
             target,
-            outcome: outcome_of_word(&line.outcome)?,
         })
     }
 }
@@ -226,6 +257,10 @@ struct StoredLine<'a> {
     path: Option<Cow<'a, str>>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     path_b64: Option<Cow<'a, str>>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    renamed_to: Option<Cow<'a, str>>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    renamed_to_b64: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     size: Option<u64>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
@@ -307,11 +342,13 @@ fn reason_number(reason: Reason) -> u8 {
     postcard::to_stdvec(&reason).expect("encoding into memory cannot fail")[0] + 1
 }
 
-fn outcome_of_word(word: &str) -> Option<Outcome> {
-    if let Some(plain) =
-        [Outcome::Delivered, Outcome::AttributesNotApplied].into_iter().find(|plain| plain.word() == word)
-    {
-        return Some(plain);
+fn outcome_of_word(word: &str, number: Option<NonZeroU16>) -> Option<Outcome> {
+    let arrived = [false, true].map(|is_attributes_failed| Outcome::arrived(number, is_attributes_failed));
+    if let Some(arrived) = arrived.into_iter().find(|arrived| arrived.word() == word) {
+        return Some(arrived);
+    }
+    if number.is_some() {
+        return None;
     }
     (0..=u8::MAX)
         .map_while(|number| postcard::from_bytes::<Reason>(&[number]).ok())
@@ -376,12 +413,39 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_canonical_line_covers_the_name_that_an_entry_got() {
+        let bytes = line(b"d/a.b", FileKind::Regular, Outcome::Renamed(NonZeroU16::new(2).unwrap())).canonical();
+        let plain = line(b"d/a.b", FileKind::Regular, Outcome::Delivered).canonical();
+        assert_eq!((plain[1], bytes[1]), (0, 3));
+        assert_eq!(bytes[2..plain.len()], plain[2..]);
+        assert_eq!(bytes[plain.len()..], [&[0, 0, 0, 9][..], b"d/a (2).b"].concat());
+    }
+
+    #[test]
+    fn a_line_whose_other_name_is_not_one_that_the_rule_gives_is_not_read() {
+        let renamed = line(b"a.b", FileKind::Regular, Outcome::Renamed(NonZeroU16::MIN)).to_json();
+        assert!(renamed.contains(r#""renamed_to":"a (1).b""#), "{renamed}");
+        assert_eq!(Line::from_json(&renamed.replace("a (1).b", "a (0).b")), None);
+        assert_eq!(Line::from_json(&renamed.replace("a (1).b", "../x")), None);
+        assert_eq!(Line::from_json(&renamed.replace("\"renamed\"", "\"delivered\"")), None);
+        let directory = line(b"a", FileKind::Directory, Outcome::Renamed(NonZeroU16::MIN));
+        assert!(!directory.is_possible());
+    }
+
+    #[test]
     fn every_line_is_read_as_it_is_written() {
         let kinds = [FileKind::Regular, FileKind::Directory, FileKind::Symlink, FileKind::Special];
         let reasons = (0..=u8::MAX).map_while(|number| postcard::from_bytes::<Reason>(&[number]).ok());
         let outcomes = [Outcome::Delivered, Outcome::AttributesNotApplied].into_iter();
         for outcome in outcomes.chain(reasons.map(Outcome::LeftOut)) {
             for (kind, path) in kinds.into_iter().zip([&b"a"[..], b"\xff\n\"", "ü/\u{202e}".as_bytes(), b"x"]) {
+                let line = line(path, kind, outcome);
+                assert_eq!(Line::from_json(&line.to_json()), Some(line));
+            }
+        }
+        let number = NonZeroU16::new(12).unwrap();
+        for outcome in [Outcome::Renamed(number), Outcome::RenamedAttributesNotApplied(number)] {
+            for (kind, path) in [(FileKind::Regular, &b"d/a.b"[..]), (FileKind::Symlink, b"\xff.\xfe")] {
                 let line = line(path, kind, outcome);
                 assert_eq!(Line::from_json(&line.to_json()), Some(line));
             }

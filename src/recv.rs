@@ -233,7 +233,7 @@ impl<D: Rooted> Driver<D> {
     fn apply(&mut self, turn: Turn) -> Result<(), Error> {
         match turn {
             Turn::Link(met) => match *met {
-                Ok(met) => self.connect(met),
+                Ok(met) => self.connect(met)?,
                 // What is not known then is only whether the sender knows: this side's work is done.
                 Err(error) if error.is_about_the_peer() && self.setup.has_receipt() => {
                     self.is_patience_over = true;
@@ -268,11 +268,11 @@ impl<D: Rooted> Driver<D> {
         self.ask_if_due(now);
     }
 
-    fn connect(&mut self, met: Met) {
+    fn connect(&mut self, met: Met) -> Result<(), Error> {
         if self.channel.take().is_some_and(|channel| channel.is_continued) {
             self.hear(Input::LinkLost);
         }
-        self.setup.met(&met);
+        let known = self.setup.met(&met);
         self.watch.sender = Some((met.link.peer_key(), met.hello.host.clone()));
         self.channel = Some(Channel {
             link: met.link,
@@ -282,6 +282,7 @@ impl<D: Rooted> Driver<D> {
             hears_reused: met.hello.features & FEATURE_REUSED != 0,
             readers: JoinSet::new(),
         });
+        known
     }
 
     fn lose(&mut self, error: &LinkError) {

@@ -13,7 +13,6 @@ use crate::disk::{Access, AlignedBuffer, Disk, DiskFile, Stat};
 use crate::geometry::{ChunkRun, Geometry};
 use crate::limits::{CHUNK_BYTES, PATH_BYTES_MAX};
 use crate::net::verify_signature;
-use crate::outcome::Outcome;
 use crate::path::RelPath;
 use crate::receipt::{Core, DecodeError, Line, head_from_json, signing_bytes};
 
@@ -225,12 +224,10 @@ impl<D: Disk> Comparer<D> {
 
     /// Compares one entry with its line; `None` if the receipt says that it was not delivered.
     pub fn compare(&mut self, line: &Line) -> Option<Finding> {
-        let are_attributes_due = match line.outcome {
-            Outcome::Delivered => true,
-            Outcome::AttributesNotApplied => false,
-            Outcome::LeftOut(_) => return None,
-        };
-        Some(self.examine(line, are_attributes_due).unwrap_or_else(|error| {
+        if !line.outcome.has_arrived() {
+            return None;
+        }
+        Some(self.examine(line, !line.outcome.is_without_attributes()).unwrap_or_else(|error| {
             let difference = match error.kind() {
                 io::ErrorKind::NotFound => Difference::Missing,
                 _ => Difference::Unreadable(error),
@@ -240,8 +237,9 @@ impl<D: Disk> Comparer<D> {
     }
 
     fn examine(&mut self, line: &Line, are_attributes_due: bool) -> io::Result<Finding> {
-        let dir = self.parent(&line.path)?;
-        let name = line.path.name();
+        let path = line.place().ok_or(io::ErrorKind::InvalidFilename)?;
+        let dir = self.parent(&path)?;
+        let name = path.name();
         let stat = self.disk.stat(&dir, name)?;
         let mut finding = Finding::default();
         if stat.kind != line.kind {
@@ -249,7 +247,7 @@ impl<D: Disk> Comparer<D> {
             return Ok(finding);
         }
         match line.kind {
-            FileKind::Regular => self.examine_content(&dir, line, &stat, &mut finding)?,
+            FileKind::Regular => self.examine_content((&dir, name), line, &stat, &mut finding)?,
             FileKind::Symlink => {
                 let found = self.disk.read_link(&dir, name)?;
                 finding.differences.extend((found != line.target).then_some(Difference::Target { found }));
@@ -273,12 +271,18 @@ impl<D: Disk> Comparer<D> {
         Ok(dir)
     }
 
-    fn examine_content(&mut self, dir: &D::Dir, line: &Line, stat: &Stat, finding: &mut Finding) -> io::Result<()> {
+    fn examine_content(
+        &mut self,
+        (dir, name): (&D::Dir, &[u8]),
+        line: &Line,
+        stat: &Stat,
+        finding: &mut Finding,
+    ) -> io::Result<()> {
         if stat.size != line.size {
             finding.differences.push(Difference::Size { expected: line.size, found: stat.size });
             return Ok(());
         }
-        let file = self.disk.open(dir, line.path.name(), Access::Read)?;
+        let file = self.disk.open(dir, name, Access::Read)?;
         let Some(geometry) = Geometry::new(line.size, CHUNK_BYTES) else {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than any file that landfall moves"));
         };

@@ -27,6 +27,8 @@ use crate::path::RelPath;
 pub const MINOR: u16 = 0;
 /// Feature of a sender: it hears [`Message::Reused`].
 pub const FEATURE_REUSED: u64 = 1;
+/// Feature of a sender: it understands that an entry was [`Outcome::Renamed`]. A receiver that renames wants it.
+pub const FEATURE_RENAMED: u64 = 2;
 /// Bytes of the header of a chunk.
 pub const CHUNK_HEADER_BYTES: usize = 16;
 /// Bytes of a host name or version text in a hello.

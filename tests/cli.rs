@@ -76,7 +76,6 @@ const CASES: &[Case] = &[
     case(&["resume", "--limit", "0"], 2, &["--limit"]),
     case(&["verify"], 2, &["RECEIPT"]),
     // Brought by other issues: unknown until then, not stubs.
-    case(&["recv", "@/in", "--existing", "rename"], 2, &["rename"]),
     case(&["resume", "0123", "--new-ticket"], 2, &["there is no transfer `0123`"]),
     case(&["resume", "--new-ticket"], 2, &["ID"]),
     case(&["resume", "0123", "--peer", "elsewhere"], 2, &["--peer"]),

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 use std::fs;
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 
 use landfall::attributes::{FileKind, Level, Stamps, Timestamp};
@@ -21,6 +22,8 @@ use landfall::wire::{
 };
 
 const TRANSFER: TransferId = TransferId([0x5a; 16]);
+/// In the name of an entry whose own is taken.
+const NUMBER: NonZeroU16 = NonZeroU16::new(300).unwrap();
 const TIME: Timestamp = Timestamp { seconds: -1_000_000_007, nanos: 999_999_999 };
 
 /// The golden bytes of a format; they are written first where there are none and that is asked for.
@@ -180,6 +183,12 @@ fn messages_of_features() {
     let golden = golden("wire-v1.0-reused", &message.encode());
     assert_eq!(message.encode(), golden);
     assert_eq!(Message::decode(&golden), Ok(message));
+    let exceptions = [Outcome::Renamed(NUMBER), Outcome::RenamedAttributesNotApplied(NUMBER)];
+    let exceptions = exceptions.map(|outcome| Exception { path: path(b"a/b.c"), outcome }).to_vec();
+    let message = Message::Exceptions(exceptions);
+    let golden = self::golden("wire-v1.0-renamed", &message.encode());
+    assert_eq!(message.encode(), golden);
+    assert_eq!(Message::decode(&golden), Ok(message));
 }
 
 #[test]
@@ -250,4 +259,20 @@ fn receipts() {
     assert_eq!((Core::decode(&bytes).unwrap(), signature), (core(), [7; 64]));
     let found: Vec<Line> = rest.lines().map(|line| Line::from_json(line).unwrap()).collect();
     assert_eq!(found, lines());
+}
+
+/// Lines that were added since: of entries under another name than their own.
+#[test]
+fn lines_of_renamed_entries() {
+    let [file, _, link] = <[Line; 3]>::try_from(lines()).unwrap();
+    let lines = [
+        Line { outcome: Outcome::Renamed(NUMBER), path: path(b"d/a.b"), ..file.clone() },
+        Line { outcome: Outcome::RenamedAttributesNotApplied(NUMBER), ..file },
+        Line { outcome: Outcome::Renamed(NonZeroU16::MIN), ..link },
+    ];
+    let text: String = lines.iter().map(|line| line.to_json() + "\n").collect();
+    let golden = golden("receipt-v1-renamed", text.as_bytes());
+    assert_eq!(text.as_bytes(), golden);
+    let found = std::str::from_utf8(&golden).unwrap().lines().map(|line| Line::from_json(line).unwrap());
+    assert_eq!(found.collect::<Vec<_>>(), lines);
 }

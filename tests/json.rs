@@ -123,6 +123,7 @@ fn summary() -> Summary {
         left_out: 0,
         kept: 6,
         attributes_not_applied: 7,
+        renamed: 8,
         level: Level::Evicted,
         is_durable: true,
         elapsed: Duration::from_millis(1500),
@@ -200,6 +201,7 @@ fn every_event() -> Vec<Event> {
         events.push(Event::Mismatch { path: path(b"a"), offset: 1 << 40, found });
     }
     for side in [Role::Sender, Role::Receiver] {
+        events.push(Event::Renamed { path: path(b"a"), renamed_to: path(b"a (1)") });
         events.push(Event::LeftOut { path: path("b\u{e4}d\n".as_bytes()), reason: Reason::Changed, side });
     }
     events
@@ -220,6 +222,7 @@ fn every_event_has_the_documented_fields() {
         "progress",
         "notice",
         "left-out",
+        "renamed",
         "mismatch",
         "summary",
     ];
@@ -315,6 +318,11 @@ fn what_the_commands_print_is_as_documented() {
     let actions: Vec<&Value> = planned.iter().filter_map(|line| line.get("action")).collect();
     assert_eq!(actions, ["present", "leave-out", "send"]);
     assert_eq!((&planned[3]["event"], &planned[3]["left_out"]), (&"plan".into(), &1.into()));
+
+    let renaming = [&plan[..], &["--existing", "rename"]].concat();
+    let planned = lines(&mut check, &home, &renaming, 0);
+    let actions: Vec<&Value> = planned.iter().filter_map(|line| line.get("action")).collect();
+    assert_eq!(actions, ["present", "rename", "send"]);
 
     let differing = lines(&mut check, &home, &["verify", receipt, &at("target"), "--json"], 1);
     let words: Vec<&Value> = differing.iter().filter_map(|line| line.get("what")).collect();

@@ -381,7 +381,7 @@ mod tests {
     #[test]
     fn what_another_version_brings_is_unknown() {
         for line in [
-            "recv --existing rename",
+            "recv --existing newer",
             "resume --peer 1.2.3.4:5",
             "resume --new-ticket",
             "resume 01 --new-ticket --peer 1.2.3.4:5",

@@ -305,7 +305,7 @@ mod tests {
         assert_eq!(sources.selection, selection);
         let written = Value::Object(receiver_options(Path::new("/b"), &keep));
         assert!(matches!(parse_plan(&written).unwrap(), AskedToPlan::Answer(dir) if dir == Path::new("/b")));
-        for (key, value) in [("role", "moon"), ("existing", "rename"), ("moon", "full")] {
+        for (key, value) in [("role", "moon"), ("existing", "newer"), ("moon", "full")] {
             let mut options = Value::Object(sender_options(Path::new("/a"), &selection, false));
             options[key] = value.into();
             assert!(parse_plan(&options).is_err(), "{key}");
@@ -327,7 +327,7 @@ mod tests {
         for key in ["role", "path", "existing", "accept_level", "max_size", "reserve", "reach"] {
             assert!(changed(key, Value::Bool(true)).is_err(), "{key}");
         }
-        assert!(changed("existing", "rename".into()).is_err());
+        assert!(changed("existing", "newer".into()).is_err());
         assert!(parse(task(Map::new())).is_err());
     }
 }

@@ -180,10 +180,10 @@ mod tests {
             format!("error: `--to <DEST>` can be given only once\n{options}")
         );
         assert_eq!(
-            usage("landfall send a --existing rename"),
+            usage("landfall send a --existing newer"),
             format!(
-                "error: `rename` is not a value of `--existing <WHAT>`\n  \
-                 └─ it is one of `refuse`, `keep`, `replace`\n{options}"
+                "error: `newer` is not a value of `--existing <WHAT>`\n  \
+                 └─ it is one of `refuse`, `keep`, `replace`, `rename`\n{options}"
             )
         );
         assert_eq!(

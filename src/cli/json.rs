@@ -108,6 +108,12 @@ pub fn event(event: &Event) -> Map<String, Value> {
             put_bytes(&mut object, "path", path.as_bytes());
             object
         }
+        Event::Renamed { path, renamed_to } => {
+            let mut object = object("renamed");
+            put_bytes(&mut object, "path", path.as_bytes());
+            put_bytes(&mut object, "renamed_to", renamed_to.as_bytes());
+            object
+        }
         Event::Mismatch { path, offset, found } => {
             let found = match found {
                 Found::Arrival => "arrival",
@@ -239,6 +245,7 @@ fn summary_object(summary: &Summary) -> Map<String, Value> {
             "left_out": summary.left_out,
             "kept": summary.kept,
             "attributes_not_applied": summary.attributes_not_applied,
+            "renamed": summary.renamed,
             "level": summary.level.word(),
             "is_durable": summary.is_durable,
             "elapsed_ms": ms(summary.elapsed),

@@ -134,6 +134,8 @@ struct Totals {
     make_symlinks: u64,
     /// Entries among these that would replace something.
     replace: u64,
+    /// Entries among these that would get another name, since something else has theirs.
+    rename: u64,
     present_files: u64,
     present_bytes: u64,
     kept: u64,
@@ -151,12 +153,13 @@ impl Totals {
             self.bytes = self.bytes.saturating_add(finding.bytes);
         }
         match finding.action {
-            Action::Send | Action::Replace => {
+            Action::Send | Action::Replace | Action::Rename { .. } => {
                 self.send_files += u64::from(finding.kind == FileKind::Regular);
                 self.make_directories += u64::from(finding.kind == FileKind::Directory);
                 self.make_symlinks += u64::from(finding.kind == FileKind::Symlink);
                 self.send_bytes = self.send_bytes.saturating_add(finding.moved_bytes);
                 self.replace += u64::from(finding.action == Action::Replace);
+                self.rename += u64::from(matches!(finding.action, Action::Rename { .. }));
             }
             Action::Present => {
                 self.present_files += u64::from(finding.kind == FileKind::Regular);
@@ -253,7 +256,7 @@ fn failure(error: &Error) -> Failure {
 
 /// Whether an entry is named although not everything is.
 fn is_remarkable(finding: &Finding) -> bool {
-    matches!(finding.action, Action::Replace | Action::LeaveOut { .. })
+    matches!(finding.action, Action::Replace | Action::Rename { .. } | Action::LeaveOut { .. })
 }
 
 fn entry_text(finding: &Finding) -> String {
@@ -267,6 +270,16 @@ fn entry_text(finding: &Finding) -> String {
             format!("would replace `{path}`: {} of {} would be sent", bytes(*moved_bytes), bytes(*size))
         }
         (Action::Replace, _) => format!("would replace `{path}` by a symlink"),
+        (Action::Rename { number }, kind) => {
+            let to = path.numbered(*number).unwrap_or_else(|| path.clone());
+            match kind {
+                FileKind::Regular => {
+                    let (moved, all) = (bytes(*moved_bytes), bytes(*size));
+                    format!("would put `{path}` beside what has its name, as `{to}`: {moved} of {all} would be sent")
+                }
+                _ => format!("would make the symlink `{path}` beside what has its name, as `{to}`"),
+            }
+        }
         (Action::LeaveOut { reason: Reason::Kept, .. }, _) => format!("would keep the target's own `{path}`"),
         (Action::LeaveOut { reason, .. }, _) => format!("would leave out `{path}`: {reason}"),
     }
@@ -282,6 +295,11 @@ fn entry_object(finding: &Finding) -> Map<String, Value> {
         object.insert("bytes".into(), (*bytes).into());
         object.insert("send_bytes".into(), (*moved_bytes).into());
     }
+    if let Action::Rename { number } = action
+        && let Some(to) = path.numbered(*number)
+    {
+        json::put_bytes(&mut object, "renamed_to", to.as_bytes());
+    }
     if let Action::LeaveOut { reason, side } = action {
         object.insert("reason".into(), reason.word().into());
         object.insert("message".into(), reason.to_string().into());
@@ -295,6 +313,7 @@ fn action_word(action: Action) -> &'static str {
         Action::Send => "send",
         Action::Present => "present",
         Action::Replace => "replace",
+        Action::Rename { .. } => "rename",
         Action::LeaveOut { reason: Reason::Kept, .. } => "keep",
         Action::LeaveOut { .. } => "leave-out",
     }
@@ -313,6 +332,7 @@ fn plan_object(totals: &Totals, exit: Exit) -> Map<String, Value> {
         ("make_directories", totals.make_directories),
         ("make_symlinks", totals.make_symlinks),
         ("replace", totals.replace),
+        ("rename", totals.rename),
         ("present_files", totals.present_files),
         ("present_bytes", totals.present_bytes),
         ("kept", totals.kept),
@@ -340,6 +360,7 @@ fn plan_text(totals: &Totals, width: usize) -> String {
     let mut parts = vec![sent];
     parts.extend((!made.is_empty()).then(|| format!("would make {}", made.join(" and "))));
     parts.extend((totals.replace > 0).then(|| format!("{} of that would replace something", count(totals.replace))));
+    parts.extend((totals.rename > 0).then(|| format!("{} of that would get another name", count(totals.rename))));
     let is_or_are = if totals.present_files == 1 { "is" } else { "are" };
     let present = || format!("{} {is_or_are} there already", files(totals.present_files));
     parts.extend((totals.present_files > 0).then(present));

@@ -49,6 +49,7 @@ pub(super) struct Screen {
     view: View,
     bar: Option<ProgressBar>,
     left_out: Vec<LeftOut>,
+    renamed_count: usize,
     left_out_count: u64,
     last_line: Option<(Instant, Phase, bool)>,
     /// When a line about standard input was shown last.
@@ -74,6 +75,7 @@ impl Screen {
             view,
             bar,
             left_out: vec![],
+            renamed_count: 0,
             left_out_count: 0,
             last_line: None,
             last_read: None,
@@ -105,6 +107,15 @@ impl Screen {
                 return;
             }
             self.left_out.push(LeftOut { path: path.clone(), reason: *reason });
+        }
+        if let Event::Renamed { .. } = &event {
+            self.renamed_count += 1;
+            if self.renamed_count > LEFT_OUT_NAMED_MAX {
+                if self.renamed_count == LEFT_OUT_NAMED_MAX + 1 {
+                    self.notice("more entries have another name; the receipt names all of them");
+                }
+                return;
+            }
         }
         if let Some(line) = event_text(&event, self.view.role()) {
             self.notice(&line);

@@ -18,7 +18,7 @@ use crate::outcome::{NotPreserved, Reason, Reused};
 use crate::path::{Escaped, RelPath};
 use crate::progress::figures::{bytes, count, counted, rate, time};
 
-/// Entries left out that are named on the screen; the receipt names all.
+/// Entries left out, and entries under another name, that are named on the screen; the receipt names all.
 pub(super) const LEFT_OUT_NAMED_MAX: usize = 20;
 
 /// An entry that was left out.
@@ -94,6 +94,9 @@ pub(super) fn event_text(event: &Event, role: Role) -> Option<String> {
         Event::LinkLost { cause } => format!("the link is lost ({}); trying again", shown::sentence(cause)),
         Event::Notice(notice) => notice_text(notice),
         Event::LeftOut { path, reason, .. } => format!("left out `{path}`: {reason}"),
+        Event::Renamed { path, renamed_to } => {
+            format!("`{path}` is now `{renamed_to}`: the target has something else under its name")
+        }
         Event::Mismatch { path, offset, found } => {
             let found = match found {
                 Found::Arrival => "wrong bytes arrived",
@@ -138,6 +141,9 @@ pub(super) fn summary_text(summary: &Summary, left_out: &[LeftOut], kept: Kept) 
     if summary.kept > 0 {
         let entries = counted(summary.kept, "entry", "entries");
         lines.push(format!("  kept        the target's own version of {entries}"));
+    }
+    if summary.renamed > 0 {
+        lines.push(format!("  renamed     {} under another name", counted(summary.renamed, "entry", "entries")));
     }
     lines.extend(left_out_lines(summary.left_out, left_out));
     lines.extend(reused_words(&summary.reused).map(|text| format!("  reused      {text}")));
@@ -295,6 +301,7 @@ mod tests {
             left_out: 0,
             kept: 0,
             attributes_not_applied: 0,
+            renamed: 0,
             level: Level::Device,
             is_durable: true,
             elapsed: Duration::from_secs(2),
@@ -330,11 +337,13 @@ mod tests {
             LeftOut { path, reason: Reason::Vanished }
         };
         let named: Vec<LeftOut> = (0..25).map(entry).collect();
-        let summary = Summary { left_out: 1_300, kept: 2, is_durable: false, level: Level::Cache, ..summary() };
+        let summary =
+            Summary { left_out: 1_300, kept: 2, renamed: 3, is_durable: false, level: Level::Cache, ..summary() };
         let text = shown(&summary, &named);
         assert!(text.starts_with("3 files, 1 directory (5.0 MiB) arrived, but not everything did\n"), "{text}");
         assert!(text.contains("NOT durable"), "{text}");
         assert!(text.contains("  kept        the target's own version of 2 entries\n"), "{text}");
+        assert!(text.contains("  renamed     3 entries under another name\n"), "{text}");
         assert!(text.contains("`f19\\n`: it was gone when the sender came to read it\n"), "{text}");
         assert!(!text.contains("f20"), "{text}");
         assert!(text.contains("    and 1,280 more, each named in the receipt\n"), "{text}");

@@ -48,6 +48,8 @@ pub(super) enum ExistingWord {
     Keep,
     /// Replace it, moving only the chunks that differ
     Replace,
+    /// Leave it untouched, and put what arrives beside it as `name (1)`
+    Rename,
 }
 
 impl From<ExistingWord> for Existing {
@@ -56,6 +58,7 @@ impl From<ExistingWord> for Existing {
             ExistingWord::Refuse => Existing::Refuse,
             ExistingWord::Keep => Existing::Keep,
             ExistingWord::Replace => Existing::Replace,
+            ExistingWord::Rename => Existing::Rename,
         }
     }
 }

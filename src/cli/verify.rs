@@ -16,7 +16,6 @@ use super::{json, shown};
 use crate::attributes::{FileKind, Level, Timestamp};
 use crate::disk::{Access, Disk, RealDisk, RealFile};
 use crate::error::Exit;
-use crate::outcome::Outcome;
 use crate::path::{Escaped, RelPath};
 use crate::progress::figures::{bytes, count, counted};
 use crate::progress::width::join_fitting;
@@ -62,7 +61,11 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<Exit, Failure> {
         totals.differing += u64::from(!finding.differences.is_empty());
         totals.level = totals.level.into_iter().chain(finding.level).min();
         for difference in &finding.differences {
-            console.result(&difference_line(arguments.json, &line.path, difference));
+            console.result(&difference_line(
+                arguments.json,
+                line.renamed_to().as_ref().unwrap_or(&line.path),
+                difference,
+            ));
         }
         if let Some(bar) = bar.as_ref().filter(|_| drawn.elapsed() >= Duration::from_millis(DRAW_MS)) {
             console.draw(bar, &[progress_line(&totals, receipt.core().delivered_bytes, &line.path, console.columns())]);
@@ -238,11 +241,11 @@ enum B3sum {
 /// A line as `b3sum` prints it: a name with a backslash or a line break is escaped, and says so by a backslash in
 /// front. A name with U+FFFD is never accepted, since that is what b3sum shows for bytes that are not text.
 fn b3sum_line(line: &Line) -> B3sum {
-    let is_delivered = matches!(line.outcome, Outcome::Delivered | Outcome::AttributesNotApplied);
-    let Some(digest) = line.digest.filter(|_| is_delivered && line.kind == FileKind::Regular) else {
+    let is_file = line.outcome.has_arrived() && line.kind == FileKind::Regular;
+    let (Some(digest), Some(place)) = (line.digest.filter(|_| is_file), line.place()) else {
         return B3sum::Nothing;
     };
-    let name = match std::str::from_utf8(line.path.as_bytes()) {
+    let name = match std::str::from_utf8(place.as_bytes()) {
         Ok(name) if !name.contains('\u{fffd}') => name,
         _ => return B3sum::Unexpressed,
     };
@@ -259,7 +262,7 @@ mod tests {
 
     use super::*;
     use crate::digest::FileDigest;
-    use crate::outcome::Reason;
+    use crate::outcome::{Outcome, Reason};
 
     const HEX: &str = "abababababababababababababababababababababababababababababababab";
 
@@ -298,6 +301,8 @@ mod tests {
         assert_eq!(b3sum_line(&directory), B3sum::Nothing);
         let bare = Line { outcome: Outcome::AttributesNotApplied, ..line(b"a") };
         assert!(matches!(b3sum_line(&bare), B3sum::Line(_)));
+        let renamed = Line { outcome: Outcome::Renamed(std::num::NonZeroU16::MIN), ..line(b"d/a.b") };
+        assert_eq!(b3sum_line(&renamed), B3sum::Line(format!("{HEX}  d/a (1).b\n")));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::limits::{HANDSHAKE_MS_MAX, HELLO_BYTES_MAX};
 use crate::net::{ControlSender, Identity, Link, LinkError, NewLink};
 use crate::session::admission::{self, Refusal};
 use crate::state::transfer::TransferRecord;
-use crate::wire::{FEATURE_REUSED, Hello, MINOR, Message, Stop};
+use crate::wire::{FEATURE_RENAMED, FEATURE_REUSED, Hello, MINOR, Message, Stop};
 
 const DEADLINE: Duration = Duration::from_millis(HANDSHAKE_MS_MAX);
 /// Bytes of a host name in a hello.
@@ -57,7 +57,7 @@ pub(super) fn hello(
     });
     Hello {
         minor: MINOR,
-        features: if record.role == Role::Sender { FEATURE_REUSED } else { 0 },
+        features: if record.role == Role::Sender { FEATURE_REUSED | FEATURE_RENAMED } else { 0 },
         role: record.role,
         transfer: record.id,
         proof,

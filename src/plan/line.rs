@@ -13,6 +13,7 @@
 //! Both may be of another machine and lie: a path is parsed before it is used, a number is compared with what was asked.
 
 use std::io::{self, BufRead, Read};
+use std::num::NonZeroU16;
 
 use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
@@ -171,6 +172,7 @@ enum ActionWord {
     Send,
     Present,
     Replace,
+    Rename { number: NonZeroU16 },
     LeaveOut { reason: Reason, side: Role },
 }
 
@@ -192,6 +194,7 @@ impl Said {
                     Action::Send => ActionWord::Send,
                     Action::Present => ActionWord::Present,
                     Action::Replace => ActionWord::Replace,
+                    Action::Rename { number } => ActionWord::Rename { number },
                     Action::LeaveOut { reason, side } => ActionWord::LeaveOut { reason, side },
                 };
                 let (bytes, moved_bytes) = (*bytes, *moved_bytes);
@@ -222,6 +225,7 @@ impl Said {
                     ActionWord::Send => Action::Send,
                     ActionWord::Present => Action::Present,
                     ActionWord::Replace => Action::Replace,
+                    ActionWord::Rename { number } => Action::Rename { number },
                     ActionWord::LeaveOut { reason, side } => Action::LeaveOut { reason, side },
                 };
                 Said::Found(Finding { path: path.path()?, kind, bytes, moved_bytes, action })

@@ -2,13 +2,14 @@
 //! equal to something there, and says of each entry, in the order of the walk, what would become of it. It holds a window of
 //! entries and never the tree. What it does not do: read a file of whose name the target has nothing.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
+use std::num::NonZeroU16;
 
 use super::line::{Answer, Compare, Look, Said};
 use super::link::{Broken, Link};
 use super::{Action, Finding, Halted, Sources, Told};
 use crate::attributes::FileKind;
-use crate::digest::{ChunkDigest, chunk_digest, zero_digest};
+use crate::digest::{ChunkDigest, PathHash, chunk_digest, path_hash, zero_digest};
 use crate::disk::{Access, Disk, DiskFile, Rooted};
 use crate::error::Error;
 use crate::event::Notice;
@@ -29,6 +30,12 @@ struct Open<D: Disk> {
     path: RelPath,
     kind: FileKind,
     bytes: u64,
+    /// The number in the name that is asked for.
+    number: Option<NonZeroU16>,
+    /// Bytes that what has its own name does not have, where that stays.
+    moved_bytes: u64,
+    /// Text of a symbolic link.
+    target: Vec<u8>,
     state: State<D>,
 }
 
@@ -37,6 +44,8 @@ enum State<D: Disk> {
     Asked,
     /// It has something that may be equal.
     Comparing(Comparison<D>),
+    /// Something else has the name, and all but so many bytes of the entry. It gets the next one.
+    Taken(u64),
     /// What would be done, and how many bytes it moves.
     Known(Action, u64),
 }
@@ -57,6 +66,8 @@ struct Comparison<D: Disk> {
 struct Question {
     /// Number of its entry.
     entry: u64,
+    /// Of which of its names.
+    number: Option<NonZeroU16>,
     /// Bytes that it compares.
     bytes: u64,
 }
@@ -72,6 +83,10 @@ pub(super) struct Planner<D: Disk> {
     questions: VecDeque<Question>,
     /// Entries that are compared, by number.
     comparing: VecDeque<u64>,
+    /// Entries that are to be asked for under their next name, by number.
+    taken: VecDeque<u64>,
+    /// Names that entries would get and others might: those with a number in them.
+    given: HashSet<PathHash>,
     is_walked: bool,
     excluded: u64,
 }
@@ -96,6 +111,8 @@ impl<D: Rooted> Planner<D> {
             first: 0,
             questions: VecDeque::new(),
             comparing: VecDeque::new(),
+            taken: VecDeque::new(),
+            given: HashSet::new(),
             is_walked: false,
             excluded: 0,
         })
@@ -115,7 +132,7 @@ impl<D: Disk> Planner<D> {
             if self.is_walked && self.open.is_empty() {
                 return Ok(());
             }
-            if link.has_room() && self.compare_on(link)? {
+            if link.has_room() && (self.ask_on(link)? || self.compare_on(link)?) {
                 continue;
             }
             if !self.is_walked && link.has_room() && self.open.len() < PLAN_QUESTIONS_MAX {
@@ -129,8 +146,13 @@ impl<D: Disk> Planner<D> {
 
     /// Tells what is known of entries before which nothing is unknown.
     fn tell_known(&mut self, tell: &mut impl FnMut(Told)) {
-        while let Some(Open { state: State::Known(action, moved_bytes), .. }) = self.open.front() {
-            let (action, moved_bytes) = (*action, *moved_bytes);
+        while let Some(open) = self.open.front_mut() {
+            let State::Known(action, moved_bytes) = open.state else { return };
+            if self.existing == Existing::Rename && open.is_given(action, &mut self.given) {
+                open.state = State::Taken(moved_bytes);
+                self.taken.push_back(self.first);
+                return;
+            }
             let Some(Open { path, kind, bytes, .. }) = self.open.pop_front() else { return };
             self.first += 1;
             tell(Told::Found(Finding { path, kind, bytes, moved_bytes, action }));
@@ -186,16 +208,32 @@ impl<D: Disk> Planner<D> {
     }
 
     fn ask(&mut self, link: &mut Link, look: Look) -> Result<(), Halted> {
-        let (path, kind, bytes) = (look.path.clone(), look.kind, look.size);
-        self.questions.push_back(Question { entry: self.first + self.open.len() as u64, bytes: 0 });
-        self.open.push_back(Open { path, kind, bytes, state: State::Asked });
+        let (path, kind, bytes, target) = (look.path.clone(), look.kind, look.size, look.target.clone());
+        self.questions.push_back(Question { entry: self.first + self.open.len() as u64, number: None, bytes: 0 });
+        self.open.push_back(Open { path, kind, bytes, number: None, moved_bytes: bytes, target, state: State::Asked });
         Ok(link.ask(&Said::Look(look))?)
     }
 
     fn leave_out(&mut self, path: RelPath, kind: FileKind, reason: Reason) -> Result<(), Halted> {
         let action = Action::LeaveOut { reason, side: Role::Sender };
-        self.open.push_back(Open { path, kind, bytes: 0, state: State::Known(action, 0) });
+        let state = State::Known(action, 0);
+        self.open.push_back(Open { path, kind, bytes: 0, number: None, moved_bytes: 0, target: vec![], state });
         Ok(())
+    }
+
+    /// Asks for the next name of an entry whose last one is taken. `false` if there is none.
+    fn ask_on(&mut self, link: &mut Link) -> Result<bool, Halted> {
+        let Some(number) = self.taken.pop_front() else { return Ok(false) };
+        let Some(open) = entry(&mut self.open, self.first, number) else { return Ok(true) };
+        match open.path.names().nth(1 + open.number.map_or(0, |last| usize::from(last.get()))) {
+            Some((next, path)) => {
+                (open.number, open.state) = (next, State::Asked);
+                self.questions.push_back(Question { entry: number, number: next, bytes: 0 });
+                link.ask(&Said::Look(Look { path, kind: open.kind, size: open.bytes, target: open.target.clone() }))?;
+            }
+            None => open.state = State::left_out(Reason::NamesTaken),
+        }
+        Ok(true)
     }
 
     /// Takes the answer to the question that was asked first.
@@ -204,9 +242,13 @@ impl<D: Disk> Planner<D> {
         let number = question.entry;
         // It may be known since, by an earlier answer.
         let Some(open) = entry(&mut self.open, self.first, number) else { return Ok(()) };
+        if open.number != question.number {
+            return Ok(());
+        }
         match &mut open.state {
             State::Asked => {
-                open.state = judge(self.existing, open.kind, open.bytes, answer)?;
+                let judged = judge(self.existing, open.kind, open.bytes, answer)?;
+                open.settle(judged);
                 if matches!(open.state, State::Comparing(_)) {
                     self.comparing.push_back(number);
                 }
@@ -214,10 +256,13 @@ impl<D: Disk> Planner<D> {
             State::Comparing(comparison) => {
                 let Answer::Equal { bytes } = answer else { return Err(Broken::Misbehaved) };
                 if let Some(known) = comparison.take(self.existing, question.bytes, bytes)? {
-                    open.state = known;
+                    open.settle(known);
                 }
             }
-            State::Known(..) => {}
+            State::Taken(_) | State::Known(..) => {}
+        }
+        if matches!(open.state, State::Taken(_)) {
+            self.taken.push_back(number);
         }
         Ok(())
     }
@@ -226,13 +271,13 @@ impl<D: Disk> Planner<D> {
     fn compare_on(&mut self, link: &mut Link) -> Result<bool, Halted> {
         while let Some(number) = self.comparing.front().copied() {
             let open = entry(&mut self.open, self.first, number);
-            let Some(Open { path, bytes, state, .. }) = open else {
+            let Some(Open { path, bytes, number: name, state, .. }) = open else {
                 self.comparing.pop_front();
                 continue;
             };
             let first = match state {
                 State::Comparing(Comparison { next: Some(first), .. }) => *first,
-                State::Comparing(_) | State::Asked | State::Known(..) => {
+                State::Comparing(_) | State::Asked | State::Taken(_) | State::Known(..) => {
                     self.comparing.pop_front();
                     continue;
                 }
@@ -243,8 +288,9 @@ impl<D: Disk> Planner<D> {
             }
             match comparison.read(&self.roots, path) {
                 Ok((run_bytes, digests)) => {
-                    self.questions.push_back(Question { entry: number, bytes: run_bytes });
-                    link.ask(&Said::Compare(Compare { path: path.clone(), size: *bytes, first, digests }))?;
+                    self.questions.push_back(Question { entry: number, number: *name, bytes: run_bytes });
+                    let path = path.under(*name).expect("it was asked for under this name");
+                    link.ask(&Said::Compare(Compare { path, size: *bytes, first, digests }))?;
                     return Ok(true);
                 }
                 Err(reason) => {
@@ -261,6 +307,31 @@ fn entry<D: Disk>(open: &mut VecDeque<Open<D>>, first: u64, number: u64) -> Opti
     open.get_mut(usize::try_from(number.checked_sub(first)?).ok()?)
 }
 
+impl<D: Disk> Open<D> {
+    /// Takes what was found under the name that was asked for.
+    fn settle(&mut self, found: State<D>) {
+        self.state = match (found, self.number) {
+            (State::Known(Action::Send, _), Some(number)) => State::Known(Action::Rename { number }, self.moved_bytes),
+            (State::Taken(moved_bytes), None) => {
+                // What is copied is copied from the file that has its own name.
+                self.moved_bytes = moved_bytes;
+                State::Taken(moved_bytes)
+            }
+            (found, _) => found,
+        };
+    }
+
+    /// Whether an entry before would get the name that is free in the target. If not, this one gets it.
+    fn is_given(&self, action: Action, given: &mut HashSet<PathHash>) -> bool {
+        let may_be_given = match action {
+            Action::Send => self.kind != FileKind::Directory && self.path.name().contains(&b'('),
+            Action::Rename { .. } => true,
+            Action::Present | Action::Replace | Action::LeaveOut { .. } => false,
+        };
+        may_be_given && self.path.under(self.number).is_some_and(|name| !given.insert(path_hash(&name)))
+    }
+}
+
 impl<D: Disk> State<D> {
     fn left_out(reason: Reason) -> State<D> {
         State::Known(Action::LeaveOut { reason, side: Role::Receiver }, 0)
@@ -271,6 +342,7 @@ impl<D: Disk> State<D> {
         match existing {
             Existing::Replace if is_elsewhere => State::left_out(Reason::OtherFileSystem),
             Existing::Replace => State::Known(Action::Replace, moved_bytes),
+            Existing::Rename => State::Taken(moved_bytes),
             Existing::Refuse | Existing::Keep => State::left_out(refusal(existing)),
         }
     }
@@ -280,8 +352,13 @@ impl<D: Disk> State<D> {
 fn refusal(existing: Existing) -> Reason {
     match existing {
         Existing::Keep => Reason::Kept,
-        Existing::Refuse | Existing::Replace => Reason::ExistsDifferent,
+        Existing::Refuse | Existing::Replace | Existing::Rename => Reason::ExistsDifferent,
     }
+}
+
+/// Whether an entry arrives whatever has its name, so that what of that can be copied is worth knowing.
+fn may_arrive(existing: Existing) -> bool {
+    matches!(existing, Existing::Replace | Existing::Rename)
 }
 
 /// What follows from what the target has, as the receiver of a transfer judges it. What is on another file system than the
@@ -293,11 +370,14 @@ fn judge<D: Disk>(existing: Existing, kind: FileKind, size: u64, answer: Answer)
         Answer::Nothing { .. } => State::Known(Action::Send, size),
         Answer::There if !is_file => State::Known(Action::Present, 0),
         Answer::Refused { reason } => State::left_out(reason),
-        Answer::Directory if kind != FileKind::Directory => State::left_out(refusal(existing)),
+        Answer::Directory if kind != FileKind::Directory => match existing {
+            Existing::Rename => State::Taken(size),
+            Existing::Refuse | Existing::Keep | Existing::Replace => State::left_out(refusal(existing)),
+        },
         Answer::Other { is_elsewhere } if kind != FileKind::Directory => {
             State::in_place_of(existing, is_elsewhere, size)
         }
-        Answer::File { is_same_size: false, .. } if is_file && existing != Existing::Replace => {
+        Answer::File { is_same_size: false, .. } if is_file && !may_arrive(existing) => {
             State::left_out(refusal(existing))
         }
         Answer::File { is_same_size, is_elsewhere } if is_file => State::Comparing(Comparison {
@@ -356,7 +436,7 @@ impl<D: Disk> Comparison<D> {
         if is_over && self.is_same_size && moved_bytes == 0 {
             return Ok(Some(State::Known(Action::Present, 0)));
         }
-        let is_decided = is_over || (existing != Existing::Replace && found_bytes < asked_bytes);
+        let is_decided = is_over || (!may_arrive(existing) && found_bytes < asked_bytes);
         Ok(is_decided.then(|| State::in_place_of(existing, self.is_elsewhere, moved_bytes)))
     }
 }

@@ -140,6 +140,43 @@ fn each_entry_is_judged_as_the_receiver_of_a_transfer_judges_it() {
     replaced[6] = "g-link Replace 1 of 1".into();
     replaced[12] = "k-other-link Replace 0 of 0".into();
     assert_eq!(ground.said(Existing::Replace), replaced);
+    let mut renamed = stays("exists-different");
+    for (at, moved) in [(3, "0 of 3"), (4, "3 of 3"), (5, "1 of 1"), (6, "1 of 1"), (12, "0 of 0"), (14, "0 of 0")] {
+        renamed[at] = renamed[at].replace("receiver exists-different", &format!("Rename {{ number: 1 }} {moved}"));
+    }
+    assert_eq!(ground.said(Existing::Rename), renamed);
+}
+
+#[test]
+fn the_first_name_that_is_free_or_has_the_same_is_foretold() {
+    let ground = Ground::new();
+    let bytes = sample(3 * MIB);
+    for name in ["a", "b.txt", "c", "d (1)", "d", "e", "e (1)"] {
+        ground.write(&format!("from/{name}"), if name == "a" { &bytes[..] } else { name.as_bytes() });
+    }
+    let mut differing = bytes.clone();
+    differing[2 * MIB] ^= 1;
+    ground.write("to/a", &differing);
+    ground.write("to/a (1)", &differing);
+    fs::create_dir(ground.at("to/a (2)")).unwrap();
+    ground.write("to/b.txt", "x");
+    ground.write("to/b (1).txt", "other");
+    ground.write("to/b (2).txt", "b.txt");
+    for name in ["c", "d", "e"] {
+        ground.write(&format!("to/{name}"), "x x");
+    }
+    let expected = [
+        format!("a Rename {{ number: 3 }} {MIB} of {}", 3 * MIB),
+        "b.txt Present 0 of 5".into(),
+        "c Rename { number: 1 } 1 of 1".into(),
+        "d (1) Rename { number: 1 } 5 of 5".into(),
+        "d Rename { number: 1 } 1 of 1".into(),
+        "e (1) Rename { number: 1 } 5 of 5".into(),
+        "e Rename { number: 1 } 1 of 1".into(),
+    ];
+    let mut said = ground.said(Existing::Rename);
+    said.sort();
+    assert_eq!(said, expected);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::attributes::{Level, Timestamp};
 use crate::digest::{OutcomeDigest, OutcomeHasher};
 use crate::disk::{Disk, RealDisk};
 use crate::error::Error;
+use crate::event::{Event, Events};
 use crate::geometry::EntryIndex;
 use crate::identity::{PeerKey, Role, TransferId};
 use crate::limits::{EXCEPTION_PAGE_BYTES, STATE_MENDS_ROUNDS_MAX};
@@ -102,6 +103,7 @@ impl Issuer {
             core,
             signature,
             attributes_not_applied: outcome.attributes_not_applied,
+            renamed: outcome.renamed,
             lines: outcome.digest,
             exceptions: Arc::new(pages.0),
         };
@@ -197,6 +199,8 @@ pub(super) struct Held {
     pub(super) core: Core,
     pub(super) signature: [u8; 64],
     pub(super) attributes_not_applied: u64,
+    /// Entries that stand under another name.
+    pub(super) renamed: u64,
     /// What the lines of the file hash to.
     pub(super) lines: OutcomeDigest,
     /// What was not delivered, in pages, as it is sent.
@@ -212,19 +216,29 @@ pub(super) fn load(home: &Home<RealDisk>, transfer: TransferId) -> Result<Option
     let Some(head) = reader.line().map_err(failed)? else { return Err(damaged()) };
     let (core_bytes, signature) = head_from_json(&head).map_err(|_| damaged())?;
     let core = Core::decode(&core_bytes).map_err(|_| damaged())?;
-    let (mut attributes_not_applied, mut lines) = (0, OutcomeHasher::default());
+    let (mut attributes_not_applied, mut renamed, mut lines) = (0, 0, OutcomeHasher::default());
     let mut pages = Pages::default();
     while let Some(text) = reader.line().map_err(failed)? {
         let line = Line::from_json(&text).ok_or_else(damaged)?;
         lines.line(&line.canonical());
-        attributes_not_applied += u64::from(line.outcome == Outcome::AttributesNotApplied);
+        attributes_not_applied += u64::from(line.outcome.is_without_attributes());
+        renamed += u64::from(line.outcome.number().is_some());
         pages.add(&line);
     }
-    let lines = lines.finish();
-    Ok(Some(Held { core_bytes, core, signature, attributes_not_applied, lines, exceptions: Arc::new(pages.0) }))
+    let (lines, exceptions) = (lines.finish(), Arc::new(pages.0));
+    Ok(Some(Held { core_bytes, core, signature, attributes_not_applied, renamed, lines, exceptions }))
 }
 
 impl Held {
+    /// Tells which entries stand under another name.
+    pub(super) fn tell_renamed(&self, events: &Events) {
+        for Exception { path, outcome } in self.exceptions.iter().flatten() {
+            if let Some(renamed_to) = outcome.number().and_then(|number| path.numbered(number)) {
+                events.emit(Event::Renamed { path: path.clone(), renamed_to });
+            }
+        }
+    }
+
     /// The messages that carry the receipt: its exceptions in pages, then core and signature.
     pub(super) fn into_messages(self) -> impl Iterator<Item = Message> {
         let receipt = Message::Receipt { core: self.core_bytes, signature: self.signature.to_vec() };

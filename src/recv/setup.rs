@@ -22,7 +22,7 @@ use crate::limits::{
 use crate::manifest::Header;
 use crate::meet::{Meet, Met, Opened, Wish, patiently};
 use crate::net::Limiter;
-use crate::options::{Answer, Consent, Meeting, Question, RecvOptions};
+use crate::options::{Answer, Consent, Existing, Meeting, Question, RecvOptions};
 use crate::outcome::Reused;
 use crate::path::STATE_DIR_NAME;
 use crate::session;
@@ -35,7 +35,7 @@ use crate::state::lock::Lock;
 use crate::state::transfer::{ReceiverSettings, Settings, Side, TransferRecord};
 use crate::store::{Policy, Shared};
 use crate::task::receiver::Tally;
-use crate::wire::StopReason;
+use crate::wire::{FEATURE_RENAMED, StopReason};
 
 /// How the run begins.
 pub(super) enum Start<D: Rooted> {
@@ -282,11 +282,15 @@ impl<D: Rooted> Setup<D> {
         Ok(())
     }
 
-    /// The sender was met.
-    pub(super) fn met(&self, met: &Met) {
+    /// The sender was met. One that does not know what a new name is would take the receipt for a lie.
+    pub(super) fn met(&self, met: &Met) -> Result<(), Error> {
+        if self.settings.existing == Existing::Rename && met.hello.features & FEATURE_RENAMED == 0 {
+            return Err(Error::TooOld { peer: Role::Sender, option: "--existing rename" });
+        }
         if let Ok(mut parties) = self.issuer.parties.lock() {
             *parties = Some(Parties::of(met));
         }
+        Ok(())
     }
 
     /// Whether a receipt is persisted.
@@ -347,6 +351,7 @@ impl<D: Rooted> Setup<D> {
     ) -> Result<(Exit, Box<Summary>), Error> {
         let held = self.issuer.held(shared)?;
         let held = held.ok_or_else(|| self.state_error(io::ErrorKind::NotFound.into()))?;
+        held.tell_renamed(&self.events);
         let receipt = self.home.receipt_path(self.transfer, Role::Receiver);
         let receipt = match &self.copy {
             Some(copy) => {
@@ -368,6 +373,7 @@ impl<D: Rooted> Setup<D> {
             reused: reused(tally, shared),
             resent_chunks: tally.resent_chunks,
             attributes_not_applied: held.attributes_not_applied,
+            renamed: held.renamed,
             elapsed: self.started.elapsed(),
             ..Summary::of(&held.core, Role::Receiver, receipt)
         };
@@ -393,7 +399,8 @@ fn answer(home: &Home<RealDisk>, record: &TransferRecord, events: &Events) -> Re
     let missing = || Error::State { path: path.clone(), source: io::ErrorKind::NotFound.into() };
     let held = held.ok_or_else(missing)?;
     let summary = Summary::of(&held.core, Role::Receiver, path.clone());
-    let summary = Box::new(Summary { attributes_not_applied: held.attributes_not_applied, ..summary });
+    let (attributes_not_applied, renamed) = (held.attributes_not_applied, held.renamed);
+    let summary = Box::new(Summary { attributes_not_applied, renamed, ..summary });
     events.emit(Event::Summary(summary.clone()));
     Ok(Concluded::before(summary.exit(), summary))
 }

@@ -4,6 +4,7 @@
 
 mod damage;
 mod existing;
+mod renaming;
 mod resume;
 mod rig;
 mod sender;

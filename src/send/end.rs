@@ -81,10 +81,11 @@ impl<D: Rooted> Driver<D> {
             wire_bytes: self.wire_bytes.load(Ordering::Relaxed),
             reused: self.reused,
             attributes_not_applied: agreed.told.tally.attributes_not_applied,
+            renamed: agreed.told.tally.renamed,
             elapsed: self.started.elapsed(),
             ..Summary::of(&agreed.core, Role::Sender, receipt)
         };
-        agreed.tell_left_out(&self.log, &self.events).map_err(|source| state_error(&self.meet, source))?;
+        agreed.tell_exceptions(&self.log, &self.events).map_err(|source| state_error(&self.meet, source))?;
         let (exit, summary) = told(summary, &self.events);
         let (home, record) = (self.meet.home().clone(), self.meet.record().clone());
         Ok(Concluded::new(exit, summary, home, record, Closing::Finished))

@@ -11,7 +11,7 @@ use crate::geometry::EntryIndex;
 use crate::identity::{PeerKey, Role, TransferId};
 use crate::manifest::Record;
 use crate::net::verify_signature;
-use crate::outcome::{Outcome, Reason};
+use crate::outcome::Outcome;
 use crate::receipt::{Core, signing_bytes};
 use crate::source::log::SharedLog;
 use crate::state::home::Home;
@@ -84,19 +84,21 @@ pub(super) fn check<D: Disk>(
 }
 
 impl Agreed {
-    /// Tells which entries the receiver left out, in the order of the log: what this side left out was told before.
-    pub(super) fn tell_left_out<D: Disk>(&self, log: &SharedLog<D>, events: &Events) -> std::io::Result<()> {
-        let mut left_out: Vec<(EntryIndex, Reason)> = vec![];
-        for (entry, outcome) in &self.told.exceptions {
-            if let Outcome::LeftOut(reason) = outcome {
-                left_out.push((*entry, *reason));
-            }
-        }
-        left_out.sort_unstable();
-        for (entry, reason) in left_out {
+    /// Tells which entries the receiver left out or put under another name, in the order of the log: what this side left
+    /// out was told before.
+    pub(super) fn tell_exceptions<D: Disk>(&self, log: &SharedLog<D>, events: &Events) -> std::io::Result<()> {
+        let mut exceptions: Vec<(EntryIndex, Outcome)> =
+            self.told.exceptions.iter().map(|(at, what)| (*at, *what)).collect();
+        exceptions.sort_unstable_by_key(|(entry, _)| *entry);
+        for (entry, outcome) in exceptions {
             let record = log.introduction(entry)?;
-            if let (false, Some(path)) = (matches!(record, Record::LeftOut { .. }), record.path()) {
-                events.emit(Event::LeftOut { path: path.clone(), reason, side: Role::Receiver });
+            let Some(path) = record.path().filter(|_| !matches!(record, Record::LeftOut { .. })).cloned() else {
+                continue;
+            };
+            if let Outcome::LeftOut(reason) = outcome {
+                events.emit(Event::LeftOut { path, reason, side: Role::Receiver });
+            } else if let Some(renamed_to) = outcome.number().and_then(|number| path.numbered(number)) {
+                events.emit(Event::Renamed { path, renamed_to });
             }
         }
         Ok(())

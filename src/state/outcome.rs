@@ -38,6 +38,8 @@ pub struct Tally {
     pub kept: u64,
     /// Entries that are there, but whose mode or times could not be applied.
     pub attributes_not_applied: u64,
+    /// Entries that are there under another name than their own.
+    pub renamed: u64,
 }
 
 impl Tally {
@@ -188,8 +190,10 @@ fn agrees<D: Disk>(
 ) -> io::Result<Option<Told>> {
     let live = Live::when(log, record_count)?;
     let by_entry = by_entry(&live, exceptions);
-    let (tally, lines) = tally(log, &live, |entry| by_entry.get(&entry).copied(), |_, _| ())?;
-    let is_agreed = tally.is_told_by(core) && by_entry.len() == exceptions.len();
+    let mut are_all_possible = true;
+    let look = |_, line: &Line| are_all_possible &= line.is_possible();
+    let (tally, lines) = tally(log, &live, |entry| by_entry.get(&entry).copied(), look)?;
+    let is_agreed = tally.is_told_by(core) && by_entry.len() == exceptions.len() && are_all_possible;
     Ok(is_agreed.then_some(Told { tally, exceptions: by_entry, lines }))
 }
 
@@ -209,6 +213,7 @@ pub fn tally<D: Disk>(
         left_out: 0,
         kept: 0,
         attributes_not_applied: 0,
+        renamed: 0,
     };
     for (_, entry) in live.entries.iter() {
         let entry = EntryIndex(*entry);
@@ -219,8 +224,9 @@ pub fn tally<D: Disk>(
         match line.outcome {
             Outcome::LeftOut(Reason::Kept) => tally.kept += 1,
             Outcome::LeftOut(reason) => tally.left_out += u64::from(reason.counts_as_left_out()),
-            Outcome::Delivered | Outcome::AttributesNotApplied => {
-                tally.attributes_not_applied += u64::from(line.outcome == Outcome::AttributesNotApplied);
+            arrived => {
+                tally.attributes_not_applied += u64::from(arrived.is_without_attributes());
+                tally.renamed += u64::from(arrived.number().is_some());
                 tally.delivered_files += u64::from(line.kind == FileKind::Regular);
                 tally.delivered_bytes += line.size;
             }

@@ -478,12 +478,13 @@ impl Stored {
     }
 }
 
-const EXISTING: [Existing; 3] = [Existing::Refuse, Existing::Keep, Existing::Replace];
+const EXISTING: [Existing; 4] = [Existing::Refuse, Existing::Keep, Existing::Replace, Existing::Rename];
 
 fn existing_word(existing: Existing) -> &'static str {
     match existing {
         Existing::Refuse => "refuse",
         Existing::Keep => "keep",
         Existing::Replace => "replace",
+        Existing::Rename => "rename",
     }
 }

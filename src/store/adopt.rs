@@ -2,6 +2,7 @@
 //! the staging file or a target that turns out to be equal, else by copying into staging.
 
 use std::io;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use super::intake::{Intake, whole};
@@ -31,12 +32,18 @@ pub(crate) struct Candidate<D: Disk> {
     pub(super) replace: Result<(), Reason>,
     /// Which name the target has.
     pub(super) origin: Origin,
+    /// The number in the target's name, if it is not the entry's own.
+    pub(super) number: Option<NonZeroU16>,
+    /// Then the file that has the entry's own name: what matches of it is copied if no other turns out to be equal.
+    pub(super) own: Option<Arc<D::File>>,
 }
 
 impl<D: Disk> Candidate<D> {
     /// A staging file, and perhaps a target beside it.
-    pub(crate) fn copying(target: Option<Candidate<D>>) -> Candidate<D> {
+    pub(crate) fn copying(target: Option<Candidate<D>>, may_rename: bool) -> Candidate<D> {
         match target {
+            // What may have to get another name is compared all the same.
+            Some(target) if may_rename => target,
             Some(target) => Candidate { is_comparing: target.replace.is_err(), ..target },
             None => Candidate::without_target(),
         }
@@ -47,6 +54,11 @@ impl<D: Disk> Candidate<D> {
         Candidate { target: Some(target), origin: Origin::OtherName, ..Candidate::without_target() }
     }
 
+    /// The file that has the entry's own name and stays there, if it is a file: what matches of it is copied.
+    pub(super) fn of_own_name(target: Option<Arc<D::File>>) -> Candidate<D> {
+        Candidate { target, ..Candidate::without_target() }
+    }
+
     fn without_target() -> Candidate<D> {
         Candidate {
             target: None,
@@ -55,6 +67,8 @@ impl<D: Disk> Candidate<D> {
             is_claimed: false,
             replace: Ok(()),
             origin: Origin::SameName,
+            number: None,
+            own: None,
         }
     }
 }
@@ -150,19 +164,22 @@ impl<D: Disk> Intake<D> {
     /// Path and inode of the target that an entry is compared with.
     fn target_of(&self, entry: EntryIndex) -> Option<(PathHash, u64)> {
         let inode = self.candidates.get(&entry.0)?.stamps?.inode;
-        Some((path_hash(&self.shared.file_entry(entry).ok()?.path), inode))
+        let path = self.shared.file_entry(entry).ok()?.path;
+        Some((path_hash(&path.under(self.candidates.get(&entry.0)?.number)?), inode))
     }
 
     fn probes(&self, index: usize, item: &AdoptItem) -> io::Result<Vec<Probe<D>>> {
         let file = self.shared.file_entry(item.entry)?;
         let candidate = self.candidates.get(&item.entry.0);
-        let held = self.held.get(&item.entry.0);
+        // A target that is compared is to be equal as a whole, whatever is in staging.
+        let is_copying = candidate.is_some_and(|candidate| !candidate.is_comparing);
+        let held = self.held.get(&item.entry.0).filter(|_| is_copying);
         let probe = |chunk| Probe {
             item: index,
             chunk,
             held: held.cloned(),
             target: candidate.and_then(|candidate| candidate.target.clone()),
-            is_copying: candidate.is_some_and(|candidate| !candidate.is_comparing),
+            is_copying,
             geometry: file.geometry,
             digests: file.digests.clone(),
             entry: item.entry,
@@ -217,9 +234,13 @@ impl<D: Disk> Intake<D> {
                 // A second handle of the very same file: the candidate keeps its own until all is compared.
                 let parent =
                     locked(&self.shared.directories).parent_of(&file.path).map_err(|_| io::ErrorKind::NotFound)?;
-                let again = self.shared.disk.open(&parent.dir, file.path.name(), crate::disk::Access::Read)?;
+                let path = file.path.under(candidate.number).ok_or(io::ErrorKind::InvalidFilename)?;
+                let again = self.shared.disk.open(&parent.dir, path.name(), crate::disk::Access::Read)?;
                 let (hash, geometry) = (path_hash(&file.path), file.geometry);
-                let held = Held::new(item.entry, hash, Place::Target, again, geometry, file.digests)?;
+                let stamps = again.stat()?.stamps();
+                let mut held = Held::new(item.entry, hash, Place::Target, again, geometry, file.digests)?;
+                (held.target, held.number) = (path_hash(&path), candidate.number);
+                held.is_shared = self.shared.is_shared(stamps, item.entry);
                 if held.inode != target.stat()?.inode {
                     return Err(io::ErrorKind::NotFound.into());
                 }
@@ -249,6 +270,13 @@ impl<D: Disk> Intake<D> {
         let entry = item.entry;
         if self.held.get(&entry.0).is_some_and(|held| held.place == Place::Target) {
             self.held.remove(&entry.0);
+        }
+        let may_rename = self.shared.may_rename() && !self.ours.contains(&entry.0);
+        if may_rename && let Some(differing) = self.candidates.get(&entry.0) {
+            let next = self.candidate_after(entry, differing);
+            self.candidates.insert(entry.0, next);
+            result.is_restarted = true;
+            return;
         }
         let Some(candidate) = self.candidates.get_mut(&entry.0) else { return };
         match candidate.replace {

@@ -101,17 +101,24 @@ impl<D: Disk> Intake<D> {
                 Err(error) => return self.leave_out(entry, reason_of(&error)),
             }
         };
+        let is_taken = target.is_some();
         let target = match target.map(|stat| self.judge_target(entry, hash, &file, &parent.dir, stat)) {
             Some(Err(reason)) => return self.leave_out(entry, reason),
             Some(Ok(target)) => target,
             None => None,
+        };
+        let may_rename = is_taken && self.shared.may_rename() && !self.ours.contains(&entry.0);
+        let target = match target {
+            Some(target) if may_rename && !target.is_comparing => Some(self.candidate_after(entry, &target)),
+            None if may_rename => self.next_numbered(&file, &parent.dir, None, None),
+            target => target,
         };
         match self.open_staged(entry, hash, &file) {
             Err(error) => self.leave_out(entry, reason_of(&error)),
             Ok(Some((held, runs))) => {
                 self.held.insert(entry.0, held);
                 if runs.is_empty() || target.is_some() {
-                    self.candidates.insert(entry.0, Candidate::copying(target));
+                    self.candidates.insert(entry.0, Candidate::copying(target, may_rename));
                     return Disposition::Candidate;
                 }
                 Disposition::Staged(runs)
@@ -139,11 +146,13 @@ impl<D: Disk> Intake<D> {
         let existing = self.shared.policy.existing;
         let refusal = match existing {
             Existing::Keep => Reason::Kept,
-            Existing::Refuse | Existing::Replace => Reason::ExistsDifferent,
+            Existing::Refuse | Existing::Replace | Existing::Rename => Reason::ExistsDifferent,
         };
+        let may_arrive = matches!(existing, Existing::Replace | Existing::Rename);
         match stat.kind {
+            FileKind::Directory if existing == Existing::Rename => return Ok(None),
             FileKind::Directory => return Err(refusal),
-            FileKind::Symlink | FileKind::Special if existing == Existing::Replace => return Ok(None),
+            FileKind::Symlink | FileKind::Special if may_arrive => return Ok(None),
             FileKind::Symlink | FileKind::Special => return Err(refusal),
             FileKind::Regular => (),
         }
@@ -151,18 +160,18 @@ impl<D: Disk> Intake<D> {
         let is_same_size = stat.size == file.geometry.file_bytes();
         let target = match opened {
             Ok(target) => target,
-            Err(_) if existing == Existing::Replace => return Ok(None),
+            Err(_) if may_arrive => return Ok(None),
             Err(_) => return Err(refusal),
         };
         let may_replace = existing == Existing::Replace || self.shared.is_ours(hash, &target, &stat);
         if may_replace {
             self.ours.insert(entry.0);
         }
-        if !is_same_size && !may_replace {
+        if !is_same_size && !may_replace && !may_arrive {
             return Err(refusal);
         }
         let is_doubted = locked(&self.shared.journal).is_doubted(hash, stat.inode);
-        if is_doubted && !may_replace {
+        if is_doubted && !may_replace && !may_arrive {
             return Err(Reason::SyncFailed);
         }
         Ok(Some(Candidate {
@@ -170,8 +179,10 @@ impl<D: Disk> Intake<D> {
             stamps: Some(stat.stamps()),
             is_comparing: is_same_size && !is_doubted,
             is_claimed: self.shared.may_be_claimed(hash, &stat),
-            replace: may_replace.then_some(()).ok_or(refusal),
+            replace: (may_replace || may_arrive).then_some(()).ok_or(refusal),
             origin: Origin::SameName,
+            number: None,
+            own: None,
         }))
     }
 
@@ -235,17 +246,24 @@ fn does_claim_stand<D: Disk>(shared: &Shared<D>, entry: EntryIndex) -> bool {
             return Ok(false);
         };
         let parent = locked(&shared.directories).parent_of(&file.path).map_err(|_| io::ErrorKind::NotFound)?;
-        let stat = shared.stat_target(&parent.dir, &file.path)?;
+        let Some((number, place)) = file.path.names().find(|(_, name)| path_hash(name) == path) else {
+            return Ok(false);
+        };
+        let stat = shared.stat_target(&parent.dir, &place)?;
         // What could not be applied then is tried again, so that it is named again if it still cannot.
         let is_as_stated = stat.mode & 0o777 == u32::from(mode) && stat.mtime == mtime;
         let stands = stat.kind == FileKind::Regular
             && is_as_stated
             && stat.stamps() == stamps
             && digest == expected
-            && path == path_hash(&file.path)
             && !locked(&shared.journal).is_doubted(path, stat.inode);
         if stands {
-            shared.ledger().set_level(entry, level);
+            shared.is_shared(stamps, entry);
+            let mut ledger = shared.ledger();
+            ledger.set_level(entry, level);
+            if number.is_some() {
+                ledger.exceptions.insert(entry.0, Outcome::arrived(number, false));
+            }
         }
         Ok(stands)
     };
@@ -256,7 +274,8 @@ impl<D: Disk> Shared<D> {
     /// Whether a target is what an earlier version of this transfer sealed: by the stamps of its claim, or by its
     /// content.
     pub(super) fn is_ours(&self, hash: PathHash, target: &D::File, stat: &Stat) -> bool {
-        let claims = locked(&self.journal).by_path(hash).unwrap_or_default();
+        let mut claims = locked(&self.journal).by_path(hash).unwrap_or_default();
+        claims.retain(|claim| self.is_of_path(claim, hash));
         if claims.is_empty() || has_stamps(&claims, stat) {
             return !claims.is_empty();
         }
@@ -267,9 +286,20 @@ impl<D: Disk> Shared<D> {
         })
     }
 
+    /// Whether a claim about a path is one of an entry that has it as its own: another may have got it as another name.
+    fn is_of_path(&self, claim: &Claim, hash: PathHash) -> bool {
+        match claim {
+            Claim::Sealed { entry, .. } if self.may_rename() => {
+                let introduction = self.with_log(|log| log.introduction(*entry));
+                introduction.is_ok_and(|record| record.path().is_some_and(|path| path_hash(path) == hash))
+            }
+            _ => true,
+        }
+    }
+
     /// Whether a target may have the very stamps with which this transfer sealed it: a journal that cannot be read now
     /// may be readable at the next start.
-    fn may_be_claimed(&self, hash: PathHash, stat: &Stat) -> bool {
+    pub(super) fn may_be_claimed(&self, hash: PathHash, stat: &Stat) -> bool {
         locked(&self.journal).by_path(hash).map_or(true, |claims| has_stamps(&claims, stat))
     }
 

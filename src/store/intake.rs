@@ -149,6 +149,8 @@ pub struct Intake<D: Disk> {
     pub(super) candidates: BTreeMap<u32, Candidate<D>>,
     /// Entries whose target may be replaced although the policy refuses: it is ours.
     pub(super) ours: BTreeSet<u32>,
+    /// Inodes of entries that were left when they had one of their names with a number already.
+    pub(super) left_inodes: BTreeMap<u32, u64>,
     /// What the target has under other names.
     pub(super) elsewhere: Elsewhere,
     pub(super) batch: Batch<D>,
@@ -173,6 +175,7 @@ impl<D: Disk> Intake<D> {
             held: BTreeMap::new(),
             candidates: BTreeMap::new(),
             ours: BTreeSet::new(),
+            left_inodes: BTreeMap::new(),
             elsewhere: Elsewhere::default(),
             batch: Batch::default(),
             closed_batches: 0,
@@ -361,7 +364,8 @@ impl<D: Disk> Intake<D> {
         }
         let is_replacing = self.shared.policy.existing == crate::options::Existing::Replace;
         let may_replace = is_replacing || self.ours.contains(&held.entry.0);
-        Ok(Finish { path, digest, mode: u32::from(mode), mtime, may_replace })
+        let left_inode = self.left_inodes.get(&held.entry.0).copied();
+        Ok(Finish { path, digest, mode: u32::from(mode), mtime, may_replace, left_inode })
     }
 
     /// Forgets a file. Its staging file stays: the best guess at whatever version follows.
@@ -375,6 +379,7 @@ impl<D: Disk> Intake<D> {
         self.batch.remove(entry.0);
         self.candidates.remove(&entry.0);
         self.ours.remove(&entry.0);
+        self.left_inodes.remove(&entry.0);
         self.accepted.remove(&entry.0);
         if let Some(reason) = reason {
             self.shared.ledger().exceptions.insert(entry.0, Outcome::LeftOut(reason));
@@ -419,6 +424,7 @@ impl<D: Disk> Intake<D> {
                 self.staged.remove(&held.name());
             }
             self.ours.remove(&entry.0);
+            self.left_inodes.remove(&entry.0);
             self.accepted.remove(&entry.0);
         }
     }

@@ -15,6 +15,7 @@ mod hands;
 mod intake;
 mod journal_file;
 mod layout;
+mod names;
 mod recover;
 mod renew;
 mod seal;
@@ -23,7 +24,7 @@ mod staging;
 mod sync;
 mod tree;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::attributes::Level;
@@ -70,6 +71,9 @@ pub struct Shared<D: Disk> {
     pub(crate) claimed: HashSet<u32>,
     pub(crate) directories: Mutex<Directories<D>>,
     pub(crate) ledger: Mutex<Ledger>,
+    /// Which entry has a file of the target, by device and inode, where entries may get other names than their own: two of
+    /// equal content may come to one file.
+    pub(crate) given: Mutex<HashMap<(u64, u64), u32>>,
     /// Held while records are appended, and while a receipt is made: it speaks of one state of the log.
     pub(crate) gate: Mutex<()>,
 }

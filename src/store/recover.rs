@@ -1,6 +1,6 @@
 //! Opening a store: whatever of journal, log and staging is good is used, whatever is not costs work only.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -73,6 +73,7 @@ pub fn recover<D: Disk>(
         claimed,
         directories: Mutex::new(directories),
         ledger: Mutex::new(ledger),
+        given: Mutex::new(HashMap::new()),
         gate: Mutex::new(()),
     });
     let store = Store {

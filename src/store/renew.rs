@@ -29,10 +29,14 @@ impl<D: Disk> Intake<D> {
         }
     }
 
-    /// Whether the final name stands for the inode that is being left.
-    fn has_its_name(&self, old: &Held<D>, path: &RelPath) -> bool {
-        let Ok(parent) = locked(&self.shared.directories).parent_of(path) else { return false };
-        self.shared.disk.stat(&parent.dir, path.name()).is_ok_and(|stat| stat.inode == old.inode)
+    /// Takes note of the final name that stands for the inode which is being left, if one does.
+    fn note_its_name(&mut self, old: &Held<D>, path: &RelPath) {
+        let Ok(parent) = locked(&self.shared.directories).parent_of(path) else { return };
+        match self.shared.name_of(&parent.dir, path, old.inode) {
+            Some(None) => drop(self.ours.insert(old.entry.0)),
+            Some(Some(_)) => drop(self.left_inodes.insert(old.entry.0, old.inode)),
+            None => (),
+        }
     }
 
     fn renewed(&mut self, entry: EntryIndex) -> io::Result<Kept> {
@@ -43,6 +47,7 @@ impl<D: Disk> Intake<D> {
         let Some(old) = self.held.remove(&entry.0) else { return Ok(kept) };
         let (disk, staging, name) = (self.shared.disk.clone(), &self.shared.layout.staging, old.name());
         let left = [&name[..], LEFT_SUFFIX].concat();
+        let mut is_named = false;
         // Held until the name is free, so that nobody who looked before takes it away from the next inode.
         let mut marks = locked(&old.marks);
         marks.is_abandoned = true;
@@ -51,14 +56,15 @@ impl<D: Disk> Intake<D> {
             // not here any more, and what stands under the final name is ours and may be replaced.
             match disk.replace(staging, &name, staging, &left) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    if self.has_its_name(&old, &file.path) {
-                        self.ours.insert(entry.0);
-                    }
+                    is_named = true;
                 }
                 other => other?,
             }
         }
         drop(marks);
+        if is_named {
+            self.note_its_name(&old, &file.path);
+        }
         // Without space nothing is copied: whoever writes the first chunk meets that again, and waits.
         let made = match self.shared.make_staging(entry, old.path, file.geometry) {
             Err(error) if is_full(&error) => return Ok(kept),

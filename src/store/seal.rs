@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use super::directories::reason_of;
+use super::names::{Equal, Named};
 use super::settle::{Settler, Settling};
 use super::staging::{Finish, Held, Origin, Place};
 use super::{Shared, is_full, locked};
 use crate::attributes::{FileKind, Stamps};
-use crate::disk::{Access, Disk, DiskFile};
+use crate::digest::path_hash;
+use crate::disk::{Access, Disk, DiskFile, Stat};
 use crate::journal::Claim;
 use crate::limits::SYNCFS_FILES_MIN;
 use crate::options::Existing;
@@ -29,7 +31,8 @@ impl<D: Disk> Settler<D> {
         for settling in &mut ready {
             let Some(finish) = &settling.file.finish else { continue };
             match self.name(&settling.file.held, finish) {
-                Ok(dir) => {
+                Ok((dir, named)) => {
+                    settling.named = named;
                     let path = finish.path.parent().map_or(vec![], |parent| parent.as_bytes().to_vec());
                     touched.insert(path, dir);
                 }
@@ -50,8 +53,10 @@ impl<D: Disk> Settler<D> {
             .iter()
             .filter(|settling| settling.file.held.place == Place::Staging)
             .filter_map(|settling| {
-                let digest = settling.file.finish.as_ref()?.digest;
-                Some(Claim::Sealing { path: settling.file.held.path, digest })
+                let finish = settling.file.finish.as_ref()?;
+                // What stands there stays, and is not ours: no claim says so.
+                let stays = self.shared.may_rename() && !finish.may_replace && self.is_taken(&finish.path);
+                (!stays).then_some(Claim::Sealing { path: settling.file.held.path, digest: finish.digest })
             })
             .collect();
         if claims.is_empty() {
@@ -62,15 +67,24 @@ impl<D: Disk> Settler<D> {
         journal.sync()
     }
 
-    /// Gives a file its name. Gives the directory that holds it.
-    fn name(&self, held: &Held<D>, finish: &Finish) -> Result<D::Dir, SettleResult> {
+    fn is_taken(&self, path: &RelPath) -> bool {
+        let parent = locked(&self.shared.directories).parent_of(path);
+        parent.is_ok_and(|parent| self.shared.disk.stat(&parent.dir, path.name()).is_ok())
+    }
+
+    /// Gives a file its name. Gives the directory that holds it, and which name it is.
+    fn name(&self, held: &Held<D>, finish: &Finish) -> Result<(D::Dir, Named), SettleResult> {
         let shared = &self.shared;
         let parent = locked(&shared.directories).parent_of(&finish.path);
         let dir = parent.map_err(|reason| shared.leave_out(held.entry, reason))?.dir;
         if held.place == Place::Target {
-            return Ok(dir);
+            return Ok((dir, Named { number: held.number, equal: None }));
         }
-        if self.is_staging_lost(held) && !self.is_in_place(held, &dir, finish) {
+        let in_place = || {
+            let number = shared.name_of(&dir, &finish.path, held.inode)?;
+            Some(Named { number, equal: None })
+        };
+        if self.is_staging_lost(held) && in_place().is_none() {
             return Err(SettleResult::InodeLost);
         }
         let renamed = self.rename(held, finish, &dir).or_else(|error| match error.kind() {
@@ -79,35 +93,40 @@ impl<D: Disk> Settler<D> {
                 self.rename(held, finish, &dir)
             }
             // Done before, and what failed then was to make the name durable.
-            io::ErrorKind::NotFound if self.is_in_place(held, &dir, finish) => Ok(()),
+            io::ErrorKind::NotFound => in_place().ok_or(error),
             _ => Err(error),
         });
         match renamed {
-            Ok(()) => Ok(dir),
+            Ok(named) => {
+                // Whoever comes to the same file after this one, with the next of the batch, is to know it.
+                if shared.may_rename()
+                    && named.equal.is_none()
+                    && let Ok(stat) = held.file.stat()
+                {
+                    shared.is_shared(stat.stamps(), held.entry);
+                }
+                Ok((dir, named))
+            }
             Err(error) if is_full(&error) => Err(SettleResult::Full),
             Err(error) => Err(shared.leave_out(held.entry, self.refusal(&error))),
         }
     }
 
-    fn rename(&self, held: &Held<D>, finish: &Finish, dir: &D::Dir) -> io::Result<()> {
+    fn rename(&self, held: &Held<D>, finish: &Finish, dir: &D::Dir) -> io::Result<Named> {
         let (shared, name, new) = (&self.shared, held.name(), finish.path.name());
         let staging = &shared.layout.staging;
-        let unless_abandoned = |rename: &dyn Fn() -> io::Result<()>| {
-            // Held until the rename is done: whoever abandons the file waits for that, and then finds it gone.
-            let marks = locked(&held.marks);
-            if marks.is_abandoned { Err(io::ErrorKind::InvalidData.into()) } else { rename() }
-        };
-        match unless_abandoned(&|| shared.disk.rename_noreplace(staging, &name, dir, new)) {
+        match held.unless_abandoned(|| shared.disk.rename_noreplace(staging, &name, dir, new)) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                if !finish.may_replace && !self.is_target_ours(held, finish, dir).unwrap_or(false) {
-                    return Err(error);
+                let may_replace = finish.may_replace || self.is_target_ours(held, finish, dir).unwrap_or(false);
+                let stays =
+                    |stat: Stat| stat.kind == FileKind::Directory || shared.is_anothers(stat.stamps(), held.entry);
+                if may_replace && !stays(shared.disk.stat(dir, new)?) {
+                    held.unless_abandoned(|| shared.disk.replace(staging, &name, dir, new))?;
+                    return Ok(Named::default());
                 }
-                if shared.disk.stat(dir, new)?.kind == FileKind::Directory {
-                    return Err(error);
-                }
-                unless_abandoned(&|| shared.disk.replace(staging, &name, dir, new))
+                if shared.may_rename() { self.rename_aside(held, finish, dir) } else { Err(error) }
             }
-            other => other,
+            other => other.map(|()| Named::default()),
         }
     }
 
@@ -127,13 +146,10 @@ impl<D: Disk> Settler<D> {
         }
     }
 
-    fn is_in_place(&self, held: &Held<D>, dir: &D::Dir, finish: &Finish) -> bool {
-        self.shared.disk.stat(dir, finish.path.name()).is_ok_and(|stat| stat.inode == held.inode)
-    }
-
     fn refusal(&self, error: &io::Error) -> Reason {
         match (error.kind(), self.shared.policy.existing) {
             (io::ErrorKind::AlreadyExists, Existing::Keep) => Reason::Kept,
+            (io::ErrorKind::AlreadyExists, Existing::Rename) => Reason::NamesTaken,
             (io::ErrorKind::AlreadyExists, _) => Reason::ExistsDifferent,
             _ => reason_of(error),
         }
@@ -173,28 +189,35 @@ impl<D: Disk> Settler<D> {
         let mut claims = vec![];
         for settling in ready.iter_mut().filter(|settling| settling.result.is_none()) {
             let Some(finish) = settling.file.finish.clone() else { continue };
-            let held = &settling.file.held;
-            let level = locked(&held.marks).level;
-            match self.look_at_sealed(held, &finish.path) {
+            let (held, Named { number, equal }) = (&settling.file.held, settling.named);
+            let level = equal.map_or(locked(&held.marks).level, |equal| equal.level);
+            let place = finish.path.under(number).ok_or(io::ErrorKind::InvalidFilename)?;
+            if let Some(Equal { stat, .. }) = equal {
+                settling.is_attributes_failed = stat.mode & 0o777 != finish.mode || stat.mtime != finish.mtime;
+            }
+            match self.look_at_sealed(held, &place, equal) {
                 Ok(stamps) => {
                     claims.push(Claim::Sealed {
                         entry: held.entry,
-                        path: held.path,
+                        path: path_hash(&place),
                         digest: finish.digest,
                         level,
                         stamps,
                     });
+                    self.shared.is_shared(stamps, held.entry);
                     let mut ledger = self.shared.ledger();
                     ledger.set_level(held.entry, level);
                     let reused = &mut ledger.reused;
                     match (held.place, held.origin.get()) {
+                        _ if equal.is_some() => (),
                         (Place::Target, _) => reused.unchanged_files += 1,
                         (Place::Staging, Some(Origin::SameName)) => reused.changed_files += 1,
                         (Place::Staging, Some(Origin::OtherName)) => reused.moved_files += 1,
                         (Place::Staging, None) => (),
                     }
-                    if settling.is_attributes_failed {
-                        ledger.exceptions.insert(held.entry.0, Outcome::AttributesNotApplied);
+                    let outcome = Outcome::arrived(number, settling.is_attributes_failed);
+                    if outcome != Outcome::Delivered {
+                        ledger.exceptions.insert(held.entry.0, outcome);
                     }
                     drop(ledger);
                     settling.result = Some(SettleResult::Sealed { level });
@@ -210,9 +233,13 @@ impl<D: Disk> Settler<D> {
 
     /// The name must stand for the very inode that was read back, and nobody may have written to it since: a rename
     /// leaves the time of content as it is, a write does not.
-    fn look_at_sealed(&self, held: &Held<D>, path: &RelPath) -> io::Result<Stamps> {
+    fn look_at_sealed(&self, held: &Held<D>, path: &RelPath, equal: Option<Equal>) -> io::Result<Stamps> {
         let parent = locked(&self.shared.directories).parent_of(path).map_err(|_| io::ErrorKind::NotFound)?;
         let stat = self.shared.disk.stat(&parent.dir, path.name())?;
+        if let Some(equal) = equal {
+            let is_same = stat.stamps() == equal.stat.stamps();
+            return if is_same { Ok(stat.stamps()) } else { Err(io::ErrorKind::InvalidData.into()) };
+        }
         let is_same = stat.inode == held.inode && stat.size == held.geometry.file_bytes();
         let is_quiet = held.seen_mtime() == Some(stat.mtime);
         if is_same && is_quiet { Ok(stat.stamps()) } else { Err(io::ErrorKind::InvalidData.into()) }

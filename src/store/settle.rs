@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::batch::BatchFile;
 use super::intake::Handle;
+use super::names::Named;
 use super::staging::{Held, Place};
 use super::sync::Synced;
 use super::{Shared, is_full, locked};
@@ -48,6 +49,8 @@ pub(super) struct Settling<D: Disk> {
     pub(super) verified_bytes: u64,
     pub(super) result: Option<SettleResult>,
     pub(super) is_attributes_failed: bool,
+    /// Which name it got.
+    pub(super) named: Named,
 }
 
 impl<D: Disk> Settler<D> {
@@ -79,7 +82,7 @@ impl<D: Disk> Settler<D> {
             other => other?,
         }
         let bad = files.iter().filter(|settling| settling.is_target_bad()).map(|settling| &settling.file.held);
-        let doubted: Vec<_> = bad.map(|held| (held.path, held.inode)).collect();
+        let doubted: Vec<_> = bad.map(|held| (held.target, held.inode)).collect();
         // Without the doubt on record the batch has no result, whatever the reason: the run ends.
         self.shared.doubt(&doubted).map_err(io::Error::other)?;
         Ok(files.into_iter().map(Settling::into_result).collect())
@@ -121,7 +124,9 @@ impl<D: Disk> Settler<D> {
             return;
         }
         // A write has changed the time as well.
-        settling.is_attributes_failed = held.change(|| held.file.set_metadata(finish.mode, finish.mtime)).is_err();
+        if !held.is_shared {
+            settling.is_attributes_failed = held.change(|| held.file.set_metadata(finish.mode, finish.mtime)).is_err();
+        }
         if held.sync().is_err() {
             self.shared.set_aside(&held);
             return settling.fail(SettleResult::SyncFailed);
@@ -230,7 +235,8 @@ fn is_as_written<D: Disk>(
 
 impl<D: Disk> Settling<D> {
     pub(super) fn new(file: BatchFile<D>) -> Settling<D> {
-        Settling { file, bad: vec![], verified_bytes: 0, result: None, is_attributes_failed: false }
+        let named = Named { number: file.held.number, equal: None };
+        Settling { file, bad: vec![], verified_bytes: 0, result: None, is_attributes_failed: false, named }
     }
 
     /// What is still to be read back: what this batch wrote, and of a file that can be sealed everything that was not. A

@@ -1,6 +1,7 @@
 //! One open file that holds an entry's bytes: in staging, or an adopted target in its place.
 
 use std::io;
+use std::num::NonZeroU16;
 use std::sync::{Mutex, OnceLock};
 
 use super::layout::{LEFT_SUFFIX, staging_name};
@@ -22,6 +23,8 @@ pub(crate) struct Finish {
     pub(crate) mtime: Timestamp,
     /// A target that stands under the name may be replaced: by policy, or because it is ours.
     pub(crate) may_replace: bool,
+    /// An inode of this file that was left when it had one of its names already: it may be replaced there.
+    pub(crate) left_inode: Option<u64>,
 }
 
 /// Where the bytes are.
@@ -38,6 +41,12 @@ pub(crate) struct Held<D: Disk> {
     pub(crate) entry: EntryIndex,
     pub(crate) path: PathHash,
     pub(crate) place: Place,
+    /// Of the path under which an adopted target stands, which may not be the entry's own.
+    pub(crate) target: PathHash,
+    /// The number in that path.
+    pub(crate) number: Option<NonZeroU16>,
+    /// The adopted target is another entry's too, and its mode and times are that one's.
+    pub(crate) is_shared: bool,
     pub(crate) file: D::File,
     pub(crate) inode: u64,
     pub(crate) geometry: Geometry,
@@ -102,7 +111,23 @@ impl<D: Disk> Held<D> {
         };
         let (marks, seen, is_sync_failed) = (Mutex::new(marks), Mutex::new(Some(stat.stamps())), Mutex::new(false));
         let origin = OnceLock::new();
-        Ok(Held { entry, path, place, file, inode, geometry, digests, marks, seen, is_sync_failed, origin })
+        let (target, number, is_shared) = (path, None, false);
+        Ok(Held {
+            entry,
+            path,
+            place,
+            target,
+            number,
+            is_shared,
+            file,
+            inode,
+            geometry,
+            digests,
+            marks,
+            seen,
+            is_sync_failed,
+            origin,
+        })
     }
 
     /// Name in staging.
@@ -113,6 +138,13 @@ impl<D: Disk> Held<D> {
     /// No longer writes it, nor seals it. Waits for a rename that is on its way.
     pub(crate) fn give_up(&self) {
         locked(&self.marks).is_abandoned = true;
+    }
+
+    /// Gives the staging file away, unless it is abandoned. The marks are held until that is done: whoever abandons the file
+    /// waits for it, and then finds it gone.
+    pub(crate) fn unless_abandoned(&self, rename: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        let marks = locked(&self.marks);
+        if marks.is_abandoned { Err(io::ErrorKind::InvalidData.into()) } else { rename() }
     }
 
     /// Makes it durable. Not once that has failed: what was dirty then is clean and gone, and a later sync would succeed

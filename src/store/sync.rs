@@ -58,6 +58,10 @@ impl<D: Disk> Syncer<D> {
             if held.place == Place::Target && held.file.stat().is_ok_and(is_right) {
                 continue;
             }
+            if held.is_shared {
+                settling.is_attributes_failed = true;
+                continue;
+            }
             // An abandoned staging file may be another entry's by now.
             let is_abandoned = locked(&held.marks).is_abandoned;
             if !is_abandoned {
@@ -140,7 +144,7 @@ impl<D: Disk> Shared<D> {
     /// the file a new inode; the next one is told at once, in case that it comes before.
     pub(super) fn set_aside(&self, held: &Held<D>) {
         let done = match held.place {
-            Place::Target => self.doubt(&[(held.path, held.inode)]),
+            Place::Target => self.doubt(&[(held.target, held.inode)]),
             Place::Staging => self.set_staging_aside(held),
         };
         if let Err(error) = done {

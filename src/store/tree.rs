@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::num::NonZeroU16;
 
 use super::directories::reason_of;
 use super::settle::Settler;
@@ -106,31 +107,56 @@ impl<D: Disk> Settler<D> {
             locked(&shared.directories).let_in(path.parent())?;
             shared.disk.make_symlink(target, &dir, name)
         });
-        match made {
-            Ok(()) => (),
+        let number = match made {
+            Ok(()) => None,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.meet_existing(&dir, path, target)?,
             Err(error) => return Err(failed(error)),
-        }
+        };
+        let place = path.under(number).ok_or(Failed::Reason(Reason::NamesTaken))?;
+        let stat = shared.disk.stat(&dir, place.name());
+        let is_right = stat.as_ref().is_ok_and(|stat| stat.mtime == mtime);
+        // One that is another entry's too keeps the time of that one.
+        let is_shared = stat.is_ok_and(|stat| shared.is_shared(stat.stamps(), entry));
         // A file system without times of links is no reason to leave the link out, but one to say so.
-        let is_right = shared.disk.stat(&dir, name).is_ok_and(|stat| stat.mtime == mtime);
-        if !is_right && shared.disk.set_mtime(&dir, name, mtime).is_err() {
-            shared.ledger().exceptions.insert(entry.0, Outcome::AttributesNotApplied);
-        }
+        let is_failed = !is_right && (is_shared || shared.disk.set_mtime(&dir, place.name(), mtime).is_err());
+        let mut ledger = shared.ledger();
+        match Outcome::arrived(number, is_failed) {
+            Outcome::Delivered => ledger.exceptions.remove(&entry.0),
+            outcome => ledger.exceptions.insert(entry.0, outcome),
+        };
+        drop(ledger);
         Ok(dir)
     }
 
-    fn meet_existing(&self, dir: &D::Dir, path: &RelPath, target: &[u8]) -> Result<(), Failed> {
+    /// Gives the number in the name under which the link stands, if it is not its own.
+    fn meet_existing(&self, dir: &D::Dir, path: &RelPath, target: &[u8]) -> Result<Option<NonZeroU16>, Failed> {
         let (shared, name) = (&self.shared, path.name());
         if shared.disk.read_link(dir, name).is_ok_and(|found| found == target) {
-            return Ok(());
+            return Ok(None);
         }
         let is_directory = shared.disk.stat(dir, name).is_ok_and(|stat| stat.kind == FileKind::Directory);
         let may_replace = shared.policy.existing == Existing::Replace || self.is_earlier_version(dir, path);
         match shared.policy.existing {
-            _ if may_replace && !is_directory => self.replace_by_symlink(dir, path, target),
+            _ if may_replace && !is_directory => self.replace_by_symlink(dir, path, target).map(|()| None),
+            Existing::Rename => self.make_numbered(dir, path, target).map(Some),
             Existing::Keep => Err(Failed::Reason(Reason::Kept)),
             Existing::Refuse | Existing::Replace => Err(Failed::Reason(Reason::ExistsDifferent)),
         }
+    }
+
+    /// Makes a symlink under the first name with a number that is free, or finds an equal one.
+    fn make_numbered(&self, dir: &D::Dir, path: &RelPath, target: &[u8]) -> Result<NonZeroU16, Failed> {
+        let disk = &self.shared.disk;
+        for (number, place) in path.names() {
+            let Some(number) = number else { continue };
+            match disk.make_symlink(target, dir, place.name()) {
+                Ok(()) => return Ok(number),
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
+                Err(_) if disk.read_link(dir, place.name()).is_ok_and(|found| found == target) => return Ok(number),
+                Err(_) => (),
+            }
+        }
+        Err(Failed::Reason(Reason::NamesTaken))
     }
 
     /// Whether what has the name of a symlink is what the source had there before: a file that this transfer sealed,

@@ -15,7 +15,7 @@ use crate::digest::{FileDigest, OutcomeDigest};
 use crate::disk::{RealDisk, RealFile};
 use crate::identity::TransferId;
 use crate::net::Identity;
-use crate::outcome::{Counts, Reason};
+use crate::outcome::{Counts, Outcome, Reason};
 use crate::receipt::{VERSION, head_to_json};
 
 const MTIME: Timestamp = Timestamp { seconds: -5, nanos: 123_456_789 };

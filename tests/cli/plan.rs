@@ -91,7 +91,7 @@ fn a_plan_keeps_to_the_list() {
 /// For every policy and from both sides: a plan writes nothing, and the transfer does what the plan has said.
 #[test]
 fn what_a_plan_says_is_what_the_transfer_does_and_the_plan_leaves_no_trace() {
-    for policy in ["refuse", "keep", "replace"] {
+    for policy in ["refuse", "keep", "replace", "rename"] {
         let scratch = ground(&format!("plan-{policy}"));
         let options = ["--exclude", "*.o", "--existing", policy, "--json"];
         let to = [&["send", "@/photos", "--to", "@/to"], &options[..]].concat();
@@ -116,6 +116,7 @@ fn what_a_plan_says_is_what_the_transfer_does_and_the_plan_leaves_no_trace() {
             ("send_bytes", "wire_bytes"),
             ("kept", "kept"),
             ("left_out", "left_out"),
+            ("rename", "renamed"),
         ] {
             assert_eq!(plan[foretold], summary[came], "{policy}: {foretold}\n{plan}\n{}", done.describe());
         }

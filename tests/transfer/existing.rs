@@ -257,3 +257,66 @@ fn the_working_directory_is_never_sent() {
     transfer::assert_arrived_but(&source, &setup.target, below);
     assert!(Path::new(&setup.target.join("source/below")).is_dir());
 }
+
+/// What stands there stays, what arrives stands beside it, and both sides say so. A further transfer finds it there.
+#[test]
+fn what_is_taken_is_put_beside_it_on_demand() {
+    for listens in [Listens::Receiver, Listens::Sender] {
+        let scratch = Scratch::new("rename");
+        one_file(&scratch);
+        let source = scratch.join("source");
+        std::os::unix::fs::symlink("small", source.join("link")).unwrap();
+        let mut first = Setup::new(&scratch, "first", &[&source], listens);
+        first.receiver_options = vec!["--existing".into(), "rename".into()];
+        with_older_copy(&scratch, &first);
+        let arrived = first.target.join("source");
+        let old = fs::read(arrived.join("file")).unwrap();
+        fs::write(arrived.join("link"), "mine").unwrap();
+        first.through_relay(1);
+        let done = first.run();
+        done.assert_success();
+        let crossed = first.relay().all_bytes();
+        assert!((MIB..3 * MIB).contains(&crossed), "{crossed} bytes crossed for one chunk");
+        done.assert_named_by_both("source/file (1)");
+        done.assert_named_by_both("source/link (1)");
+        let look = || {
+            let names = ["file", "file (1)", "link", "link (1)", "small"];
+            let listed = fs::read_dir(&arrived).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            let mut listed: Vec<String> = listed.collect();
+            listed.sort();
+            assert_eq!(listed, names);
+            assert_eq!(fs::read(arrived.join("file")).unwrap(), old, "it is untouched");
+            assert_eq!(fs::read(arrived.join("file (1)")).unwrap(), fs::read(source.join("file")).unwrap());
+            assert_eq!(fs::read(arrived.join("link")).unwrap(), b"mine", "it is untouched");
+            assert_eq!(fs::read_link(arrived.join("link (1)")).unwrap(), Path::new("small"));
+        };
+        look();
+        state::assert_no_work_left(&first.target);
+        let mut second = Setup::new(&scratch, "second", &[&source], listens);
+        second.receiver_options = first.receiver_options.clone();
+        second.target.clone_from(&first.target);
+        second.through_relay(1);
+        let done = second.run();
+        done.assert_success();
+        look();
+        let crossed = second.relay().all_bytes();
+        assert!((1000..MIB).contains(&crossed), "{crossed} bytes crossed for what was there");
+        for side in [&done.sender, &done.receiver] {
+            let summary = side.summary().unwrap();
+            assert_eq!(summary["renamed"].as_u64(), Some(2), "{}", done.describe());
+            let receipt = summary["receipt"].as_str().unwrap().to_owned();
+            let verify = |more: &[&std::ffi::OsStr]| {
+                let verify = std::process::Command::new(crate::process::binary())
+                    .arg("verify")
+                    .arg(&receipt)
+                    .args(more)
+                    .output();
+                verify.unwrap()
+            };
+            let verified = verify(&[second.target.as_os_str()]);
+            assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
+            let lines = String::from_utf8(verify(&["--b3sum".as_ref()]).stdout).unwrap();
+            assert!(lines.contains("  source/file (1)\n") && !lines.contains("  source/file\n"), "{lines}");
+        }
+    }
+}

@@ -42,6 +42,10 @@ pub fn cases() -> Vec<Case> {
     all.extend(data());
     all.extend(totals());
     all.extend(leavings());
+    // One of a version that would take a receipt with another name in it for a lie.
+    let old = Script::against_receiver(vec![Act::Hostile, Act::Hello, Act::Pause(200)]);
+    let old = old.option("--existing").option("rename").ends(&[1], "too old for `--existing rename`");
+    all.push(case("sender-that-knows-no-new-name", 25, old));
     all
 }
 

@@ -2,6 +2,8 @@
 //! another, and breaks the order of what it says. The sender serves its own offer and nothing else, and never ends
 //! well without a receipt that agrees with its own manifest.
 
+use std::num::NonZeroU16;
+
 use landfall::digest::{ChainValue, OutcomeDigest};
 use landfall::geometry::EntryIndex;
 use landfall::identity::{PeerKey, TransferId};
@@ -169,6 +171,9 @@ fn out_of_place() -> Vec<Case> {
     let excepted = |path: &[u8]| vec![Act::Say(exception(path, left_out)), Act::Receipt(|_| (), Signer::Own)];
     add("excepts-another-path", 22, excepted(b"no/such/path"), &[1], DIFFERS);
     add("excepts-what-it-says-it-delivered", 22, excepted(b"source"), &[1], DIFFERS);
+    let renamed = Outcome::Renamed(NonZeroU16::MIN);
+    let renamed = vec![Act::Say(exception(b"source", renamed)), Act::Receipt(|_| (), Signer::Own)];
+    add("renames-what-it-says-it-delivered", 22, renamed, &[1], DIFFERS);
     let crowd = (0..64).map(|n| Exception {
         path: RelPath::parse(format!("path-{n}").as_bytes()).expect("a plain path"),
         outcome: left_out,
@@ -230,6 +235,8 @@ fn frames() -> Vec<Case> {
         let frame = [vec![6, 1], super::words::text(path), vec![0]].concat();
         add(&format!("excepts-{name}"), Act::Frame(frame), unread);
     }
+    let frame = [vec![6, 1], super::words::text(b"source"), vec![3, 0]].concat();
+    add("renames-by-zero", Act::Frame(frame), unread);
     add("core-of-u64", Act::Frame([vec![7], number(u64::MAX), vec![0; 64]].concat()), unread);
     let half = [learnt(), vec![Act::Hostile, Act::Bytes(vec![0, 0, 1]), Act::Finish]].concat();
     let half = Script::against_sender(half).ends(&[1], "it ended the control stream within a frame");

@@ -48,6 +48,8 @@ pub(super) struct Excuses {
 pub(super) struct Said {
     /// The outcome's word.
     pub outcome: String,
+    /// Under which path it stands.
+    pub place: Vec<u8>,
 }
 
 /// The oracle of one seed.
@@ -62,10 +64,13 @@ pub(super) struct Oracle {
     /// What another program put under names of the source where nothing stood: not ours to replace.
     pub planted: BTreeMap<Vec<u8>, Vec<u8>>,
     may_replace: bool,
+    may_rename: bool,
     /// What was delivered under the last receipt: it must stay.
     promised: BTreeMap<Vec<u8>, Seen>,
     /// The receipt's bytes, once there is one.
     pub receipt: Option<Vec<u8>>,
+    /// The last receipt names an entry under another name than its own.
+    pub has_renamed: bool,
     has_rot: bool,
     has_source_errors: bool,
 }
@@ -88,6 +93,25 @@ fn receipt_path(disk: &SimDisk, role: &str) -> Option<Vec<u8>> {
     tree.keys().find(|path| is_it(path) && !path[start.len()..].starts_with(b".")).cloned()
 }
 
+/// A path with a number in its last name, by the rule of the documentation.
+fn numbered(path: &[u8], number: u32) -> Vec<u8> {
+    let text = String::from_utf8(path.to_vec()).expect("names of the simulator are plain");
+    let (above, name) = text.rsplit_once('/').map_or(("", &text[..]), |(above, name)| (above, name));
+    let slash = if above.is_empty() { "" } else { "/" };
+    match name.rsplit_once('.') {
+        Some((stem, extension)) if !stem.is_empty() => format!("{above}{slash}{stem} ({number}).{extension}"),
+        _ => format!("{above}{slash}{name} ({number})"),
+    }
+    .into_bytes()
+}
+
+/// The number with which a path has become another one.
+fn number_of(path: &[u8], place: &[u8]) -> Option<u32> {
+    const NUMBERS: u32 = 40;
+    // Whatever comes from another name is longer, and most names are told apart by that.
+    (place.len() > path.len()).then(|| (1..NUMBERS).find(|number| numbered(path, *number) == place)).flatten()
+}
+
 /// The bytes of the receipt that would survive a power cut now.
 pub(super) fn durable_receipt(disk: &SimDisk, role: &str) -> Option<Vec<u8>> {
     Some(disk.look(&receipt_path(disk, role)?, View::Durable)?.bytes)
@@ -102,8 +126,10 @@ impl Oracle {
             excuses: Excuses::default(),
             planted: BTreeMap::new(),
             may_replace: plan.existing == Existing::Replace,
+            may_rename: plan.existing == Existing::Rename,
             promised: BTreeMap::new(),
             receipt: None,
+            has_renamed: false,
             has_rot: plan.has(Class::Rot),
             has_source_errors: plan.has(Class::SourceErrors),
         }
@@ -120,11 +146,13 @@ impl Oracle {
                 continue;
             }
             let is_before = self.before.get(&path).is_some_and(|before| before.bytes == seen.bytes);
-            let is_version = self
-                .history
-                .of(&path)
-                .iter()
-                .any(|version| version.seen.kind == FileKind::Regular && version.seen.bytes == seen.bytes);
+            let is_of = |source: &Vec<u8>| {
+                let versions = self.history.of(source).iter().map(|version| &version.seen);
+                versions.into_iter().any(|version| version.kind == FileKind::Regular && version.bytes == seen.bytes)
+            };
+            let is_version = is_of(&path)
+                || (self.may_rename
+                    && self.history.paths().any(|source| is_of(source) && number_of(source, &path).is_some()));
             // Rot may strike what was verified and is read once more; whoever reads it then sees it.
             let is_rotten = damaged.iter().any(|page| page.path.ends_with(&path));
             if !is_before && !is_version && !is_rotten {
@@ -177,18 +205,25 @@ impl Oracle {
         for line in text.lines().skip(1) {
             let path = field(line, "path").ok_or_else(|| format!("no path in `{line}`"))?;
             let outcome = field(line, "outcome").ok_or_else(|| format!("no outcome in `{line}`"))?;
-            said.insert(path.as_bytes().to_vec(), Said { outcome: outcome.to_owned() });
+            let place = field(line, "renamed_to").unwrap_or(path).as_bytes().to_vec();
+            said.insert(path.as_bytes().to_vec(), Said { outcome: outcome.to_owned(), place });
         }
         let target = target_tree(disk, View::Durable);
         let mut promised = BTreeMap::new();
+        let all: Vec<Said> = said.values().cloned().collect();
         for (path, said) in &said {
             if self.history.since(path, since).next().is_none() {
                 return Err(format!("the receipt names `{}`, which the source did not have", shown(path)));
             }
-            if let Some(seen) = self.check_path(disk, path, &said.outcome, target.get(path), since)? {
-                promised.insert(path.clone(), seen);
+            let is_shared = all.iter().filter(|other| other.place == said.place).count() > 1;
+            let found = target.get(&said.place);
+            if let Some(seen) = self.check_path(disk, (path, is_shared), &said.outcome, found, since)? {
+                self.check_place(disk, path, said, &target)?;
+                promised.insert(said.place.clone(), seen);
             }
         }
+        self.check_before(disk, &target)?;
+        self.has_renamed = said.iter().any(|(path, said)| said.place != *path);
         let missing =
             self.history.paths().find(|path| !said.contains_key(*path) && !self.history.was_missing_since(path, since));
         if let Some(path) = missing {
@@ -202,14 +237,16 @@ impl Oracle {
     fn check_path(
         &self,
         disk: &SimDisk,
-        path: &[u8],
+        (path, is_shared): (&[u8], bool),
         outcome: &str,
         target: Option<&Seen>,
         since: u64,
     ) -> Result<Option<Seen>, String> {
         let is_bare = match outcome {
             "delivered" => false,
-            "attributes-not-applied" if self.has_disk_faults(disk) => true,
+            "renamed" if self.may_rename => false,
+            "attributes-not-applied" if self.has_disk_faults(disk) || is_shared => true,
+            "renamed-attributes-not-applied" if self.may_rename && (self.has_disk_faults(disk) || is_shared) => true,
             reason => return self.check_left_out(disk, path, reason, target).map(|()| None),
         };
         let Some(target) = target else { return Err(format!("`{}` is {outcome} and not there", shown(path))) };
@@ -236,6 +273,45 @@ impl Oracle {
                 Err(format!("`{}` is {outcome} and differs from the source: {}", shown(path), what.join("; ")))
             }
         }
+    }
+
+    /// An entry stands under the first of its names that was free or had the same: what has those before it differs.
+    fn check_place(&self, disk: &SimDisk, path: &[u8], said: &Said, target: &Tree) -> Result<(), String> {
+        if said.place == path {
+            let is_plain = !said.outcome.starts_with("renamed");
+            return if is_plain { Ok(()) } else { Err(format!("`{}` is {} to nothing", shown(path), said.outcome)) };
+        }
+        let number = number_of(path, &said.place);
+        let number = number.ok_or_else(|| format!("`{}` is no name for `{}`", shown(&said.place), shown(path)))?;
+        if self.has_disk_faults(disk) || self.excuses.meddled + self.excuses.edits > 0 {
+            return Ok(());
+        }
+        let at = |place: &[u8]| target.get(place).map(|seen| (seen.kind, &seen.bytes));
+        let earlier = std::iter::once(path.to_vec()).chain((1..number).map(|number| numbered(path, number)));
+        for name in earlier {
+            if at(&name).is_none() || at(&name) == at(&said.place) {
+                let (name, place) = (shown(&name), shown(&said.place));
+                return Err(format!("`{}` stands as `{place}` though `{name}` is free or the same", shown(path)));
+            }
+        }
+        Ok(())
+    }
+
+    /// What stood in the target before is what it was, where entries get other names. Its time may be an equal entry's.
+    fn check_before(&self, disk: &SimDisk, target: &Tree) -> Result<(), String> {
+        if !self.may_rename || self.has_disk_faults(disk) {
+            return Ok(());
+        }
+        for (path, before) in self.before.iter().filter(|(_, seen)| seen.kind != FileKind::Directory) {
+            // What another program had put there may be gone since a power cut.
+            let is_same = target
+                .get(path)
+                .map_or(self.excuses.meddled > 0, |seen| (seen.kind, &seen.bytes) == (before.kind, &before.bytes));
+            if !is_same {
+                return Err(format!("`{}` was there before and is not what it was", shown(path)));
+            }
+        }
+        Ok(())
     }
 
     /// An entry was left out: something that struck must justify the reason.

@@ -192,12 +192,15 @@ impl Plan {
             meddle,
         };
         let rates = std::array::from_fn(|_| one_of(&[1_000, 5_000, 20_000, 60_000]));
+        let safety_steps = [200, 500, 1000][dice.random_range(0..3)];
+        let existing = [Existing::Refuse, Existing::Keep, Existing::Replace][dice.random_range(0..3)];
+        let is_renaming = stream(seed, "names in the plan").random_range(0..4) == 0;
         Plan {
             seed,
             on,
             odds,
-            safety_steps: [200, 500, 1000][dice.random_range(0..3)],
-            existing: [Existing::Refuse, Existing::Keep, Existing::Replace][dice.random_range(0..3)],
+            safety_steps,
+            existing: if is_renaming { Existing::Rename } else { existing },
             is_receiver_listening: dice.random_range(0..2) == 0,
             files_max: [1, 3, 6, 10][dice.random_range(0..4)],
             rates,

@@ -72,7 +72,10 @@ pub(super) fn make_source(disk: &SimDisk, files_max: usize, dice: &mut ChaCha8Rn
     }
     for number in 0..dice.random_range(1..=files_max) {
         let parent = directories[dice.random_range(0..directories.len())].clone();
-        make_file(disk, &join(&parent, &format!("f{number}")), dice)?;
+        // Some have the very name that another may get where its own is taken.
+        let name =
+            ["f0", "f1.x", "f0 (1)", "f3", "f1 (1).x"].get(number).map_or(format!("f{number}"), ToString::to_string);
+        make_file(disk, &join(&parent, &name), dice)?;
     }
     for number in 0..dice.random_range(0..3) {
         let parent = directories[dice.random_range(0..directories.len())].clone();

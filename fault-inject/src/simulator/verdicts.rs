@@ -106,7 +106,11 @@ impl World {
     /// The receipt that the receiver holds is durable and true.
     pub(super) fn check_receipt(&mut self) -> Result<(), Violation> {
         let (disk, home) = (&self.receiver_setting.disk, &self.receiver_setting.home);
-        self.oracle.check_receipt(disk, home, self.issuing_since).map_err(Violation::Wrong)
+        self.oracle.check_receipt(disk, home, self.issuing_since).map_err(Violation::Wrong)?;
+        if self.oracle.has_renamed {
+            self.coverage.mark("entry under another name");
+        }
+        Ok(())
     }
 
     fn take_settled(&mut self, files: &[landfall::task::receiver::SettledFile]) {

@@ -22,7 +22,7 @@ fn bytes(tree: &Tree, path: &str) -> Vec<u8> {
 
 #[test]
 fn an_equal_target_is_adopted_in_its_place_under_every_policy() {
-    for existing in [Existing::Refuse, Existing::Keep, Existing::Replace] {
+    for existing in [Existing::Refuse, Existing::Keep, Existing::Replace, Existing::Rename] {
         let (rig, tree) = (Rig::with(existing), one());
         fs::write(rig.at("f"), bytes(&tree, "f")).unwrap();
         let inode = fs::metadata(rig.at("f")).unwrap().ino();
