@@ -146,13 +146,7 @@ impl Oracle {
                 continue;
             }
             let is_before = self.before.get(&path).is_some_and(|before| before.bytes == seen.bytes);
-            let is_of = |source: &Vec<u8>| {
-                let versions = self.history.of(source).iter().map(|version| &version.seen);
-                versions.into_iter().any(|version| version.kind == FileKind::Regular && version.bytes == seen.bytes)
-            };
-            let is_version = is_of(&path)
-                || (self.may_rename
-                    && self.history.paths().any(|source| is_of(source) && number_of(source, &path).is_some()));
+            let is_version = self.is_a_version(&path, &seen);
             // Rot may strike what was verified and is read once more; whoever reads it then sees it.
             let is_rotten = damaged.iter().any(|page| page.path.ends_with(&path));
             if !is_before && !is_version && !is_rotten {
@@ -160,6 +154,17 @@ impl Oracle {
             }
         }
         Ok(())
+    }
+
+    /// Whether a file holds what the source once had for an entry that may have this name.
+    fn is_a_version(&self, path: &[u8], seen: &Seen) -> bool {
+        let is_of = |source: &Vec<u8>| {
+            let versions = self.history.of(source).iter().map(|version| &version.seen);
+            versions.into_iter().any(|version| version.kind == FileKind::Regular && version.bytes == seen.bytes)
+        };
+        is_of(&path.to_vec())
+            || (self.may_rename
+                && self.history.paths().any(|source| is_of(source) && number_of(source, path).is_some()))
     }
 
     /// What another program put under a name stays, unless the policy is to replace it.
@@ -174,7 +179,14 @@ impl Oracle {
     /// After a power cut: what another program put into a directory that did not last is gone with it.
     pub(super) fn forget_what_was_lost(&mut self, disk: &SimDisk) {
         let target = target_tree(disk, View::Cached);
-        self.planted.retain(|path, _| target.contains_key(path));
+        let Oracle { planted, before, .. } = self;
+        planted.retain(|path, _| {
+            let is_there = target.contains_key(path);
+            if !is_there {
+                before.remove(path);
+            }
+            is_there
+        });
     }
 
     /// Whether an inode may be left for a new one.
@@ -217,7 +229,7 @@ impl Oracle {
             }
             let is_shared = all.iter().filter(|other| other.place == said.place).count() > 1;
             let found = target.get(&said.place);
-            if let Some(seen) = self.check_path(disk, (path, is_shared), &said.outcome, found, since)? {
+            if let Some(seen) = self.check_path(disk, (path, &said.place, is_shared), &said.outcome, found, since)? {
                 self.check_place(disk, path, said, &target)?;
                 promised.insert(said.place.clone(), seen);
             }
@@ -237,7 +249,7 @@ impl Oracle {
     fn check_path(
         &self,
         disk: &SimDisk,
-        (path, is_shared): (&[u8], bool),
+        (path, place, is_shared): (&[u8], &[u8], bool),
         outcome: &str,
         target: Option<&Seen>,
         since: u64,
@@ -258,7 +270,12 @@ impl Oracle {
                 && (source.kind == FileKind::Directory || source.bytes == target.bytes)
                 && (is_bare || has_attributes)
         });
-        match is_equal {
+        // A file that has its name may be read once more, to compare it with another entry's that wants this name too.
+        let is_rotten = || {
+            let damaged = if self.has_rot && self.may_rename { disk.damaged_pages() } else { vec![] };
+            damaged.iter().any(|page| page.path.ends_with(place))
+        };
+        match is_equal || is_rotten() {
             true => Ok(Some(target.clone())),
             false => {
                 let what = self.history.since(path, since).map(|version| {
@@ -297,17 +314,16 @@ impl Oracle {
         Ok(())
     }
 
-    /// What stood in the target before is what it was, where entries get other names. Its time may be an equal entry's.
+    /// What stood in the target before is what it was, where entries get other names. Its time may be an equal entry's. What
+    /// was equal to a version of its entry is the transfer's from then on: a newer version takes its place.
     fn check_before(&self, disk: &SimDisk, target: &Tree) -> Result<(), String> {
         if !self.may_rename || self.has_disk_faults(disk) {
             return Ok(());
         }
         for (path, before) in self.before.iter().filter(|(_, seen)| seen.kind != FileKind::Directory) {
-            // What another program had put there may be gone since a power cut.
-            let is_same = target
-                .get(path)
-                .map_or(self.excuses.meddled > 0, |seen| (seen.kind, &seen.bytes) == (before.kind, &before.bytes));
-            if !is_same {
+            let is_same = |seen: &Seen| (seen.kind, &seen.bytes) == (before.kind, &before.bytes);
+            let is_newer = || self.excuses.edits > 0 && self.is_a_version(path, before);
+            if !target.get(path).is_some_and(is_same) && !is_newer() {
                 return Err(format!("`{}` was there before and is not what it was", shown(path)));
             }
         }
