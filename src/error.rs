@@ -86,6 +86,13 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The code of this listener cannot be announced.
+    #[error("this machine cannot announce on its networks that it waits")]
+    Unannounced {
+        /// The system's word.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// No peer came, or none could be reached, until patience ended.
     #[error("no link to the {}{}: {cause}", peer.word(), for_so_long(*seconds))]
     NoLink {
@@ -238,7 +245,7 @@ impl Error {
             Error::State { source, .. } if is_full(source) => Exit::Again,
             Error::Local { .. } | Error::State { .. } | Error::LevelTooLow { .. } | Error::TooLarge => Exit::Failed,
             Error::OutcomeDiffers | Error::Finished { .. } | Error::Misbehaved { .. } => Exit::Failed,
-            Error::NotInstalled { .. } | Error::TooOld { .. } => Exit::Failed,
+            Error::NotInstalled { .. } | Error::TooOld { .. } | Error::Unannounced { .. } => Exit::Failed,
             Error::HostNotReached { .. } => Exit::Again,
             Error::Usage(_) => Exit::Usage,
             Error::Locked { .. } | Error::Bind { .. } | Error::NoLink { .. } | Error::ParentGone => Exit::Again,
@@ -270,6 +277,7 @@ impl Error {
             Error::LevelTooLow { .. } => "accept this with `--accept-level LEVEL`, or choose another directory",
             Error::TooOld { .. } => "install this version there too, or choose another `--existing`",
             Error::TooLarge => "allow it with a larger `--max-size` at the receiver",
+            Error::Unannounced { .. } => "leave out `--lan` for a ticket, which goes any other way",
             Error::Expired => "start the listening side again for a new ticket",
             Error::WrongKey { .. } => "ask for a new ticket: the address belongs to another machine now",
             Error::HostNotReached { .. } => {

@@ -25,6 +25,13 @@ pub enum Event {
         /// Where it was written instead of being shown, if so.
         written_to: Option<PathBuf>,
     },
+    /// This side listens and announces itself; the code takes the ticket's place. Again whenever a code is burnt. A result.
+    Code {
+        /// Three words.
+        code: String,
+        /// Until when it can be used, in seconds since 1970.
+        expires: u64,
+    },
     /// Standard input is read, before there is a transfer of it. May be dropped, but for the last.
     Reading {
         /// Bytes so far.
@@ -176,6 +183,28 @@ pub enum Notice {
     Limited {
         /// Bytes of content a second; `None` is no limit.
         bytes_per_s: Option<NonZeroU64>,
+    },
+    /// Somebody typed a wrong code for this listener; another one is shown.
+    WrongCode {
+        /// From where.
+        address: SocketAddr,
+        /// It was one too many: the ticket is shown instead.
+        is_last: bool,
+    },
+    /// Somebody who knew the code has the ticket now, and is about to call.
+    TicketGiven {
+        /// Who.
+        address: SocketAddr,
+    },
+    /// Nobody on this network shows the first word of the code that was typed.
+    NobodyFound {
+        /// How many others wait.
+        others: u64,
+    },
+    /// Somebody does, and the exchange cannot be begun there.
+    FoundUnreachable {
+        /// Where.
+        address: SocketAddr,
     },
     /// A connection attempt was refused here: somebody else holds the ticket, or tried to guess it.
     Refused {

@@ -4,7 +4,7 @@
 //!  6  main.rs                                         exit code, nothing else
 //!  5  cli/  progress  verify                          the face
 //!  4  send  recv  plan  verify                        drivers: where brains meet hands
-//!  3  disk/  source/  store/  net/  pool  state/      hands: all I/O
+//!  3  disk/  source/  store/  net/  lan/  pool  state/ hands: all I/O
 //!  2  session/                                        brains: pure machines
 //!  1  wire manifest journal ticket receipt lists/     formats: bytes <-> types
 //!    error event task/ options                       words that speak of formats
@@ -24,6 +24,7 @@ pub mod event;
 pub mod geometry;
 pub mod identity;
 pub mod journal;
+pub mod lan;
 pub mod limits;
 pub mod lists;
 pub mod manifest;

@@ -258,6 +258,26 @@ pub const LINK_WINDOW_BYTES: u64 = DATA_STREAMS as u64 * STREAM_WINDOW_BYTES + C
 pub const SEND_WINDOW_BYTES: u64 = 32 << 20;
 /// Pause before the next of a ticket's addresses is dialled while earlier ones have not answered.
 pub const DIAL_STAGGER_MS: u64 = 150;
+/// Bytes of one frame of the exchange of a code for a ticket: the longest holds a ticket.
+pub const LAN_FRAME_BYTES_MAX: usize = 2048;
+/// Callers that a listener hears at a time, of whom one is past its first frame. Costs a socket each.
+pub const LAN_INCOMING_MAX: usize = 8;
+/// Time that a caller has for each of its frames.
+pub const LAN_FRAME_MS: u64 = 3000;
+/// Wrong codes after which a listener shows no further one. Each was a guess of one in 4,194,304.
+pub const LAN_ATTEMPTS_MAX: u32 = 10;
+/// Time in which a TCP connection to one announced address is to stand.
+pub const LAN_DIAL_MS: u64 = 2000;
+/// How long a sender that has found its peer looks whether another one shows the same nameplate.
+pub const LAN_SETTLE_MS: u64 = 500;
+/// How long a sender looks without a word.
+pub const LAN_NOTICE_MS: u64 = 3000;
+/// Announcements that a sender remembers. Further ones are not looked at.
+pub const LAN_ENTRIES_MAX: usize = 256;
+/// Addresses of one announcement that are dialled.
+pub const LAN_ADDRESSES_MAX: usize = 16;
+/// How long the end of a process waits until its announcement is taken back.
+pub const LAN_GOODBYE_MS: u64 = 300;
 /// Addresses in one ticket.
 pub const TICKET_ADDRESSES_MAX: usize = 16;
 /// Bytes of a small state file (a transfer's record). Longer ones are damaged and are not read.
@@ -299,6 +319,7 @@ pub const PLAN_RUNS_AHEAD_MAX: usize = 2;
 /// Bytes of one line of a plan: a path and a link target, escaped.
 pub const PLAN_LINE_BYTES_MAX: usize = 8 * (PATH_BYTES_MAX + LINK_TARGET_BYTES_MAX);
 
+const _: () = assert!(LAN_FRAME_BYTES_MAX > 1024 && LAN_FRAME_BYTES_MAX <= u16::MAX as usize);
 const _: () = assert!(CHILD_LINE_BYTES_MAX >= 2 * LIST_BYTES_MAX / 3 * 4 + (4 << 20));
 const _: () = assert!(IN_FLIGHT_BYTES_MAX >= CHUNK_BYTES as u64 && HASH_AHEAD_BYTES >= 2 * CHUNK_BYTES as u64);
 const _: () = assert!(UNSETTLED_BYTES_MAX == IN_FLIGHT_BYTES_MAX + 3 * BATCH_BYTES);

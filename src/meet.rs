@@ -60,6 +60,7 @@ use listen::Listening;
 
 pub(crate) use child::plan_line;
 pub use child::{ChildTask, Task, read_task};
+pub use choose::has_ticket;
 pub(crate) use open::patiently;
 pub(crate) use parent::{ended_before_ready, fatal_exit};
 

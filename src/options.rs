@@ -24,9 +24,13 @@ pub enum Meeting {
         address: Option<SocketAddr>,
         /// Write the ticket here instead of showing it.
         write_ticket: Option<PathBuf>,
+        /// Show and announce a code in place of the ticket.
+        shows_code: bool,
     },
     /// Dial the listener of a ticket.
     Dial(Ticket),
+    /// As a dialler without a ticket: continue the open transfer of the same description, which has one.
+    Continue,
     /// As the child of `--to` or `--from`: listen for its parent, which owns the transfer already.
     Child {
         /// The parent's key.

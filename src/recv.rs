@@ -116,13 +116,13 @@ impl<D: Rooted> Driver<D> {
         heard_in: UnboundedSender<Heard>,
         heard: UnboundedReceiver<Heard>,
     ) -> Result<Driver<D>, Error> {
-        let meet = setup.meet.take();
+        let mut meet = setup.meet.take();
         let parts = setup.parts(heard_in);
         let now = Instant::now();
         let mut brain = setup.brain(now);
         let engine = Engine::start(&parts, None, &mut brain).map_err(|error| setup.state_error(error))?;
         setup.look_at_level(&engine.shared)?;
-        if let Some(meet) = &meet {
+        if let Some(meet) = &mut meet {
             meet.invite()?;
         }
         let mut watch = Watch::new(setup.events.clone(), now);

@@ -69,7 +69,7 @@ pub async fn run<D: Rooted>(
     let identity = Arc::new(home.identity()?);
     let settings = Settings { reads_twice: options.reads_twice, ..Settings::from(&options.common) };
     let wish = Wish { role: Role::Sender, paths, selection: options.selection.clone(), settings };
-    let meet = match Meet::open(&options.common, wish, home.clone(), identity, events.clone()).await? {
+    let mut meet = match Meet::open(&options.common, wish, home.clone(), identity, events.clone()).await? {
         Opened::Finished(record) => return end::answer_from_receipt(&disk, &home, &record, &events, started),
         Opened::Meet(meet) => meet,
     };

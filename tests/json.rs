@@ -148,6 +148,11 @@ fn notices() -> Vec<Notice> {
         Notice::FoundAt { id: TransferId([1; 16]), addresses: vec!["192.0.2.1:5".parse().unwrap()] },
         Notice::Limited { bytes_per_s: NonZeroU64::new(300_000) },
         Notice::Limited { bytes_per_s: None },
+        Notice::WrongCode { address: "192.0.2.1:5".parse().unwrap(), is_last: false },
+        Notice::WrongCode { address: "192.0.2.1:5".parse().unwrap(), is_last: true },
+        Notice::TicketGiven { address: "192.0.2.1:5".parse().unwrap() },
+        Notice::NobodyFound { others: 2 },
+        Notice::FoundUnreachable { address: "192.0.2.1:5".parse().unwrap() },
         Notice::Refused { address: "192.0.2.1:5".parse().unwrap(), why: "wrong proof".into() },
     ]
 }
@@ -184,6 +189,7 @@ fn every_event() -> Vec<Event> {
     let mut events = vec![
         ticket(None),
         ticket(Some(PathBuf::from("t"))),
+        Event::Code { code: "action-zoo-legend".into(), expires: 1_800_000_000 },
         Event::Reading { bytes: 7, elapsed: Duration::from_millis(3), is_total: true },
         Event::Transfer { id: TransferId([1; 16]), role: Role::Sender, start: Start::New },
         Event::Transfer { id: TransferId([1; 16]), role: Role::Receiver, start: Start::Resumed },
@@ -215,6 +221,7 @@ fn every_event_has_the_documented_fields() {
     }
     let events = [
         "ticket",
+        "code",
         "reading",
         "transfer",
         "connected",

@@ -81,7 +81,7 @@ pub(super) struct SendArguments {
     #[arg(long, value_name = "NAME", help_heading = SENDER_ALONE)]
     pub(super) name: Option<OsString>,
     /// Send to this directory: `DIR` on this machine, over loopback, or `[user@]host:PATH`, started there through ssh
-    #[arg(long, value_name = "DEST", help_heading = LINK, conflicts_with_all = ["ticket", "ticket_file"])]
+    #[arg(long, value_name = "DEST", help_heading = LINK, conflicts_with_all = ["ticket", "ticket_file", "lan"])]
     pub(super) to: Option<OsString>,
     #[command(flatten)]
     pub(super) sender: SenderArguments,
@@ -101,7 +101,7 @@ pub(super) struct RecvArguments {
     #[arg(long, help_heading = RECEIVER_ALONE, conflicts_with_all = ["dir", "json", "existing"])]
     pub(super) stdout: bool,
     /// Receive this: `PATH` on this machine, over loopback, or `[user@]host:PATH`, started there through ssh
-    #[arg(long, value_name = "SRC", help_heading = LINK, conflicts_with_all = ["ticket", "ticket_file"])]
+    #[arg(long, value_name = "SRC", help_heading = LINK, conflicts_with_all = ["ticket", "ticket_file", "lan"])]
     pub(super) from: Option<OsString>,
     #[command(flatten)]
     pub(super) sender: SenderArguments,
@@ -160,6 +160,12 @@ pub(super) struct BothArguments {
     /// Dial with the ticket in this file
     #[arg(long, value_name = "FILE", help_heading = LINK)]
     pub(super) ticket_file: Option<PathBuf>,
+    /// On one network, without a ticket: `recv` shows a code of three words, and `send` asks for it
+    ///
+    /// `send` takes the code from LANDFALL_CODE, else asks for it, else reads a line of standard input, and finds the machine
+    /// that shows it by multicast DNS. Both prove to each other that they know the code, and the ticket follows.
+    #[arg(long, help_heading = LINK, conflicts_with_all = ["ticket", "ticket_file", "write_ticket", "qr"])]
+    pub(super) lan: bool,
     /// Listen on this address; port 0 is a random one, kept for the whole transfer
     #[arg(long, value_name = "ADDR:PORT", help_heading = LINK)]
     pub(super) listen: Option<SocketAddr>,

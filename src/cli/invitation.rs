@@ -46,7 +46,7 @@ pub(super) fn from_surroundings(console: &Console, role: Role) -> Result<Ticket,
         return decode(&text.to_string_lossy(), &format!("`{VARIABLE}`"), role);
     }
     let is_terminal = io::stdin().is_terminal();
-    let text = if is_terminal { typed(console)? } else { first_line(io::stdin().lock())? };
+    let text = if is_terminal { typed(console)? } else { first_line(io::stdin().lock(), "ticket")? };
     if text.trim().is_empty() {
         let failure = Failure::usage("there is no ticket on standard input");
         return Err(failure.hint(format!("pipe it in, or put it into `{VARIABLE}`, or use `--ticket-file FILE`")));
@@ -80,11 +80,12 @@ fn is_cut_short(text: &str) -> bool {
     matches!(Ticket::decode(text), Err(DecodeError::Damaged))
 }
 
-fn first_line(input: impl BufRead) -> Result<String, Failure> {
+/// The first line of standard input, which holds what was asked for.
+pub(super) fn first_line(input: impl BufRead, what: &str) -> Result<String, Failure> {
     let mut line = Vec::new();
     let limit = u64::try_from(TICKET_FILE_BYTES_MAX).unwrap_or(u64::MAX);
     let read = input.take(limit).read_until(b'\n', &mut line);
-    read.map_err(|error| Failure::new("could not read the ticket from standard input", &error))?;
+    read.map_err(|error| Failure::new(&format!("could not read the {what} from standard input"), &error))?;
     Ok(String::from_utf8_lossy(&line).into_owned())
 }
 
@@ -175,7 +176,7 @@ mod tests {
 
     #[test]
     fn only_the_first_line_of_standard_input_counts() {
-        assert_eq!(first_line(&b"one\ntwo\n"[..]).unwrap(), "one\n");
-        assert_eq!(first_line(&b""[..]).unwrap(), "");
+        assert_eq!(first_line(&b"one\ntwo\n"[..], "ticket").unwrap(), "one\n");
+        assert_eq!(first_line(&b""[..], "ticket").unwrap(), "");
     }
 }

@@ -85,6 +85,10 @@ pub fn event(event: &Event) -> Map<String, Value> {
             }
             object
         }
+        Event::Code { code, expires } => {
+            let expires = time(i64::try_from(*expires).unwrap_or(i64::MAX));
+            filled("code", json!({ "code": code, "expires": expires }))
+        }
         Event::Reading { bytes, elapsed, is_total } => {
             filled("reading", json!({ "bytes": bytes, "elapsed_ms": ms(*elapsed), "is_total": is_total }))
         }
@@ -192,6 +196,10 @@ fn notice_object(notice: &Notice) -> Map<String, Value> {
         Notice::FoundAt { .. } => ("found-at", None),
         Notice::NoUdp { .. } => ("no-udp", None),
         Notice::Limited { .. } => ("limited", None),
+        Notice::WrongCode { .. } => ("wrong-code", None),
+        Notice::TicketGiven { .. } => ("ticket-given", None),
+        Notice::NobodyFound { .. } => ("nobody-found", None),
+        Notice::FoundUnreachable { .. } => ("found-unreachable", None),
         Notice::Refused { .. } => ("refused", None),
     };
     let mut object = filled("notice", json!({ "kind": kind, "message": notice_text(notice) }));
@@ -207,7 +215,11 @@ fn notice_object(notice: &Notice) -> Map<String, Value> {
             drop(object.insert("addresses".into(), addresses.into()));
         }
         Notice::Limited { bytes_per_s: Some(rate) } => drop(object.insert("bytes_per_s".into(), rate.get().into())),
-        Notice::Refused { address, .. } => drop(object.insert("address".into(), address.to_string().into())),
+        Notice::NobodyFound { others } => drop(object.insert("others".into(), (*others).into())),
+        Notice::WrongCode { address, .. }
+        | Notice::TicketGiven { address }
+        | Notice::FoundUnreachable { address }
+        | Notice::Refused { address, .. } => drop(object.insert("address".into(), address.to_string().into())),
         _ => {}
     }
     object

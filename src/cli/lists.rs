@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::arguments::{BothArguments, SenderArguments};
 use super::failure::Failure;
 use super::invitation;
+use super::lan;
 use crate::limits::LIST_FILE_BYTES_MAX;
 use crate::lists::{BadLine, DigestList, Given, PathList, Source};
 use crate::state::given::{read_bytes, too_long};
@@ -31,12 +32,14 @@ pub(super) fn refuse_shared_input(sender: &SenderArguments, both: &BothArguments
         (is_input(&sender.files_from), "--files-from -"),
         (is_input(&sender.expect), "--expect -"),
         (both.ticket && !invitation::is_in_environment(), "--ticket"),
+        (both.lan && !lan::is_in_environment(), "--lan"),
     ];
     let readers: Vec<&str> = readers.into_iter().filter(|(reads, _)| *reads).map(|(_, option)| option).collect();
     match readers.as_slice() {
         [first, .., last] => {
             let failure = Failure::usage(format!("`{first}` and `{last}` would both read standard input"));
-            Err(failure.hint("put one of them into a file, a ticket with `--ticket-file FILE`"))
+            Err(failure
+                .hint("put one of them into a file, a ticket with `--ticket-file FILE`, a code into `LANDFALL_CODE`"))
         }
         _ => Ok(()),
     }

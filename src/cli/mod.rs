@@ -11,6 +11,7 @@ mod forget;
 mod id;
 mod invitation;
 pub mod json;
+mod lan;
 mod limit;
 mod lists;
 mod pipes;
@@ -58,6 +59,8 @@ landfall moves files between two machines and proves that they arrived on the re
 
   landfall send PATH...               listen, and print a ticket for the other machine
   landfall recv [DIR] --ticket        the other machine: dial with that ticket
+  landfall recv [DIR] --lan           the same on one network with a code of three words,
+  landfall send PATH... --lan         typed here in place of a ticket
   landfall send PATH... --to HOST:DIR the same in one command, over ssh
   landfall send PATH... --to DIR      a verified copy on this machine
   dump | landfall send - --name NAME  what a pipe brings; `recv --stdout` writes into one

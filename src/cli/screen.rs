@@ -134,6 +134,7 @@ impl Screen {
                     self.show_qr(&text);
                 }
             }
+            Event::Code { code, expires } => self.show_code(&code, expires),
             Event::Summary(summary) => {
                 self.clear();
                 match self.output {
@@ -162,6 +163,21 @@ impl Screen {
         match self.output {
             Output::Aside => self.console.error(&format!("{ticket}\n")),
             _ => self.console.result(&format!("{ticket}\n")),
+        }
+    }
+
+    /// The code on a line of its own; what is typed on the other machine above it.
+    fn show_code(&mut self, code: &str, expires: u64) {
+        if !matches!(self.output, Output::Text | Output::Aside) {
+            return;
+        }
+        let until = date(i64::try_from(expires).unwrap_or(i64::MAX));
+        self.notice("on the other machine, on the same network:");
+        self.notice("  landfall send PATH... --lan");
+        self.notice(&format!("and this code, good once, until {until}:"));
+        match self.output {
+            Output::Aside => self.console.error(&format!("{code}\n")),
+            _ => self.console.result(&format!("{code}\n")),
         }
     }
 

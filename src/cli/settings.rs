@@ -20,6 +20,7 @@ use super::consent;
 use super::console::Console;
 use super::failure::Failure;
 use super::invitation;
+use super::lan;
 use super::lists;
 use super::remote::{self, Place};
 use super::screen::can_ask;
@@ -47,6 +48,7 @@ pub(super) fn home() -> Result<PathBuf, Failure> {
 /// What `send` is asked to do.
 pub(super) fn send(arguments: SendArguments, console: &Console) -> Result<SendOptions, Failure> {
     let SendArguments { paths, name: _, to, sender, both, receiver } = arguments;
+    lan::refuse_in_paths(&paths)?;
     refuse_nameless(&paths)?;
     lists::refuse_shared_input(&sender, &both)?;
     let selection = choice::choose(&sender, &paths, lists::Place::Here)?;
@@ -71,7 +73,13 @@ pub(super) fn send(arguments: SendArguments, console: &Console) -> Result<SendOp
         return Err(Failure::usage(format!("`{}` is an option of the receiver", first_of(&receiver)))
             .hint("give it to `landfall recv` on the other side, or copy with `--to DIR`"));
     }
-    let meeting = meeting(&both, Role::Sender, console)?;
+    let meeting = match both.lan {
+        true => {
+            refuse_listening(&both, "--lan")?;
+            lan::meeting(&both, &paths, &selection, console)?
+        }
+        false => meeting(&both, Role::Sender, console)?,
+    };
     Ok(SendOptions { common: common(&both, meeting)?, paths, selection, reads_twice })
 }
 
@@ -165,7 +173,7 @@ fn meeting(both: &BothArguments, role: Role, console: &Console) -> Result<Meetin
         None if both.ticket => Meeting::Dial(invitation::from_surroundings(console, role)?),
         None => {
             let write_ticket = both.write_ticket.as_deref().map(absolute).transpose()?;
-            Meeting::Listen { address: both.listen, write_ticket }
+            Meeting::Listen { address: both.listen, write_ticket, shows_code: both.lan }
         }
     })
 }
@@ -178,6 +186,7 @@ fn refuse_listening(both: &BothArguments, dials: &str) -> Result<(), Failure> {
     listens.map_or(Ok(()), |(_, listens)| {
         let hint = match dials {
             "--to" | "--from" => format!("`{dials}` starts the other side itself: there is no ticket"),
+            "--lan" => "the side with `landfall recv --lan` listens, and this one finds it".to_owned(),
             _ => "one side listens and prints a ticket, the other one uses it".to_owned(),
         };
         Err(Failure::usage(format!("`{listens}` cannot be given together with `{dials}`")).hint(hint))
@@ -301,7 +310,7 @@ mod tests {
     fn a_listener_keeps_what_was_asked_for() {
         let options = options(&["a", "--listen", "127.0.0.1:7", "--write-ticket", "t", "--patience", "5s"]).unwrap();
         assert_eq!(options.common.patience, Some(Duration::from_secs(5)));
-        let Meeting::Listen { address, write_ticket } = options.common.meeting else { panic!("not a listener") };
+        let Meeting::Listen { address, write_ticket, .. } = options.common.meeting else { panic!("not a listener") };
         assert_eq!(address, Some("127.0.0.1:7".parse().unwrap()));
         assert_eq!(write_ticket, Some(std::path::absolute("t").unwrap()));
     }

@@ -21,7 +21,7 @@ use super::signals::{Shutdown, Signal};
 use super::text::quoted;
 use super::transfers::Labelled;
 use super::values::ExistingWord;
-use super::{invitation, settings, shown, verify};
+use super::{invitation, lan, settings, shown, verify};
 use crate::attributes::FileKind;
 use crate::disk::RealDisk;
 use crate::error::{Exit, is_full};
@@ -160,6 +160,10 @@ fn refuse_unreadable(arguments: &SendArguments, is_terminal: bool) -> Result<(),
     if arguments.both.ticket && !invitation::is_in_environment() {
         return Err(Failure::usage("the ticket and what is sent cannot both come from standard input")
             .hint("give the ticket with `--ticket-file FILE`, or in `LANDFALL_TICKET`"));
+    }
+    if arguments.both.lan && !lan::is_in_environment() {
+        return Err(Failure::usage("the code and what is sent cannot both come from standard input")
+            .hint("give the code in `LANDFALL_CODE`"));
     }
     let chosen = SenderArguments { reread_source: false, ..arguments.sender.clone() };
     if chosen != SenderArguments::default() {

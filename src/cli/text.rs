@@ -75,14 +75,56 @@ pub(super) fn notice_text(notice: &Notice) -> String {
             format!("limited to {} a second from now on", bytes(rate.get()))
         }
         Notice::Limited { bytes_per_s: None } => "not limited from now on".to_owned(),
+        Notice::WrongCode { .. }
+        | Notice::TicketGiven { .. }
+        | Notice::NobodyFound { .. }
+        | Notice::FoundUnreachable { .. } => code_text(notice).unwrap_or_default(),
         Notice::Refused { address, why } => format!("refused a connection from {address}: {}", shown::sentence(why)),
     }
+}
+
+/// A notice about a code in words.
+fn code_text(notice: &Notice) -> Option<String> {
+    Some(match notice {
+        Notice::WrongCode { address, is_last: false } => {
+            format!("somebody at {address} typed a wrong code; that one is void, and here is another")
+        }
+        Notice::WrongCode { address, is_last: true } => {
+            let times = crate::limits::LAN_ATTEMPTS_MAX;
+            format!(
+                "somebody at {address} typed a wrong code, the {times}th: somebody on this network may be guessing; no code is \
+                 shown any more, only the ticket"
+            )
+        }
+        Notice::TicketGiven { address } => {
+            format!("the right code came from {address}; waiting for its connection by UDP")
+        }
+        Notice::NobodyFound { others } => {
+            let others = match others {
+                0 => "nobody else waits here either".to_owned(),
+                number => format!("{} with other codes", counted(*number, "machine waits", "machines wait")),
+            };
+            format!(
+                "still looking for the machine that shows this code ({others}): is it on this network, does \
+                 `landfall recv --lan` run there, is UDP port 5353 open on both? If not, use a ticket"
+            )
+        }
+        Notice::FoundUnreachable { address } => {
+            format!(
+                "the machine that shows this code cannot be reached at {address}: is that TCP port open there? If not, use a \
+                 ticket"
+            )
+        }
+        _ => return None,
+    })
 }
 
 /// The line of an event that is neither progress nor a result.
 pub(super) fn event_text(event: &Event, role: Role) -> Option<String> {
     Some(match event {
-        Event::Ticket { .. } | Event::Reading { .. } | Event::Progress(_) | Event::Summary(_) => return None,
+        Event::Ticket { .. } | Event::Code { .. } | Event::Reading { .. } | Event::Progress(_) | Event::Summary(_) => {
+            return None;
+        }
         Event::Transfer { id, start, .. } => match start {
             crate::event::Start::New => return None,
             crate::event::Start::Resumed => format!("continuing transfer {id}"),

@@ -12,7 +12,7 @@ use crate::event::{Event, Events, Notice};
 use crate::identity::{PeerKey, Role, Secret, TransferId};
 use crate::limits::TICKET_SECONDS;
 use crate::net::random_secret;
-use crate::options::{ChildCommand, CommonOptions, Continue, Meeting, Resumption};
+use crate::options::{ChildCommand, CommonOptions, Continue, Meeting, Resumption, Selection};
 use crate::state::home::Home;
 use crate::state::lock::Lock;
 use crate::state::transfer::{Closed, Description, End, Settings, Side, TransferRecord};
@@ -65,12 +65,23 @@ pub(super) fn choose(
     let chosen = match &common.meeting {
         Meeting::Resume(id, how) => chooser.resume(*id, *how),
         Meeting::Dial(ticket) => chooser.dial(ticket),
-        Meeting::Listen { address, write_ticket } => chooser.listen(*address, write_ticket.as_deref()),
+        Meeting::Continue => chooser.go_on(),
+        Meeting::Listen { address, write_ticket, shows_code } => {
+            chooser.listen(*address, write_ticket.as_deref(), *shows_code)
+        }
         Meeting::Parent { child, other } => chooser.parent(child, other),
         Meeting::Child { owner, secret, .. } => chooser.child(*owner, secret),
     };
     let chosen = chosen?;
     Ok(Choice { chosen, abandoned: chooser.abandoned, replaced: chooser.replaced })
+}
+
+/// Whether an open transfer of these sources was begun with a ticket of the other side: the same command goes on with it.
+pub fn has_ticket(home: &Home<RealDisk>, paths: &[PathBuf], selection: &Selection) -> Result<bool, Error> {
+    let listing = home.list()?;
+    let (role, now_seconds) = (Role::Sender, now_seconds());
+    let description = Description { role, paths, selection: Some(selection), other: None, now_seconds };
+    Ok(description.matching(&listing.records).iter().any(|record| record.side == Side::Dialler))
 }
 
 impl Wish {
@@ -126,6 +137,7 @@ impl Chooser<'_> {
             paths: old.paths.clone(),
             selection: self.home.selection(old)?,
             write_ticket: old.write_ticket.clone(),
+            shows_code: old.shows_code,
             settings: old.settings.clone(),
             ..fresh
         })))
@@ -167,7 +179,17 @@ impl Chooser<'_> {
         Ok(Chosen::New(Box::new(record)))
     }
 
-    fn listen(&mut self, address: Option<SocketAddr>, write_ticket: Option<&Path>) -> Result<Chosen, Error> {
+    fn go_on(&mut self) -> Result<Chosen, Error> {
+        let gone = || Error::Usage("the open transfer of this was closed a moment ago".to_owned());
+        self.continued(None)?.map(|record| Chosen::Continued(Box::new(record))).ok_or_else(gone)
+    }
+
+    fn listen(
+        &mut self,
+        address: Option<SocketAddr>,
+        write_ticket: Option<&Path>,
+        shows_code: bool,
+    ) -> Result<Chosen, Error> {
         let apply = |record: &mut TransferRecord| {
             if let Some(address) = address {
                 // Another port that is asked for replaces the saved one.
@@ -177,6 +199,7 @@ impl Chooser<'_> {
                 record.listen = Some(address);
             }
             record.write_ticket = write_ticket.map(Path::to_owned);
+            record.shows_code = shows_code;
         };
         if let Some(mut record) = self.continued(None)? {
             if record.side == Side::Listener {
@@ -320,6 +343,7 @@ impl Chooser<'_> {
             other: None,
             child: None,
             write_ticket: None,
+            shows_code: false,
             settings: Settings::clone(&self.wish.settings),
             created_seconds,
             is_agreed: false,

@@ -8,13 +8,16 @@ use tracing::debug;
 
 use super::child::ParentWatch;
 use super::greet::{self, Introduced};
-use super::{HelloExtras, Leave, Meet, Step, Way, fate, now_seconds};
+use super::open::give_ticket;
+use super::{Desk, HelloExtras, Leave, Meet, Step, Way, fate, now_seconds};
 use crate::error::Error;
 use crate::event::{Event, Notice};
+use crate::lan::{Door, Visit};
 use crate::limits::REFUSAL_NOTICE_MS;
 use crate::net::{CloseCode, Endpoint, NewLink};
 use crate::session::admission::{self, Admission, Dialler, Listener, Refusal, TicketState};
 use crate::state::transfer::End;
+use crate::ticket::Ticket;
 use crate::wire::{Hello, Retry, Stop, StopReason};
 
 /// The listener's socket.
@@ -25,6 +28,8 @@ pub(super) struct Listening {
     /// At a child: finds out when the parent is gone.
     parent: Option<ParentWatch>,
     noticed: Option<Instant>,
+    /// Shows a code in place of the ticket, until that is taken.
+    door: Option<Door>,
 }
 
 /// What happens on this way.
@@ -33,11 +38,12 @@ pub(super) enum Input {
     Stranger(NewLink),
     SocketFailed,
     ParentGone,
+    Visit(Visit),
 }
 
 impl Listening {
     pub(super) fn new(addresses: Vec<SocketAddr>, endpoint: Endpoint, parent: Option<ParentWatch>) -> Listening {
-        Listening { endpoint, addresses, parent, noticed: None }
+        Listening { endpoint, addresses, parent, noticed: None, door: None }
     }
 
     /// Where this listener can be reached, now if that can be told.
@@ -52,10 +58,26 @@ impl Listening {
                 None => std::future::pending().await,
             }
         };
+        let visit = async {
+            match &mut self.door {
+                Some(door) => door.next().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
+            visit = visit => Input::Visit(visit),
             stranger = self.endpoint.accept() => stranger.map_or(Input::SocketFailed, Input::Stranger),
             () = parent_gone => Input::ParentGone,
         }
+    }
+
+    /// Announces a code for this ticket, and shows it.
+    pub(super) fn open_door(&mut self, desk: &Desk, ticket: &Ticket) -> Result<(), Error> {
+        let opened = Door::open(self.endpoint.bound(), desk.identity.public_key(), ticket.encode());
+        let door = opened.map_err(|error| Error::Unannounced { source: Box::new(error) })?;
+        show_code(desk, door.code());
+        self.door = Some(door);
+        Ok(())
     }
 
     pub(super) async fn finish(self, code: CloseCode, leave: Leave) {
@@ -74,6 +96,10 @@ impl Listening {
     }
 }
 
+fn show_code(desk: &Desk, code: &str) {
+    desk.events.emit(Event::Code { code: code.to_owned(), expires: desk.record.expiry_seconds });
+}
+
 impl Meet {
     pub(super) fn listen(&mut self, input: Input) -> Result<(), Error> {
         match input {
@@ -81,9 +107,31 @@ impl Meet {
                 self.greetings.spawn(async { Step::Introduced(Box::new(greet::introduce(new).await)) });
                 Ok(())
             }
+            Input::Visit(visit) => self.visited(visit),
             Input::SocketFailed => Err(self.no_link("the socket failed")),
             Input::ParentGone => Err(Error::ParentGone),
         }
+    }
+
+    /// Tells what happened at the door, and shows what takes the place of a code that is burnt.
+    fn visited(&mut self, visit: Visit) -> Result<(), Error> {
+        let Way::Listen(listening) = &mut self.way else { return Ok(()) };
+        let desk = &self.desk;
+        let tell = |notice| desk.events.emit(Event::Notice(notice));
+        match visit {
+            Visit::Given(address) => tell(Notice::TicketGiven { address }),
+            Visit::Wrong(address, Some(code)) => {
+                tell(Notice::WrongCode { address, is_last: false });
+                show_code(desk, &code);
+            }
+            Visit::Wrong(address, None) => {
+                listening.door = None;
+                tell(Notice::WrongCode { address, is_last: true });
+                give_ticket(desk, listening.addresses())?;
+            }
+            Visit::Unannounced(error) => return Err(Error::Unannounced { source: Box::new(error) }),
+        }
+        Ok(())
     }
 
     fn no_link(&self, cause: &str) -> Error {
@@ -147,6 +195,10 @@ impl Meet {
         self.desk.record.peer = Some(new.link.peer_key());
         self.desk.record.secret = None;
         self.desk.secret = None;
+        if let Way::Listen(listening) = &mut self.way {
+            // With the ticket taken, the code is of no use to anybody.
+            listening.door = None;
+        }
         self.alone_since = Instant::now();
         self.desk.home.save(&self.desk.record).inspect_err(|_| new.link.close(CloseCode::Interrupted))
     }

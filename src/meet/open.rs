@@ -47,12 +47,16 @@ impl Meet {
 
     /// At a listener: gives out its ticket if nobody has taken it, else says where it is found when it was started again.
     /// To be called when nothing of this side's own stands in the way of the transfer.
-    pub fn invite(&self) -> Result<(), Error> {
-        match &self.way {
+    pub fn invite(&mut self) -> Result<(), Error> {
+        match &mut self.way {
             Way::Listen(listening) if self.desk.record.side == Side::Listener && self.desk.record.peer.is_some() => {
                 let notice = Notice::FoundAt { id: self.desk.record.id, addresses: listening.addresses() };
                 self.desk.events.emit(Event::Notice(notice));
                 Ok(())
+            }
+            Way::Listen(listening) if self.desk.record.shows_code => {
+                let Some(ticket) = ticket(&self.desk, listening.addresses()) else { return Ok(()) };
+                listening.open_door(&self.desk, &ticket)
             }
             Way::Listen(listening) => give_ticket(&self.desk, listening.addresses()),
             Way::Dial(_) => Ok(()),
@@ -158,6 +162,7 @@ fn still_as_chosen(desk: &mut Desk) -> Result<bool, Error> {
     let asked = wished.listen.map(|address| address.port()).filter(|port| *port != 0);
     desk.record.port = asked.or(desk.record.port);
     desk.record.write_ticket = wished.write_ticket;
+    desk.record.shows_code = wished.shows_code;
     desk.record.child = wished.child;
     if desk.record.side != Side::Parent {
         desk.record.addresses = dial::union(&[&wished.addresses, &desk.record.addresses]);
@@ -298,17 +303,23 @@ fn reachable(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, Error> {
     endpoint.local_addrs().map_err(|source| Error::Bind { address, source })
 }
 
-/// Shows or writes the ticket, the same each time, for as long as nobody has taken it.
-fn give_ticket(desk: &Desk, addresses: Vec<SocketAddr>) -> Result<(), Error> {
+/// The ticket, the same each time, for as long as nobody has taken it.
+fn ticket(desk: &Desk, addresses: Vec<SocketAddr>) -> Option<Ticket> {
     let record = &desk.record;
-    let (None, Some(secret)) = (record.peer, &record.secret) else { return Ok(()) };
-    let ticket = Ticket {
+    let (None, Some(secret)) = (record.peer, &record.secret) else { return None };
+    Some(Ticket {
         role: record.role,
         key: desk.identity.public_key(),
         secret: secret.clone(),
         addresses,
         expiry_seconds: record.expiry_seconds,
-    };
+    })
+}
+
+/// Shows or writes the ticket.
+pub(super) fn give_ticket(desk: &Desk, addresses: Vec<SocketAddr>) -> Result<(), Error> {
+    let record = &desk.record;
+    let Some(ticket) = ticket(desk, addresses) else { return Ok(()) };
     let text = ticket.encode();
     if let Some(path) = &record.write_ticket {
         write_ticket(path, &text)?;

@@ -75,7 +75,7 @@ impl Installation {
         let (sender, events) = sync_channel(1000);
         let opened = Meet::open(common, wish, self.home(), Arc::clone(&self.identity), Events::new(sender)).await?;
         match opened {
-            Opened::Meet(meet) => {
+            Opened::Meet(mut meet) => {
                 meet.invite()?;
                 Ok(Run { meet: *meet, events })
             }
@@ -125,7 +125,7 @@ async fn kill(run: Run) {
 }
 
 fn listen_on_loopback() -> Meeting {
-    Meeting::Listen { address: Some(SocketAddr::from(([127, 0, 0, 1], 0))), write_ticket: None }
+    Meeting::Listen { address: Some(SocketAddr::from(([127, 0, 0, 1], 0))), write_ticket: None, shows_code: false }
 }
 
 fn extras() -> HelloExtras {

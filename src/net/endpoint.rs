@@ -88,6 +88,11 @@ impl Endpoint {
         Ok(Endpoint { quinn, identity, address: bound, ready, _front_door: front_door })
     }
 
+    /// The address and port to which the socket is bound.
+    pub fn bound(&self) -> SocketAddr {
+        self.address
+    }
+
     /// The port that the socket has.
     pub fn port(&self) -> u16 {
         self.address.port()

@@ -18,6 +18,7 @@ mod key_file;
 mod limiter;
 mod link;
 pub mod relay;
+mod seal;
 mod tls;
 
 #[cfg(test)]
@@ -37,3 +38,4 @@ pub use identity::{Identity, NoRandomness, random, random_secret, verify_signatu
 pub use key_file::IdentityError;
 pub use limiter::Limiter;
 pub use link::{Link, LinkStats, NewLink};
+pub use seal::OnceKey;

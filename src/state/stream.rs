@@ -48,6 +48,8 @@ impl StreamKey {
     pub fn new(role: Role, name: &OsStr, meeting: &Meeting) -> StreamKey {
         let (kind, place) = match meeting {
             Meeting::Listen { .. } => ("listen", Vec::new()),
+            // No stream's own way: what is read anew has no transfer that could go on.
+            Meeting::Continue => ("continue", Vec::new()),
             Meeting::Dial(ticket) => ("dial", ticket.transfer_id().0.to_vec()),
             Meeting::Parent { other, .. } => ("parent", other.as_os_str().as_bytes().to_vec()),
             Meeting::Child { secret, .. } => ("child", secret.transfer_id().0.to_vec()),

@@ -50,6 +50,7 @@ pub(super) fn record() -> TransferRecord {
         other: None,
         child: None,
         write_ticket: Some("/run/ticket".into()),
+        shows_code: false,
         settings: Settings {
             patience: Some(Duration::from_millis(600_000)),
             receipt: None,
@@ -96,6 +97,7 @@ fn other_record() -> TransferRecord {
             remote: Some(Remote { host: "me@host".into(), is_relayed: true }),
         }),
         write_ticket: None,
+        shows_code: true,
         settings: Settings { patience: None, receipt: Some(odd), reads_twice: true, receiver: None },
         is_agreed: true,
         closed: Some(Closed { seconds: 9, end: End::Unconfirmed }),

@@ -159,6 +159,8 @@ pub struct TransferRecord {
     pub child: Option<ChildCommand>,
     /// Of a listener: where its ticket is written instead of being shown.
     pub write_ticket: Option<PathBuf>,
+    /// Of a listener: whether a code is shown in place of its ticket.
+    pub shows_code: bool,
     /// Options of this side.
     pub settings: Settings,
     /// When it began here, in seconds since 1970.
@@ -325,6 +327,8 @@ struct Stored {
     child: Option<StoredChild>,
     #[serde(with = "path::option")]
     write_ticket: Option<PathBuf>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    shows_code: bool,
     patience_ms: Option<u64>,
     #[serde(with = "path::option")]
     receipt: Option<PathBuf>,
@@ -425,6 +429,7 @@ impl Stored {
             other: record.other.clone(),
             child: record.child.as_ref().map(StoredChild::of),
             write_ticket: record.write_ticket.clone(),
+            shows_code: record.shows_code,
             patience_ms: settings.patience.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
             receipt: settings.receipt.clone(),
             reads_twice: settings.reads_twice,
@@ -470,6 +475,7 @@ impl Stored {
             other: self.other,
             child,
             write_ticket: self.write_ticket,
+            shows_code: self.shows_code,
             settings: Settings { patience, receipt: self.receipt, reads_twice: self.reads_twice, receiver },
             created_seconds: self.created_seconds,
             is_agreed: self.is_agreed,

@@ -44,13 +44,14 @@ pub(crate) const MODULES: &[Module] = &[
     module(3, "state", "WORDS FORMATS disk net"),
     module(3, "source", "WORDS FORMATS buffers disk pool state"),
     module(3, "store", "WORDS FORMATS disk pool state"),
-    module(4, "meet", "WORDS FORMATS session disk state net"),
+    module(3, "lan", "WORDS FORMATS net"),
+    module(4, "meet", "WORDS FORMATS session disk state net lan"),
     module(4, "send", "WORDS FORMATS session disk pool state source net meet"),
     module(4, "recv", "WORDS FORMATS session disk pool state store net meet"),
     module(4, "verify", "WORDS FORMATS disk pool state net"),
     module(4, "plan", "WORDS FORMATS disk state source store meet"),
     module(5, "progress", "WORDS wire error event"),
-    module(5, "cli", "WORDS FORMATS disk pool state source store net meet send recv verify plan progress"),
+    module(5, "cli", "WORDS FORMATS disk pool state source store net lan meet send recv verify plan progress"),
     module(6, "lib", ""),
     module(6, "main", "cli"),
 ];
@@ -86,7 +87,9 @@ const OWNED: &[Owned] = &[
     Owned { path: &["quinn"], owners: &["src/net"] },
     Owned { path: &["quinn_proto"], owners: &["src/net/congestion"] },
     Owned { path: &["rustls"], owners: &["src/net"] },
-    Owned { path: &["ring"], owners: &["src/net/identity"] },
+    Owned { path: &["ring"], owners: &["src/net/identity", "src/net/seal"] },
+    Owned { path: &["spake2"], owners: &["src/lan/exchange"] },
+    Owned { path: &["mdns_sd"], owners: &["src/lan"] },
 ];
 
 /// What floors 0 to 2 never name: no runtime, network, clock or randomness. Types of addresses are words.

@@ -63,7 +63,7 @@ async fn a_ticket_goes_to_a_private_file_where_that_is_asked() {
     let here = Installation::new();
     let path = here.dir.path().join("ticket");
     let address = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
-    let meeting = Meeting::Listen { address, write_ticket: Some(path.clone()) };
+    let meeting = Meeting::Listen { address, write_ticket: Some(path.clone()), shows_code: false };
     let listener = here.open(Role::Sender, meeting).await.unwrap();
     let text = std::fs::read_to_string(&path).unwrap();
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);

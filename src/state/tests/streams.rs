@@ -31,8 +31,12 @@ fn key(name: &str, meeting: &Meeting) -> StreamKey {
 #[test]
 fn the_same_command_means_the_same_stream_and_any_other_another() {
     let (listen, elsewhere) = (
-        Meeting::Listen { address: None, write_ticket: None },
-        Meeting::Listen { address: Some("127.0.0.1:7".parse().unwrap()), write_ticket: Some("t".into()) },
+        Meeting::Listen { address: None, write_ticket: None, shows_code: false },
+        Meeting::Listen {
+            address: Some("127.0.0.1:7".parse().unwrap()),
+            write_ticket: Some("t".into()),
+            shows_code: true,
+        },
     );
     let ticket = |first: u8| {
         let secret = crate::identity::Secret::from_bytes([first; 16]);
