@@ -36,6 +36,7 @@ pub mod path;
 pub mod plan;
 pub mod pool;
 pub mod progress;
+pub mod prune;
 pub mod receipt;
 pub mod recv;
 pub mod send;

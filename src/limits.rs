@@ -318,6 +318,14 @@ pub const PLAN_CHUNKS_MAX: u32 = 64;
 pub const PLAN_RUNS_AHEAD_MAX: usize = 2;
 /// Bytes of one line of a plan: a path and a link target, escaped.
 pub const PLAN_LINE_BYTES_MAX: usize = 8 * (PATH_BYTES_MAX + LINK_TARGET_BYTES_MAX);
+/// Entries of one line, and of one batch of removals, under `--delete`.
+pub const DELETE_BATCH_ENTRIES: usize = 256;
+/// Bytes of paths after which such a line is full.
+pub const DELETE_BATCH_BYTES: usize = 128 << 10;
+/// Bytes of one such line: a full one and one more path, escaped, with what is said of each entry.
+pub const DELETE_LINE_BYTES_MAX: usize = 8 * (DELETE_BATCH_BYTES + PATH_BYTES_MAX);
+/// Entries that one run deletes: they are listed first, which costs about 150 bytes of memory for each.
+pub const DELETE_ENTRIES_MAX: usize = 2 << 20;
 
 const _: () = assert!(LAN_FRAME_BYTES_MAX > 1024 && LAN_FRAME_BYTES_MAX <= u16::MAX as usize);
 const _: () = assert!(CHILD_LINE_BYTES_MAX >= 2 * LIST_BYTES_MAX / 3 * 4 + (4 << 20));
@@ -332,3 +340,4 @@ const _: () = assert!(LINK_WINDOW_BYTES >= IN_FLIGHT_BYTES_MAX + CONTROL_WINDOW_
 const _: () = assert!(STREAM_WINDOW_BYTES > CONTROL_WINDOW_BYTES && CONTROL_WINDOW_BYTES > FRAME_BYTES_MAX as u64);
 const _: () = assert!(INCOMING_RETRY_MIN < INCOMING_MAX && TICKET_ADDRESSES_MAX <= u8::MAX as usize);
 const _: () = assert!(PLAN_LINE_BYTES_MAX > 6 * PATH_BYTES_MAX + 64 * PLAN_CHUNKS_MAX as usize + 256);
+const _: () = assert!(DELETE_LINE_BYTES_MAX > 6 * (DELETE_BATCH_BYTES + PATH_BYTES_MAX) + 512 * DELETE_BATCH_ENTRIES);

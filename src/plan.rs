@@ -26,9 +26,12 @@ use crate::options::{ChildCommand, Existing, Selection};
 use crate::outcome::Reason;
 use crate::path::RelPath;
 
+pub(crate) use line::{READY, Raw};
+pub(crate) use link::Broken;
+pub(crate) use other::Other;
+
 use line::Said;
-use link::{Broken, Link};
-use other::Other;
+use link::Link;
 use planner::Planner;
 use survey::{Surveyor, attend};
 
@@ -136,7 +139,7 @@ pub fn walk<D: Rooted>(
 ) -> Result<(), Error> {
     let mut excluded = 0;
     let planner = Planner::open(disk, sources, &mut |_| {})?;
-    output.write_all(line::READY).and_then(|()| output.flush()).map_err(pipe)?;
+    output.write_all(READY).and_then(|()| output.flush()).map_err(pipe)?;
     let mut link = Link::new(BufReader::new(input), output)?;
     let says = link.says();
     let planned = planner.run(&mut link, &mut |told| match told {
@@ -161,7 +164,7 @@ pub fn walk<D: Rooted>(
 /// As the child of [`send`]: says what is in a directory, for as long as it is asked.
 pub fn answer<D: Rooted>(disk: &D, dir: &Path, input: impl Read, mut output: impl Write) -> Result<(), Error> {
     let mut surveyor = Surveyor::open(disk, dir)?;
-    output.write_all(line::READY).and_then(|()| output.flush()).map_err(pipe)?;
+    output.write_all(READY).and_then(|()| output.flush()).map_err(pipe)?;
     let mut nobody = |_| {};
     let ended = attend(&mut surveyor, &mut BufReader::new(input), output, &mut nobody);
     match ended {

@@ -1,8 +1,8 @@
 //! What the command line says and how it ends: refusals and errors by a table of exit codes, with their whole texts in
 //! `cli/texts/`, also with `--json`; then the cases that need two sides, in `cli/peers.rs`, what goes, in
 //! `cli/choice.rs` and `cli/lists.rs`, what is resumed elsewhere, in `cli/again.rs`, what is dropped, in `cli/forget.rs`,
-//! what is slowed down, in `cli/limit.rs`, what would be done, in `cli/plan.rs`, the target's file system, in
-//! `cli/space.rs`, and the events and scripts against their documents, in `cli/events.rs` and `cli/docs.rs`.
+//! what is slowed down, in `cli/limit.rs`, what would be done, in `cli/plan.rs`, what is deleted, in
+//! `cli/delete.rs`, the target's file system, in `cli/space.rs`, and the events and scripts against their documents, in `cli/events.rs` and `cli/docs.rs`.
 #![allow(clippy::unwrap_used)]
 
 #[path = "cli/again.rs"]
@@ -12,6 +12,8 @@ mod alpn;
 use fault_inject::rig as common;
 #[path = "cli/choice.rs"]
 mod choice;
+#[path = "cli/delete.rs"]
+mod delete;
 #[path = "cli/docs.rs"]
 mod docs;
 #[path = "cli/events.rs"]
@@ -109,6 +111,18 @@ const CASES: &[Case] = &[
     // Whom a plan asks.
     case(&["send", "@/tree", "-n"], 2, &["`--plan` asks the other side", "`--to DIR` or `--to host:PATH`"]),
     case(&["send", "@/tree", "--plan", "--ticket-file", "@/tree/file"], 2, &["`--plan` asks the other side"]),
+    case(
+        &["send", "@/tree", "--delete"],
+        2,
+        &["`--delete` needs `--to` or `--from`", "`landfall send PATH... --to DIR"],
+    ),
+    case(
+        &["send", "@/tree", "--to", "@/in", "--delete", "--existing", "rename"],
+        2,
+        &["`--existing rename` keeps what the sources have not"],
+    ),
+    case(&["recv", "@/in", "--delete", "--ticket-file", "@/tree/file"], 2, &["`--delete` needs `--to` or `--from`"]),
+    case(&["send", "-", "--name", "x", "--to", "@/in", "--delete"], 2, &["`--delete` compares directories"]),
     case(&["recv", "@/in", "--plan"], 2, &["`--plan` asks the other side", "`--from PATH` or `--from host:PATH`"]),
     case(&["recv", "@/in", "-n", "--ticket"], 2, &["only once the ticket is taken"]),
     case(&["send", "@/absent", "-n", "--to", "@/in"], 1, &["source `@/absent` is not there"]),

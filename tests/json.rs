@@ -331,11 +331,18 @@ fn what_the_commands_print_is_as_documented() {
     let actions: Vec<&Value> = planned.iter().filter_map(|line| line.get("action")).collect();
     assert_eq!(actions, ["present", "rename", "send"]);
 
+    std::fs::write(at("target/source/old"), "old").unwrap();
+    let mirror = [&copy[..], &["--existing", "replace", "--delete", "--yes"]].concat();
+    let deleted = lines(&mut check, &home, &mirror, 0);
+    let events: Vec<&Value> = deleted.iter().rev().take(3).map(|line| &line["event"]).collect();
+    assert_eq!(events, ["deletion", "to-delete", "summary"]);
+    std::fs::write(at("target/source/file"), "other bytes").unwrap();
+
     let differing = lines(&mut check, &home, &["verify", receipt, &at("target"), "--json"], 1);
     let words: Vec<&Value> = differing.iter().filter_map(|line| line.get("what")).collect();
     assert!(words.contains(&&"size".into()), "{words:?}");
     assert_eq!(differing.last().unwrap()["event"], "verified");
     let refused = lines(&mut check, &home, &["verify", &at("source/file"), "--json"], 1);
     assert_eq!(refused[0]["event"], "error");
-    check.assert_all_seen(&["id", "difference", "verified", "plan-entry", "plan"]);
+    check.assert_all_seen(&["id", "difference", "verified", "plan-entry", "plan", "to-delete", "deletion"]);
 }

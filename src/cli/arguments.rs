@@ -192,9 +192,15 @@ pub(super) struct BothArguments {
     /// Start a new transfer even if an open one has the same description; that one is closed
     #[arg(long, help_heading = LINK)]
     pub(super) new: bool,
-    /// Do not ask before receiving
+    /// Do not ask before receiving, or before deleting
     #[arg(long, help_heading = LINK)]
     pub(super) yes: bool,
+    /// Afterwards, delete at the target what is below the directories that are sent and not at the source
+    ///
+    /// With --to or --from. All of it is listed first; a terminal asks, elsewhere --yes is needed. What exists at the source
+    /// stays at the target, also if it was excluded or left out.
+    #[arg(long, help_heading = RECEIVER)]
+    pub(super) delete: bool,
     #[command(flatten)]
     pub(super) remote: RemoteArguments,
     /// Write a further copy of the receipt to this file

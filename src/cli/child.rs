@@ -23,9 +23,13 @@ use crate::options::{
     SendOptions,
 };
 use crate::plan::Sources;
+use crate::source::roots::name_of;
+
+/// Key of a child that helps to delete: its transfer is over.
+const DELETES: &str = "deletes";
 
 /// All that a parent may say.
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 15] = [
     "role",
     "path",
     "path_b64",
@@ -38,6 +42,7 @@ const KEYS: [&str; 14] = [
     "ignore_files",
     "one_file_system",
     "reread_source",
+    DELETES,
     LISTED,
     EXPECTED,
 ];
@@ -58,6 +63,10 @@ pub(super) enum AskedToPlan {
     Walk(Sources),
     /// To say what is in a directory.
     Answer(PathBuf),
+    /// To say what a source has.
+    Vouch(PathBuf),
+    /// To say what a directory has, and to remove from it.
+    Prune(PathBuf),
 }
 
 /// This very program, to be started as a child.
@@ -105,6 +114,20 @@ pub(super) fn walker_options(options: &mut Value, receiver: &ReceiverArguments) 
     }
 }
 
+/// The same child, to be started once more to help to delete.
+pub(super) fn deleting(child: &ChildCommand) -> ChildCommand {
+    let mut child = child.clone();
+    if let Value::Object(options) = &mut child.options {
+        options.insert(DELETES.to_owned(), true.into());
+    }
+    child
+}
+
+/// The name under which what a sending child sends arrives; `None` if it is what is in a directory.
+pub(super) fn arrives_as(child: &ChildCommand) -> Option<Vec<u8>> {
+    path_of(&child.options).and_then(|path| name_of(&path))
+}
+
 /// Reads what the parent wrote.
 pub(super) fn parse(task: ChildTask) -> Result<Asked, Failure> {
     let ChildTask { owner, secret, options } = task;
@@ -136,7 +159,10 @@ pub(super) fn parse(task: ChildTask) -> Result<Asked, Failure> {
 /// Reads what the parent of a dry run wrote.
 pub(super) fn parse_plan(options: &Value) -> Result<AskedToPlan, Failure> {
     let path = known_path(options)?;
+    let deletes = is_asked(options, DELETES).ok_or_else(|| unreadable("unknown words"))?;
     match options["role"].as_str() {
+        Some("sender") if deletes => Ok(AskedToPlan::Vouch(path)),
+        Some("receiver") if deletes => Ok(AskedToPlan::Prune(path)),
         Some("sender") => {
             let words = || Some((selection_of(options)?, word_of::<ExistingWord>(options, "existing")?));
             let (selection, existing) = words().ok_or_else(|| unreadable("unknown words"))?;
@@ -212,7 +238,8 @@ fn number_of(options: &Value, key: &str) -> Option<Option<u64>> {
     }
 }
 
-fn path_of(options: &Value) -> Option<PathBuf> {
+/// The path in the options of a child.
+pub(super) fn path_of(options: &Value) -> Option<PathBuf> {
     match options.get("path") {
         Some(text) => Some(PathBuf::from(text.as_str()?)),
         None => {
@@ -305,7 +332,16 @@ mod tests {
         assert_eq!(sources.selection, selection);
         let written = Value::Object(receiver_options(Path::new("/b"), &keep));
         assert!(matches!(parse_plan(&written).unwrap(), AskedToPlan::Answer(dir) if dir == Path::new("/b")));
-        for (key, value) in [("role", "moon"), ("existing", "newer"), ("moon", "full")] {
+        let written = |role: Map<String, Value>| {
+            let options = Value::Object(role);
+            let child = ChildCommand { program: "".into(), arguments: vec![], options, remote: None };
+            parse_plan(&deleting(&child).options).unwrap()
+        };
+        let (sends, receives) =
+            (sender_options(Path::new("/a/."), &selection, false), receiver_options(Path::new("/b"), &keep));
+        assert!(matches!(written(sends), AskedToPlan::Vouch(path) if path == Path::new("/a/.")));
+        assert!(matches!(written(receives), AskedToPlan::Prune(path) if path == Path::new("/b")));
+        for (key, value) in [("role", "moon"), ("existing", "newer"), ("moon", "full"), (DELETES, "yes")] {
             let mut options = Value::Object(sender_options(Path::new("/a"), &selection, false));
             options[key] = value.into();
             assert!(parse_plan(&options).is_err(), "{key}");

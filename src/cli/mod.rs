@@ -6,6 +6,7 @@ mod child;
 mod choice;
 mod consent;
 mod console;
+mod delete;
 mod failure;
 mod forget;
 mod id;
@@ -42,6 +43,7 @@ use tracing_subscriber::EnvFilter;
 
 use arguments::{Arguments, Command, ShownArguments};
 use console::{Console, Verbosity};
+use delete::Deletion;
 use failure::Failure;
 use run::Job;
 use screen::Output;
@@ -141,13 +143,17 @@ fn perform<D: Rooted>(disk: &D, command: Command) -> Result<Exit, Failure> {
         }
         Command::Send(arguments) => {
             let (console, output) = prepare(arguments.both.shown);
-            let labelled = streams::send(arguments, &console)?;
+            let consent = delete::asked_of_send(&arguments)?;
+            let mut labelled = streams::send(arguments, &console)?;
+            labelled.deletion = consent.map(|consent| Deletion::after(&labelled.job, consent)).transpose()?;
             transfers::run(disk, vec![labelled], &console, output)
         }
         Command::Recv(arguments) => {
             let (console, output) = prepare(arguments.both.shown);
             let output = if arguments.stdout { Output::Aside } else { output };
-            let labelled = streams::recv(arguments, &console)?;
+            let consent = delete::asked_of_recv(&arguments)?;
+            let mut labelled = streams::recv(arguments, &console)?;
+            labelled.deletion = consent.map(|consent| Deletion::after(&labelled.job, consent)).transpose()?;
             transfers::run(disk, vec![labelled], &console, output)
         }
         Command::Resume(arguments) => {
@@ -200,6 +206,6 @@ fn as_child<D: Rooted>(disk: &D) -> Result<Exit, Failure> {
         child::Asked::Receive(options) => Job::Receive(options),
     };
     let console = Arc::new(Console::new(Verbosity::Quiet));
-    let labelled = Labelled { label: None, job, shows_qr: false, piped: None };
+    let labelled = Labelled { label: None, job, shows_qr: false, piped: None, deletion: None };
     transfers::run(disk, vec![labelled], &console, Output::Nothing)
 }

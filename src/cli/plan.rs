@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use super::arguments::{RecvArguments, SendArguments, SenderArguments};
 use super::child::{self, AskedToPlan};
 use super::console::{Console, Shows};
+use super::delete::{self, Deletion, Side};
 use super::failure::Failure;
 use super::screen::Output;
 use super::text::notice_text;
@@ -25,6 +26,7 @@ use crate::path::RelPath;
 use crate::plan::{self, Action, Finding, Sources, Told};
 use crate::progress::figures::{bytes, count, counted};
 use crate::progress::width::{columns, join_fitting};
+use crate::prune;
 use crate::receipt::kind_word;
 
 /// Between two redraws.
@@ -44,11 +46,15 @@ pub(super) fn send<D: Rooted>(
     let existing = arguments.receiver.existing.map(Into::into).unwrap_or_default();
     refuse_streams(streams::input_name(&arguments)?.is_some())?;
     refuse_expecting(&arguments.sender)?;
+    let deletes = delete::asked_of_send(&arguments)?.is_some();
     let SendOptions { common, paths, selection, .. } = settings::send(arguments, console)?;
+    let child = child_of(common.meeting)?;
+    let deletion = deletes.then(|| Deletion::planned(Side::Sender(paths.clone()), &child, &common.home));
     let sources = Sources { paths, selection, existing };
     let mut shown = Shown::new(console, output, verbose > 0);
-    let planned = plan::send(disk, &sources, &child_of(common.meeting)?, |told| shown.take(told));
-    shown.conclude(planned, max_bytes)
+    let planned = plan::send(disk, &sources, &child, |told| shown.take(told));
+    let exit = shown.conclude(planned, max_bytes)?;
+    deletion.map_or(Ok(exit), |deletion| deletion.plan(disk, exit, console, output))
 }
 
 /// Plans what `recv` would do.
@@ -64,15 +70,18 @@ pub(super) fn recv<D: Rooted>(
     refuse_streams(arguments.stdout)?;
     refuse_expecting(&arguments.sender)?;
     let (receiver, verbose) = (arguments.receiver, arguments.both.shown.verbose);
+    let deletes = delete::asked_of_recv(&arguments)?.is_some();
     let RecvOptions { common, dir, max_bytes, selection, .. } = settings::recv(arguments, console)?;
     let mut child = child_of(common.meeting)?;
+    let deletion = deletes.then(|| Deletion::planned(Side::Receiver(dir.clone()), &child, &common.home));
     child::walker_options(&mut child.options, &receiver);
     if let Some(options) = child.options.as_object_mut() {
         selection.put_lists(options);
     }
     let mut shown = Shown::new(console, output, verbose > 0);
     let planned = plan::receive(disk, &dir, &child, |told| shown.take(told));
-    shown.conclude(planned, max_bytes)
+    let exit = shown.conclude(planned, max_bytes)?;
+    deletion.map_or(Ok(exit), |deletion| deletion.plan(disk, exit, console, output))
 }
 
 /// The other side of a plan, over the pipes of this process.
@@ -81,6 +90,8 @@ pub(super) fn as_child<D: Rooted>(disk: &D, options: &Value) -> Result<Exit, Fai
     let done = match child::parse_plan(options)? {
         AskedToPlan::Walk(sources) => plan::walk(disk, &sources, input, output),
         AskedToPlan::Answer(dir) => plan::answer(disk, &dir, input, output),
+        AskedToPlan::Vouch(source) => prune::vouch(disk, source, input, output),
+        AskedToPlan::Prune(dir) => prune::attend(disk, &dir, &settings::home()?, input, output),
     };
     done.map(|()| Exit::Done).map_err(|error| Failure::from(&error))
 }
@@ -112,7 +123,7 @@ fn refuse_expecting(sender: &SenderArguments) -> Result<(), Failure> {
     }
 }
 
-fn child_of(meeting: Meeting) -> Result<ChildCommand, Failure> {
+pub(super) fn child_of(meeting: Meeting) -> Result<ChildCommand, Failure> {
     match meeting {
         Meeting::Parent { child, .. } => Ok(child),
         _ => Err(Failure::usage("a plan is made by the side that starts the other one")),

@@ -55,7 +55,7 @@ pub(super) fn run<D: Rooted>(
     for (record, piped) in piped {
         let label = (are_several || output == Output::Json).then_some(record.id);
         match job(record, home.path(), arguments, console) {
-            Some(job) => jobs.push(Labelled { label, job, shows_qr: false, piped }),
+            Some(job) => jobs.push(Labelled { label, job, shows_qr: false, piped, deletion: None }),
             None => {
                 is_damaged = true;
                 console.error(&format!("error: the record of transfer `{}` holds no target\n", short(record.id)));

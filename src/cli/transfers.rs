@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::console::Console;
+use super::delete::Deletion;
 use super::failure::Failure;
 use super::run::{Job, drive};
 use super::screen::{Output, Screen};
@@ -33,6 +34,8 @@ pub(super) struct Labelled {
     pub(super) shows_qr: bool,
     /// The stream that it is about, if it is about one.
     pub(super) piped: Option<Piped>,
+    /// What is deleted once it has succeeded.
+    pub(super) deletion: Option<Deletion>,
 }
 
 /// Runs them all. Returns the exit code that matters most, or that of a second signal at once.
@@ -79,14 +82,27 @@ pub(super) fn run<D: Rooted>(
 
 /// One transfer from its options to its exit code, shown.
 fn one<D: Rooted>(disk: D, labelled: Labelled, console: Arc<Console>, output: Output, shutdown: Shutdown) -> Exit {
-    let Labelled { label, job, shows_qr, piped } = labelled;
+    let Labelled { label, job, shows_qr, piped, deletion } = labelled;
     let mut screen = Screen::new(Arc::clone(&console), output, label, job.role(), shows_qr);
     let outcome = streams::take(piped, &job).and_then(|held| {
-        let concluded = driven(disk, job, held.as_ref(), &mut screen, &shutdown);
-        let outcome = concluded.and_then(|concluded| close(concluded, held.as_ref(), &shutdown, &console));
+        let concluded = driven(disk.clone(), job, held.as_ref(), &mut screen, &shutdown);
+        let outcome = concluded.and_then(|concluded| {
+            let transfer = concluded.summary.transfer;
+            close(concluded, held.as_ref(), &shutdown, &console).map(|exit| (transfer, exit))
+        });
         held.into_iter().for_each(Held::release);
         outcome
     });
+    let outcome = match (outcome, deletion) {
+        (Ok((transfer, exit)), Some(deletion)) => deletion.run(&disk, transfer, exit, &console, output, &shutdown),
+        (Ok((_, exit)), None) => Ok(exit),
+        (Err(failure), deletion) => {
+            if deletion.is_some() {
+                console.notice("nothing was deleted: that comes after everything has arrived");
+            }
+            Err(failure)
+        }
+    };
     match outcome {
         Ok(exit) => exit,
         Err(failure) => {

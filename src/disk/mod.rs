@@ -116,6 +116,11 @@ pub trait Disk: Clone + Send + Sync + 'static {
     fn stat(&self, dir: &Self::Dir, name: &[u8]) -> io::Result<Stat>;
     /// Stat of the held directory itself.
     fn stat_dir(&self, dir: &Self::Dir) -> io::Result<Stat>;
+    /// What tells a mount from what surrounds it: directories of one mount have the same. Where the system does not number
+    /// mounts, it is the device, and a directory that is bound to another place of the same file system looks like any other.
+    fn mount_of(&self, dir: &Self::Dir) -> io::Result<u64> {
+        Ok(self.stat_dir(dir)?.device)
+    }
     /// Opens a regular file. Anything else is an error, without waiting (a FIFO does not block) and without
     /// side effects of opening a device.
     fn open(&self, dir: &Self::Dir, name: &[u8], access: Access) -> io::Result<Self::File>;

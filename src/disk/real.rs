@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 
 use rustix::fd::AsFd;
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, StatFs};
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, StatFs, StatxFlags};
 use rustix::io::Errno;
 
 use super::kernel::{
@@ -53,6 +53,14 @@ impl Rooted for RealDisk {
 impl Disk for RealDisk {
     type Dir = RealDir;
     type File = RealFile;
+
+    fn mount_of(&self, dir: &RealDir) -> io::Result<u64> {
+        let (flags, wanted) = (AtFlags::EMPTY_PATH, StatxFlags::MNT_ID);
+        match rustix::io::retry_on_intr(|| rustix::fs::statx(dir.fd(), c"", flags, wanted)) {
+            Ok(found) if found.stx_mask & wanted.bits() != 0 => Ok(found.stx_mnt_id),
+            _ => Ok(self.stat_dir(dir)?.device),
+        }
+    }
 
     fn open_dir(&self, dir: &RealDir, path: &[u8]) -> io::Result<RealDir> {
         dir.open_below(path)

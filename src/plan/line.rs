@@ -29,7 +29,7 @@ use crate::path::RelPath;
 /// What begins the first line of whoever was started.
 pub(super) const READY_WORD: &str = "ready ";
 /// That line.
-pub(super) const READY: &[u8] = b"ready plan 1\n";
+pub(crate) const READY: &[u8] = b"ready plan 1\n";
 
 /// What the side with the sources says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,27 +113,35 @@ pub(super) enum Answer {
 /// Bytes as text where they are UTF-8, else in base64.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
-enum Raw {
+pub(crate) enum Raw {
+    /// UTF-8.
     Text(String),
-    Base64 { b64: String },
+    /// Anything else.
+    Base64 {
+        /// The bytes.
+        b64: String,
+    },
 }
 
 impl Raw {
-    fn of(bytes: &[u8]) -> Raw {
+    /// Of these bytes.
+    pub(crate) fn of(bytes: &[u8]) -> Raw {
         match std::str::from_utf8(bytes) {
             Ok(text) => Raw::Text(text.to_owned()),
             Err(_) => Raw::Base64 { b64: BASE64.encode(bytes) },
         }
     }
 
-    fn bytes(self) -> Option<Vec<u8>> {
+    /// The bytes, if it holds any.
+    pub(crate) fn bytes(self) -> Option<Vec<u8>> {
         match self {
             Raw::Text(text) => Some(text.into_bytes()),
             Raw::Base64 { b64 } => BASE64.decode(b64.as_bytes()).ok(),
         }
     }
 
-    fn path(self) -> Option<RelPath> {
+    /// The path, if it is one.
+    pub(crate) fn path(self) -> Option<RelPath> {
         RelPath::parse(&self.bytes()?).ok()
     }
 }

@@ -12,7 +12,7 @@ use crate::limits::PLAN_QUESTIONS_MAX;
 
 /// What ends a plan at the other side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Broken {
+pub(crate) enum Broken {
     /// It has ended, or cannot be reached any more.
     Gone,
     /// It said something that has no meaning.
@@ -21,7 +21,7 @@ pub(super) enum Broken {
 
 impl Broken {
     /// The error where nothing more is known of the other side.
-    pub(super) fn error(self, peer: Role) -> Error {
+    pub(crate) fn error(self, peer: Role) -> Error {
         match self {
             Broken::Gone => Error::NoLink { peer, seconds: 0, cause: "it ended before the plan was whole".to_owned() },
             Broken::Misbehaved => Error::Misbehaved { peer, what: "a line of its plan has no meaning".to_owned() },

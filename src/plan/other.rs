@@ -20,7 +20,7 @@ const LOOK: Duration = Duration::from_millis(5);
 
 /// A process that was started. It does not outlive this.
 #[derive(Debug)]
-pub(super) struct Other {
+pub(crate) struct Other {
     process: Child,
     command: ChildCommand,
     peer: Role,
@@ -29,7 +29,7 @@ pub(super) struct Other {
 
 impl Other {
     /// Starts it, and waits until it is ready. Its output and input from then on.
-    pub(super) fn start(
+    pub(crate) fn start(
         command: &ChildCommand,
         peer: Role,
     ) -> Result<(Other, BufReader<ChildStdout>, ChildStdin), Error> {
@@ -75,12 +75,12 @@ impl Other {
     }
 
     /// Lets it end: nothing more is asked.
-    pub(super) fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         self.wait();
     }
 
     /// Why it did not do what it was started for.
-    pub(super) fn failed(&mut self, broken: Broken) -> Error {
+    pub(crate) fn failed(&mut self, broken: Broken) -> Error {
         if broken == Broken::Misbehaved {
             let what =
                 if self.is_ready { "a line of its plan has no meaning" } else { "it did not say that it is ready" };

@@ -185,6 +185,12 @@ pub fn canonical(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
     paths.iter().map(one).collect()
 }
 
+/// The name under which a source arrives, as it was typed; `None` if what is in it arrives at the top.
+pub fn name_of(path: &Path) -> Option<Vec<u8>> {
+    let last = Typed::new(path).last;
+    (last != b".").then(|| last.to_vec())
+}
+
 /// A path as it was typed, in its parts: `Path` forgets a closing slash or dot, and here they mean something.
 struct Typed<'a> {
     before: &'a [u8],

@@ -8,6 +8,7 @@
 //! transfers/<id>/<role>/limit     a new limit for that process, until it has taken it
 //! transfers/<id>/<role>/...       a sender's manifest log and stamps
 //! receipts/<id>.<role>.receipt    kept when the rest is pruned
+//! receipts/<id>.<role>.deleted    what `--delete` has removed after it (`deletions`)
 //! streams/<key>/...               standard input or output as a file (`stream`)
 //! ```
 
@@ -21,6 +22,7 @@ use crate::error::Error;
 use crate::identity::{Role, TransferId};
 use crate::limits::{CLOSED_STATE_DAYS, RECORD_FILE_BYTES_MAX};
 use crate::net::{Identity, IdentityError};
+use crate::state::deletions::{self, DeletionLog};
 use crate::state::files::{empty_dir, ensure_dir, find_dir, read_small, write_atomic};
 use crate::state::lock::Lock;
 use crate::state::receipts::{self, ReceiptReader, ReceiptWriter, Written, file_name};
@@ -223,6 +225,18 @@ impl<D: Disk> Home<D> {
             receipts::is_whole(&self.disk, &dir, file_name(id, role).as_bytes(), written)
         };
         look().map_err(self.failed(self.receipt_path(id, role)))
+    }
+
+    /// Where it is logged what was deleted after a transfer.
+    pub fn deletion_log_path(&self, id: TransferId, role: Role) -> PathBuf {
+        self.path.join(RECEIPTS).join(deletions::file_name(id, role))
+    }
+
+    /// That log, to be written on.
+    pub fn open_deletion_log(&self, id: TransferId, role: Role) -> Result<DeletionLog<D>, Error> {
+        ensure_dir(&self.disk, &self.root, RECEIPTS.as_bytes())
+            .and_then(|dir| DeletionLog::open(&self.disk, &dir, deletions::file_name(id, role).as_bytes()))
+            .map_err(self.failed(self.deletion_log_path(id, role)))
     }
 
     /// The stored receipt, if there is one. It is durable: the process that wrote it may have ended before its name

@@ -2,6 +2,7 @@
 
 mod blocks;
 pub mod closing;
+pub mod deletions;
 pub mod files;
 pub mod given;
 pub mod home;

@@ -50,8 +50,9 @@ pub(crate) const MODULES: &[Module] = &[
     module(4, "recv", "WORDS FORMATS session disk pool state store net meet"),
     module(4, "verify", "WORDS FORMATS disk pool state net"),
     module(4, "plan", "WORDS FORMATS disk state source store meet"),
+    module(4, "prune", "WORDS FORMATS disk state source meet plan"),
     module(5, "progress", "WORDS wire error event"),
-    module(5, "cli", "WORDS FORMATS disk pool state source store net lan meet send recv verify plan progress"),
+    module(5, "cli", "WORDS FORMATS disk pool state source store net lan meet send recv verify plan prune progress"),
     module(6, "lib", ""),
     module(6, "main", "cli"),
 ];
