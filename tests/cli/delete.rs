@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::common::oracle::snapshot;
 use crate::common::process::{Finished, Landfall, PATIENT, binary};
 use crate::common::scratch::Scratch;
-use crate::common::state;
+use crate::common::{facility, state};
 
 const TO: [&str; 4] = ["send", "@/www/.", "--to", "@/to"];
 const FROM: [&str; 4] = ["recv", "@/to", "--from", "@/www/."];
@@ -148,7 +148,7 @@ fn a_mount_in_the_target_is_neither_entered_nor_removed() {
     let at = scratch.dir("to/dead/mount");
     let bind = Command::new("mount").arg("--bind").arg(scratch.join("outside")).arg(&at).stderr(Stdio::null()).status();
     if !bind.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: nothing can be mounted here");
+        facility::skipped("delete-mount", "root, to bind a directory");
         return;
     }
     let done = landfall(&scratch, &TO, &["--delete", "--yes", "--json"]);
@@ -164,7 +164,7 @@ fn a_mount_in_the_target_is_neither_entered_nor_removed() {
 #[test]
 fn a_terminal_is_asked_and_only_a_yes_is_one() {
     if !Command::new("script").arg("--version").stdout(Stdio::null()).status().is_ok_and(|status| status.success()) {
-        eprintln!("skipped: there is no `script` that gives a terminal");
+        facility::skipped("delete-asked", "`script`, which gives a terminal");
         return;
     }
     let scratch = ground("delete-asked");
