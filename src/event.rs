@@ -188,7 +188,7 @@ pub enum Notice {
     WrongCode {
         /// From where.
         address: SocketAddr,
-        /// It was one too many: the ticket is shown instead.
+        /// It was one too many: this listener ends.
         is_last: bool,
     },
     /// Somebody who knew the code has the ticket now, and is about to call.

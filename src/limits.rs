@@ -300,6 +300,8 @@ pub const SOURCE_READS_MAX: u32 = 3;
 pub const SERVED_REPORT_CHUNKS: u32 = 16;
 /// Longest wait for the last control messages to arrive before a link is closed, and then for the close itself.
 pub const FAREWELL_MS: u64 = 3000;
+/// Pause of the listener of `--lan` after a caller that could not be accepted.
+pub const LAN_ACCEPT_DELAY_MS: u64 = 100;
 /// Text of a receipt's lines that is kept from their hashing for their writing. Beyond it they are made a second time.
 pub const RECEIPT_TEXT_BYTES_MAX: usize = 16 << 20;
 /// How long a process stays whose last word has been heard, for the packet that closes its link.

@@ -131,6 +131,9 @@ fn refusal(error: &FindError) -> Failure {
             Exit::Refused,
             "type the code that stands there now; if it is still the same one, somebody else answered: use a ticket",
         ),
+        FindError::BrokenOff(_) => {
+            (Exit::Again, "run the same command again; the code is still good if it still stands there")
+        }
         FindError::Ticket(..) | FindError::OtherKey(_) => {
             (Exit::Failed, "use a ticket: `landfall recv` without `--lan`")
         }

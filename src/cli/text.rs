@@ -93,7 +93,7 @@ fn code_text(notice: &Notice) -> Option<String> {
             let times = crate::limits::LAN_ATTEMPTS_MAX;
             format!(
                 "somebody at {address} typed a wrong code, the {times}th: somebody on this network may be guessing; no code is \
-                 shown any more, only the ticket"
+                 shown any more"
             )
         }
         Notice::TicketGiven { address } => {

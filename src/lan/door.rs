@@ -3,9 +3,10 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
@@ -18,7 +19,7 @@ use super::code::Code;
 use super::exchange::{Answered, Fault};
 use super::frames;
 use crate::identity::PeerKey;
-use crate::limits::{LAN_ATTEMPTS_MAX, LAN_INCOMING_MAX};
+use crate::limits::{LAN_ACCEPT_DELAY_MS, LAN_ATTEMPTS_MAX, LAN_INCOMING_MAX};
 
 /// Connections that the kernel keeps for a door that is busy.
 const BACKLOG: i32 = 16;
@@ -108,7 +109,7 @@ impl Door {
                     // Out of descriptors, or the caller is gone: the next one may be heard.
                     Err(error) => {
                         debug!(%error, "no caller");
-                        tokio::task::yield_now().await;
+                        tokio::time::sleep(Duration::from_millis(LAN_ACCEPT_DELAY_MS)).await;
                     }
                 },
             }
@@ -173,7 +174,6 @@ fn listen(bound: SocketAddr) -> io::Result<TcpListener> {
     let anywhere = bound.ip().is_unspecified();
     let alternatives = match bound.ip() {
         IpAddr::V6(ip) if anywhere => [ip.into(), IpAddr::from(Ipv4Addr::UNSPECIFIED)],
-        IpAddr::V4(_) if anywhere => [IpAddr::from(Ipv6Addr::UNSPECIFIED), Ipv4Addr::UNSPECIFIED.into()],
         ip => [ip, ip],
     };
     let ports = [bound.port(), 0];

@@ -2,6 +2,7 @@
 //! anybody's word: only the exchange decides.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
@@ -59,6 +60,9 @@ pub enum FindError {
     /// The ticket that came cannot be used.
     #[error("the ticket that came from {0} cannot be used")]
     Ticket(SocketAddr, #[source] DecodeError),
+    /// The connection was lost after this side had shown that it knows the code, and before the answer.
+    #[error("the connection to {0} was lost before the ticket came")]
+    BrokenOff(SocketAddr),
     /// The ticket names another listener.
     #[error("the machine at {0} gave a ticket of another one")]
     OtherKey(SocketAddr),
@@ -78,8 +82,11 @@ impl Heard {
         match event {
             ServiceEvent::ServiceResolved(service) => {
                 let name = service.get_fullname();
-                if self.peers.len() < LAN_ENTRIES_MAX || self.peers.contains_key(name) {
-                    self.peers.insert(name.to_owned(), places(&service, nameplate));
+                let places = places(&service, nameplate);
+                let is_room = self.peers.len() < LAN_ENTRIES_MAX || self.peers.contains_key(name);
+                // Others may fill the list; two of the same code are enough to know that there are several.
+                if is_room || (places.is_some() && self.meant().len() < 2) {
+                    self.peers.insert(name.to_owned(), places);
                 }
             }
             ServiceEvent::ServiceRemoved(_, name) => drop(self.peers.remove(&name)),
@@ -208,7 +215,10 @@ impl Search {
             frames::write(&mut stream, &confirmation).await?;
             frames::read(&mut stream).await
         };
-        let grant = grant.await.map_err(|_| FindError::WrongCode(place))?;
+        let grant = grant.await.map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => FindError::WrongCode(place),
+            _ => FindError::BrokenOff(place),
+        })?;
         let (key, text) = confirmed.granted(&grant).map_err(|_| FindError::WrongCode(place))?;
         let decoded = Ticket::decode(&String::from_utf8_lossy(&text));
         let ticket = decoded.map_err(|error| FindError::Ticket(place, error))?;

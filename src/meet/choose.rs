@@ -172,6 +172,9 @@ impl Chooser<'_> {
             return Ok(Chosen::Continued(Box::new(record)));
         }
         self.clear_dir(id)?;
+        if role == Role::Sender && self.continuation == Continue::New {
+            self.continued(None)?;
+        }
         let mut record = self.new_record(Side::Dialler, ticket.secret.clone());
         record.peer = Some(ticket.key);
         record.addresses = ticket.addresses.clone();

@@ -8,7 +8,6 @@ use tracing::debug;
 
 use super::child::ParentWatch;
 use super::greet::{self, Introduced};
-use super::open::give_ticket;
 use super::{Desk, HelloExtras, Leave, Meet, Step, Way, fate, now_seconds};
 use crate::error::Error;
 use crate::event::{Event, Notice};
@@ -127,7 +126,7 @@ impl Meet {
             Visit::Wrong(address, None) => {
                 listening.door = None;
                 tell(Notice::WrongCode { address, is_last: true });
-                give_ticket(desk, listening.addresses())?;
+                return Err(self.no_link("too many wrong codes were typed"));
             }
             Visit::Unannounced(error) => return Err(Error::Unannounced { source: Box::new(error) }),
         }
@@ -195,12 +194,13 @@ impl Meet {
         self.desk.record.peer = Some(new.link.peer_key());
         self.desk.record.secret = None;
         self.desk.secret = None;
+        self.alone_since = Instant::now();
+        let saved = self.desk.home.save(&self.desk.record);
         if let Way::Listen(listening) = &mut self.way {
             // With the ticket taken, the code is of no use to anybody.
             listening.door = None;
         }
-        self.alone_since = Instant::now();
-        self.desk.home.save(&self.desk.record).inspect_err(|_| new.link.close(CloseCode::Interrupted))
+        saved.inspect_err(|_| new.link.close(CloseCode::Interrupted))
     }
 
     fn refuse(&mut self, mut new: NewLink, theirs: &Hello, refusal: Refusal) -> Result<(), Error> {
