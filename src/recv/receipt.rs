@@ -1,5 +1,6 @@
 //! Making the receipt, and reading it again to send it: it is persisted before it is first sent and never made anew.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -98,6 +99,7 @@ impl Issuer {
         };
         let signature = self.identity.sign(&signing_bytes(&core.encode()));
         let written = self.persist(shared, &lines, outcome_of, &core, &signature)?;
+        let outcomes = Arc::new(exceptions.clone());
         let held = Held {
             core_bytes: core.encode(),
             core,
@@ -108,7 +110,7 @@ impl Issuer {
             exceptions: Arc::new(pages.0),
         };
         if let Ok(mut issued) = self.issued.lock() {
-            *issued = Some(Issued { held, lines: Lines::of(live.clone()), written });
+            *issued = Some(Issued { held, lines: Lines::of(live.clone()), outcomes, written });
         }
         Ok(())
     }
@@ -142,7 +144,7 @@ impl Issuer {
 
     /// Writes the receipt that this process made once more.
     fn write_again<D: Disk>(&self, shared: &Shared<D>, issued: &mut Issued) -> Result<(), Error> {
-        let exceptions = shared.ledger().exceptions.clone();
+        let exceptions = Arc::clone(&issued.outcomes);
         let outcome_of = |entry: EntryIndex| exceptions.get(&entry.0).copied();
         let path = self.home.receipt_path(self.transfer, Role::Receiver);
         let (core, signature) = (&issued.held.core, &issued.held.signature);
@@ -160,6 +162,8 @@ impl Issuer {
 pub(super) struct Issued {
     held: Held,
     lines: Lines,
+    /// What it says of the entries that were not simply delivered.
+    outcomes: Arc<BTreeMap<u32, Outcome>>,
     written: Written,
 }
 
