@@ -81,6 +81,8 @@ pub enum Fate {
     Gone,
     /// It is not what was listed any more, and stays.
     Changed,
+    /// The source has it again, and it stays.
+    Back,
     /// Something is in the directory now, and it stays.
     NotEmpty,
     /// The system did not let it be removed: its words, which may come from another machine.
@@ -199,7 +201,7 @@ impl Lister {
 
     /// Leaves the directories that a path is not in, and is not itself.
     fn leave(&mut self, path: Option<&RelPath>) {
-        let Some(path) = path else { return };
+        let Some(path) = path else { return self.within.clear() };
         while let Some(number) = self.within.last() {
             let above = &self.listing.entries[*number].path;
             if is_below(path, above) || path == above {
@@ -242,6 +244,7 @@ pub fn vouch<D: Rooted>(disk: &D, source: PathBuf, input: impl Read, output: imp
     let mut voucher = Voucher::open(disk, &[source])?;
     serve(input, output, Role::Receiver, |asked, say| match asked {
         Asked::Exist(number, paths) => {
+            voucher.look_anew();
             say(&Answered::Exist(number, paths.iter().map(|path| voucher.is_there(path)).collect()))
         }
         Asked::Scan(_) | Asked::Remove(..) => Err(Broken::Misbehaved),

@@ -16,7 +16,7 @@ use super::run::Job;
 use super::screen::{Output, can_ask};
 use super::signals::Shutdown;
 use super::values::ExistingWord;
-use super::{child, json, plan, shown, streams, verify};
+use super::{child, json, plan, settings, shown, streams, verify};
 use crate::attributes::FileKind;
 use crate::disk::Rooted;
 use crate::error::{Error, Exit};
@@ -105,11 +105,19 @@ impl Deletion {
             Job::Send(SendOptions { paths, .. }) => Side::Sender(paths.clone()),
             Job::Receive(RecvOptions { dir, .. }) => Side::Receiver(dir.clone()),
         };
-        Ok(Deletion { agreed, ..Deletion::planned(side, &child, &job.common().home) })
+        if let Some(receipt) = &job.common().receipt {
+            refuse_below(&side, &child, receipt, "the receipt")?;
+        }
+        Ok(Deletion { agreed, ..Deletion::planned(side, &child, &job.common().home)? })
     }
 
     /// One that is only listed.
-    pub(super) fn planned(side: Side, child: &ChildCommand, home: &Path) -> Deletion {
+    pub(super) fn planned(side: Side, child: &ChildCommand, home: &Path) -> Result<Deletion, Failure> {
+        let sources = match &side {
+            Side::Sender(paths) => paths.clone(),
+            Side::Receiver(_) => child::path_of(&child.options).into_iter().collect(),
+        };
+        sources.iter().try_for_each(|source| refuse_below(&side, child, source, "the source"))?;
         let dir = match &side {
             Side::Receiver(dir) => shown::path(dir).to_string(),
             Side::Sender(_) => {
@@ -118,7 +126,7 @@ impl Deletion {
                 host.unwrap_or_default() + &shown::path(&path).to_string()
             }
         };
-        Deletion { agreed: Agreed::No, side, child: child::deleting(child), home: home.to_owned(), dir }
+        Ok(Deletion { agreed: Agreed::No, side, child: child::deleting(child), home: home.to_owned(), dir })
     }
 
     /// Lists what would be deleted, and deletes nothing. The exit code of the plan that it belongs to.
@@ -134,7 +142,7 @@ impl Deletion {
         ends.finish();
         let shown = Shown { console, output, dir: &self.dir, is_plan: true };
         shown.list(&listing);
-        let exit = if listing.unlisted.is_empty() { exit } else { Exit::LeftOut };
+        let exit = if exit == Exit::Done && !listing.unlisted.is_empty() { Exit::LeftOut } else { exit };
         shown.conclude(&Totals::of(&listing.entries), None, exit);
         Ok(exit)
     }
@@ -256,6 +264,24 @@ impl Deletion {
     }
 }
 
+/// What lies in the target of this machine would be compared with the sources, and removed.
+fn refuse_below(side: &Side, child: &ChildCommand, path: &Path, what: &str) -> Result<(), Failure> {
+    let target = match side {
+        Side::Receiver(dir) => Some(dir.clone()),
+        Side::Sender(_) => child::path_of(&child.options).filter(|_| child.remote.is_none()),
+    };
+    let is_far = child.remote.is_some() && matches!(side, Side::Receiver(_)) && what == "the source";
+    let target = target.filter(|_| !is_far).and_then(|target| settings::resolved(&target));
+    match (target, settings::resolved(path)) {
+        (Some(target), Some(path)) if path.starts_with(&target) => Err(Failure::usage(format!(
+            "{what} `{}` lies inside the target, where `--delete` could remove it",
+            shown::path(&path)
+        ))
+        .hint("choose a target outside of it")),
+        _ => Ok(()),
+    }
+}
+
 /// What the transfer knows, from its receipt.
 fn protected(path: &Path) -> Result<Protected, Failure> {
     let mut protected = Protected::default();
@@ -332,7 +358,7 @@ impl Done {
         match fate {
             Fate::Removed => self.gone.add(entry),
             Fate::Gone => {}
-            Fate::Changed | Fate::NotEmpty | Fate::Failed(_) => self.left += 1,
+            Fate::Changed | Fate::Back | Fate::NotEmpty | Fate::Failed(_) => self.left += 1,
         }
     }
 }
@@ -342,6 +368,7 @@ fn why(fate: &Fate) -> Option<String> {
     match fate {
         Fate::Removed | Fate::Gone => None,
         Fate::Changed => Some("it is not what was listed any more".to_owned()),
+        Fate::Back => Some("the source has it again".to_owned()),
         Fate::NotEmpty => Some("something is in it now".to_owned()),
         Fate::Failed(words) => Some(Escaped(words.as_bytes()).to_string()),
     }
@@ -357,7 +384,7 @@ fn concluded(entry: &Entry, fate: &Fate) -> String {
     let word = match fate {
         Fate::Removed => "deleted",
         Fate::Gone => "absent",
-        Fate::Changed | Fate::NotEmpty | Fate::Failed(_) => "not-deleted",
+        Fate::Changed | Fate::Back | Fate::NotEmpty | Fate::Failed(_) => "not-deleted",
     };
     let mut object = entry_object(word, entry);
     object.extend(why(fate).map(|why| ("message".to_owned(), why.into())));

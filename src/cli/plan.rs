@@ -49,7 +49,7 @@ pub(super) fn send<D: Rooted>(
     let deletes = delete::asked_of_send(&arguments)?.is_some();
     let SendOptions { common, paths, selection, .. } = settings::send(arguments, console)?;
     let child = child_of(common.meeting)?;
-    let deletion = deletes.then(|| Deletion::planned(Side::Sender(paths.clone()), &child, &common.home));
+    let deletion = deletes.then(|| Deletion::planned(Side::Sender(paths.clone()), &child, &common.home)).transpose()?;
     let sources = Sources { paths, selection, existing };
     let mut shown = Shown::new(console, output, verbose > 0);
     let planned = plan::send(disk, &sources, &child, |told| shown.take(told));
@@ -73,7 +73,7 @@ pub(super) fn recv<D: Rooted>(
     let deletes = delete::asked_of_recv(&arguments)?.is_some();
     let RecvOptions { common, dir, max_bytes, selection, .. } = settings::recv(arguments, console)?;
     let mut child = child_of(common.meeting)?;
-    let deletion = deletes.then(|| Deletion::planned(Side::Receiver(dir.clone()), &child, &common.home));
+    let deletion = deletes.then(|| Deletion::planned(Side::Receiver(dir.clone()), &child, &common.home)).transpose()?;
     child::walker_options(&mut child.options, &receiver);
     if let Some(options) = child.options.as_object_mut() {
         selection.put_lists(options);

@@ -264,7 +264,7 @@ fn refuse_inside(sources: &[PathBuf], target: &Path) -> Result<(), Failure> {
 }
 
 /// Where a path leads, as far as it exists.
-fn resolved(path: &Path) -> Option<PathBuf> {
+pub(super) fn resolved(path: &Path) -> Option<PathBuf> {
     let path = std::path::absolute(path).ok()?;
     path.ancestors().find_map(|there| {
         let rest = path.strip_prefix(there).ok()?;

@@ -120,8 +120,8 @@ impl<D: Disk> Ends<D> {
         Ok(lister.finish())
     }
 
-    /// Removes what was listed, the last first. Before a batch `announce` is called with it and after it `conclude`; either
-    /// may end it.
+    /// Removes what was listed, the last first, unless the source has it again: somebody may have been asked meanwhile. Before
+    /// a batch `announce` is called with it and after it `conclude`; either may end it.
     pub fn remove(
         &mut self,
         mut listed: Vec<Entry>,
@@ -135,6 +135,17 @@ impl<D: Disk> Ends<D> {
                 bytes += entry.path.as_bytes().len();
                 batch.push(entry);
             }
+            let are_there = match &mut self.near {
+                Near::Source(voucher) => {
+                    voucher.look_anew();
+                    batch.iter().map(|entry| voucher.is_there(&entry.path)).collect()
+                }
+                Near::Target(_) => self.far.exist(batch.iter().map(|entry| entry.path.clone()).collect())?,
+            };
+            let mut are_there = are_there.into_iter();
+            let (back, batch): (Vec<Entry>, Vec<Entry>) =
+                batch.into_iter().partition(|_| are_there.next().unwrap_or(true));
+            conclude(&back, &vec![Fate::Back; back.len()])?;
             announce(&batch)?;
             let fates = match &mut self.near {
                 Near::Source(_) => self.far.remove(&batch)?,

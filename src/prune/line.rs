@@ -196,7 +196,8 @@ mod tests {
         for asked in asked {
             assert_eq!(Asked::parse(&asked.line()), Some(asked));
         }
-        let fates = vec![Fate::Removed, Fate::Gone, Fate::Changed, Fate::NotEmpty, Fate::Failed("x\n".into())];
+        let fates =
+            vec![Fate::Removed, Fate::Gone, Fate::Changed, Fate::Back, Fate::NotEmpty, Fate::Failed("x\n".into())];
         let answered = [
             Answered::Seen(vec![Seen::Entry(entry), Seen::Stays(None, Stays::Mount)]),
             Answered::Seen(vec![Seen::Stays(Some(path(b"z")), Stays::Unlisted)]),

@@ -44,6 +44,11 @@ impl<D: Disk> Voucher<D> {
         self.roots.all().iter().filter_map(directory).collect()
     }
 
+    /// Keeps nothing of what was seen before.
+    pub(super) fn look_anew(&mut self) {
+        self.above = None;
+    }
+
     /// Whether the sources have something under this path. Links are not followed.
     pub(super) fn is_there(&mut self, path: &RelPath) -> bool {
         let bytes = path.as_bytes();

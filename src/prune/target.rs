@@ -21,8 +21,8 @@ const PERMISSION_BITS: u32 = 0o777;
 /// Looks at one directory, and removes from it.
 pub(super) struct Pruner<D: Disk> {
     disk: D,
-    /// The directory and its mount, if it is there.
-    root: Option<(D::Dir, u64)>,
+    /// The directory, its mount and its device, if it is there.
+    root: Option<(D::Dir, u64, u64)>,
     /// This side's own state, by (device, inode).
     own: Option<(u64, u64)>,
 }
@@ -38,6 +38,8 @@ struct Touched<D: Disk> {
     dir: D::Dir,
     mode: u32,
     mtime: Timestamp,
+    /// Something was removed from it.
+    is_changed: bool,
 }
 
 impl<D: Rooted> Pruner<D> {
@@ -45,8 +47,8 @@ impl<D: Rooted> Pruner<D> {
     pub(super) fn open(disk: &D, dir: &Path, home: &Path) -> Result<Pruner<D>, Error> {
         let open = || {
             let root = disk.open_root(dir)?;
-            let mount = disk.mount_of(&root)?;
-            Ok((root, mount))
+            let (mount, device) = (disk.mount_of(&root)?, disk.stat_dir(&root)?.device);
+            Ok((root, mount, device))
         };
         let root = match open() {
             Ok(root) => Some(root),
@@ -70,7 +72,7 @@ impl<D: Disk> Pruner<D> {
         tell: impl FnMut(Vec<Seen>) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut out = Batches { seen: vec![], bytes: 0, tell };
-        let Some((root, _)) = &self.root else { return Ok(()) };
+        let Some((root, ..)) = &self.root else { return Ok(()) };
         for start in below {
             match self.open_dir(root, start.as_ref()) {
                 Ok(dir) if self.is_mount(&dir) => out.put(Seen::Stays(start.clone(), Stays::Mount))?,
@@ -163,8 +165,12 @@ impl<D: Disk> Pruner<D> {
 
     /// Whether a directory is of another mount than the target. One of which that cannot be told is not entered either.
     fn is_mount(&self, dir: &D::Dir) -> bool {
-        let Some((_, mount)) = &self.root else { return true };
-        self.disk.mount_of(dir).map_or(true, |found| found != *mount)
+        let Some((_, mount, device)) = &self.root else { return true };
+        // A subvolume is one too, which has the mount of what it lies in.
+        let is_here = |dir: &D::Dir| {
+            Ok::<_, io::Error>(self.disk.mount_of(dir)? == *mount && self.disk.stat_dir(dir)?.device == *device)
+        };
+        !is_here(dir).unwrap_or(false)
     }
 
     /// Removes entries one after another, and makes that durable. What became of each.
@@ -180,10 +186,13 @@ impl<D: Disk> Pruner<D> {
             };
             if fate == Fate::Removed {
                 touched.remove(&Some(entry.path.clone()));
+                if let Some(above) = touched.get_mut(&entry.path.parent()) {
+                    above.is_changed = true;
+                }
             }
             fates.push(fate);
         }
-        for (path, Touched { dir, mode, mtime }) in &touched {
+        for (path, Touched { dir, mode, mtime, .. }) in touched.iter().filter(|(_, touched)| touched.is_changed) {
             // A directory keeps the time that it has at the source. Where that cannot be set, it is a time and no content.
             drop(self.disk.set_dir_metadata(dir, mode & PERMISSION_BITS, *mtime));
             if let Err(error) = self.disk.sync_dir(dir) {
@@ -196,7 +205,7 @@ impl<D: Disk> Pruner<D> {
     }
 
     fn remove_one(&self, entry: &Entry, touched: &mut BTreeMap<Option<RelPath>, Touched<D>>) -> io::Result<Fate> {
-        let Some((root, _)) = &self.root else { return Ok(Fate::Gone) };
+        let Some((root, ..)) = &self.root else { return Ok(Fate::Gone) };
         let parent = entry.path.parent();
         let dir = match touched.get(&parent) {
             Some(touched) => touched.dir.clone(),
@@ -211,7 +220,7 @@ impl<D: Disk> Pruner<D> {
                     return Ok(Fate::Changed);
                 }
                 let Stat { mode, mtime, .. } = self.disk.stat_dir(&dir)?;
-                touched.insert(parent.clone(), Touched { dir: dir.clone(), mode, mtime });
+                touched.insert(parent.clone(), Touched { dir: dir.clone(), mode, mtime, is_changed: false });
                 dir
             }
         };
@@ -225,13 +234,16 @@ impl<D: Disk> Pruner<D> {
         };
         match (remove(), touched.get(&parent)) {
             (Err(error), Some(Touched { mode, mtime, .. })) if error.kind() == io::ErrorKind::PermissionDenied => {
-                // The directory may be locked by a mode that it has from the source; it gets that back afterwards.
+                // The directory may be locked by a mode that it has from the source.
                 let is_locked = mode & OWNER_BITS != OWNER_BITS;
                 if !is_locked || self.disk.set_dir_metadata(&dir, mode & PERMISSION_BITS | OWNER_BITS, *mtime).is_err()
                 {
                     return Err(error);
                 }
-                remove()?;
+                let removed = remove();
+                // At once: whoever ends this process leaves no directory open.
+                let locked = self.disk.set_dir_metadata(&dir, mode & PERMISSION_BITS, *mtime);
+                removed.and(locked)?;
             }
             (removed, _) => removed?,
         }
@@ -241,15 +253,23 @@ impl<D: Disk> Pruner<D> {
 
 /// Whether a directory with these names finds one of them in other letters too, where that is no name of its own.
 fn folds_case(names: &[Vec<u8>], find: impl Fn(&[u8]) -> Option<(u64, u64)>) -> bool {
-    let swapped = |name: &[u8]| -> Vec<u8> {
-        let swap =
-            |byte: &u8| if byte.is_ascii_lowercase() { byte.to_ascii_uppercase() } else { byte.to_ascii_lowercase() };
-        name.iter().map(swap).collect()
-    };
     let pairs = names.iter().map(|name| (name, swapped(name)));
     // One name tells.
     let first = pairs.filter(|(name, other)| *name != other && !names.contains(other)).take(1);
     first.into_iter().any(|(name, other)| find(&other).is_some_and(|id| find(name) == Some(id)))
+}
+
+/// A name with small letters for capitals and capitals for small ones, of any script if it is text.
+fn swapped(name: &[u8]) -> Vec<u8> {
+    let swap = |letter: char| -> String {
+        if letter.is_lowercase() { letter.to_uppercase().collect() } else { letter.to_lowercase().collect() }
+    };
+    let swap_byte =
+        |byte: &u8| if byte.is_ascii_lowercase() { byte.to_ascii_uppercase() } else { byte.to_ascii_lowercase() };
+    match std::str::from_utf8(name) {
+        Ok(text) => text.chars().map(swap).collect::<String>().into_bytes(),
+        Err(_) => name.iter().map(swap_byte).collect(),
+    }
 }
 
 /// Whether a name still stands for what was listed. What is in a directory changes as it is emptied.
@@ -308,6 +328,7 @@ mod tests {
         assert!(!folds_case(&names(&["1", "2"]), folding));
         let exact = |name: &[u8]| (name == b"README").then_some((1, 1));
         assert!(!folds_case(&names(&["README"]), exact));
+        assert!(folds_case(&names(&["лето"]), |_| Some((1, 1))));
         // Two names of one file.
         assert!(!folds_case(&names(&["a", "A"]), |_| Some((1, 1))));
     }

@@ -181,6 +181,48 @@ fn a_terminal_is_asked_and_only_a_yes_is_one() {
     }
 }
 
+/// While the question stands, the source gets one of the files back: it stays, whatever is answered.
+#[test]
+fn what_the_source_has_again_by_the_answer_stays() {
+    if !Command::new("script").arg("--version").stdout(Stdio::null()).status().is_ok_and(|status| status.success()) {
+        facility::skipped("delete-back", "`script`, which gives a terminal");
+        return;
+    }
+    let scratch = ground("delete-back");
+    let (program, at) = (binary(), scratch.path().display());
+    let line = format!("{} send {at}/www/. --to {at}/to --delete; echo exit $?", program.display());
+    let mut asked = Command::new("script");
+    asked.args(["-qec", &line, "/dev/null"]).env("LANDFALL_HOME", scratch.join("home"));
+    let mut asked = asked.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let (mut text, mut byte) = (vec![], [0]);
+    let out = asked.stdout.as_mut().unwrap();
+    while !text.ends_with(b"delete them? [y/N]") && std::io::Read::read(out, &mut byte).unwrap() > 0 {
+        text.push(byte[0]);
+    }
+    write(&scratch, &["www/dead/deep/er"]);
+    std::io::Write::write_all(asked.stdin.as_mut().unwrap(), b"y\n").unwrap();
+    let rest = String::from_utf8_lossy(&asked.wait_with_output().unwrap().stdout).into_owned();
+    assert!(rest.contains("the source has it again") && rest.contains("exit 5"), "{rest}");
+    assert_eq!(left(&scratch), BTreeSet::from(["dead", "dead/deep", "dead/deep/er"]), "{rest}");
+}
+
+/// What lies in the target would be compared with the sources, and the source has no copy of itself.
+#[test]
+fn a_source_in_the_target_is_refused() {
+    let scratch = ground("delete-inside");
+    for line in [["send", "@/to/sub/.", "--to", "@/to"], ["recv", "@/to", "--from", "@/to/sub"]] {
+        for more in [["--delete", "--yes"], ["--delete", "--plan"]] {
+            let refused = landfall(&scratch, &line, &more);
+            refused.assert_code(2);
+            assert!(refused.stderr_text().contains("lies inside the target"), "{}", refused.describe());
+        }
+    }
+    let receipt =
+        landfall(&scratch, &TO, &["--delete", "--yes", "--receipt", &format!("{}", scratch.join("to/r").display())]);
+    receipt.assert_code(2);
+    assert_eq!(left(&scratch).len(), GONE.len());
+}
+
 #[test]
 fn a_transfer_that_fails_deletes_nothing() {
     let scratch = ground("delete-failed");
