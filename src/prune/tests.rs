@@ -163,6 +163,9 @@ fn what_changed_since_it_was_listed_stays_and_a_directory_keeps_its_time() {
     fs::write(to.join("x/longer"), "much longer").unwrap();
     fs::rename(to.join("x/other"), scratch.path().join("other")).unwrap();
     fs::copy(scratch.path().join("other"), to.join("x/other")).unwrap();
+    // Another file, although length and time are the same.
+    let time = fs::metadata(scratch.path().join("other")).unwrap().modified().unwrap();
+    fs::File::options().write(true).open(to.join("x/other")).unwrap().set_modified(time).unwrap();
     fs::remove_file(to.join("x/gone")).unwrap();
     fs::remove_file(to.join("x/swapped")).unwrap();
     fs::create_dir(to.join("x/swapped")).unwrap();
