@@ -26,9 +26,10 @@ use crate::options::{ChildCommand, Existing, Selection};
 use crate::outcome::Reason;
 use crate::path::RelPath;
 
-pub(crate) use line::{READY, Raw};
+pub(crate) use line::{READY, Raw, encode, read_line};
 pub(crate) use link::Broken;
 pub(crate) use other::Other;
+pub(crate) use survey::open_root;
 
 use line::Said;
 use link::Link;

@@ -23,13 +23,13 @@ use crate::digest::{PathHash, path_hash};
 use crate::disk::Rooted;
 use crate::error::Error;
 use crate::identity::Role;
-use crate::limits::DELETE_ENTRIES_MAX;
+use crate::limits::{DELETE_ENTRIES_MAX, DELETE_LINE_BYTES_MAX};
 use crate::outcome::Outcome;
 use crate::path::RelPath;
-use crate::plan::{Broken, READY};
+use crate::plan::{Broken, READY, read_line};
 use crate::receipt::Line;
 
-use line::{Answered, Asked, read_line};
+use line::{Answered, Asked};
 use source::Voucher;
 use target::Pruner;
 
@@ -276,7 +276,7 @@ fn serve(
     let mut say = |bytes: &[u8]| output.write_all(bytes).and_then(|()| output.flush()).map_err(|_| Broken::Gone);
     let mut serve = || {
         say(READY)?;
-        while read_line(&mut input, &mut line).map_err(|_| Broken::Gone)? {
+        while read_line(&mut input, &mut line, DELETE_LINE_BYTES_MAX).map_err(|_| Broken::Gone)? {
             let asked = Asked::parse(&line).ok_or(Broken::Misbehaved)?;
             answer(asked, &mut |answered| say(&answered.line()))?;
         }

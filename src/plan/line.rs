@@ -22,7 +22,7 @@ use super::{Action, Finding};
 use crate::attributes::FileKind;
 use crate::digest::ChunkDigest;
 use crate::identity::Role;
-use crate::limits::{PLAN_CHUNKS_MAX, PLAN_LINE_BYTES_MAX};
+use crate::limits::PLAN_CHUNKS_MAX;
 use crate::outcome::Reason;
 use crate::path::RelPath;
 
@@ -255,16 +255,18 @@ impl Answer {
     }
 }
 
-fn encode(value: &impl Serialize) -> Vec<u8> {
+/// A value as a line.
+pub(crate) fn encode(value: &impl Serialize) -> Vec<u8> {
     let mut bytes = serde_json::to_vec(value).expect("all keys are texts, and encoding into memory works");
     bytes.push(b'\n');
     bytes
 }
 
-/// Reads the next line without its end. `false` at the end of the input; a line that is cut off or too long is an error.
-pub(super) fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
+/// Reads the next line without its end. `false` at the end of the input; a line that is cut off or longer than `bytes_max` is an
+/// error.
+pub(crate) fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>, bytes_max: usize) -> io::Result<bool> {
     line.clear();
-    input.by_ref().take(PLAN_LINE_BYTES_MAX as u64).read_until(b'\n', line)?;
+    input.by_ref().take(bytes_max as u64).read_until(b'\n', line)?;
     match line.pop() {
         Some(b'\n') => Ok(true),
         Some(_) => Err(io::ErrorKind::InvalidData.into()),
@@ -277,6 +279,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::limits::PLAN_LINE_BYTES_MAX;
 
     fn path(bytes: &[u8]) -> RelPath {
         RelPath::parse(bytes).unwrap()
@@ -339,13 +342,13 @@ mod tests {
     fn lines_are_bounded_and_whole() {
         let mut line = vec![];
         let mut input = &b"one\n\ntwo"[..];
-        assert!(read_line(&mut input, &mut line).unwrap() && line == b"one");
-        assert!(read_line(&mut input, &mut line).unwrap() && line.is_empty());
-        assert!(read_line(&mut input, &mut line).is_err(), "cut off");
-        assert!(!read_line(&mut &b""[..], &mut line).unwrap());
+        assert!(read_line(&mut input, &mut line, PLAN_LINE_BYTES_MAX).unwrap() && line == b"one");
+        assert!(read_line(&mut input, &mut line, PLAN_LINE_BYTES_MAX).unwrap() && line.is_empty());
+        assert!(read_line(&mut input, &mut line, PLAN_LINE_BYTES_MAX).is_err(), "cut off");
+        assert!(!read_line(&mut &b""[..], &mut line, PLAN_LINE_BYTES_MAX).unwrap());
         let mut long = vec![b'x'; PLAN_LINE_BYTES_MAX];
         long.push(b'\n');
-        assert!(read_line(&mut &long[..], &mut line).is_err());
-        assert!(read_line(&mut &long[1..], &mut line).unwrap());
+        assert!(read_line(&mut &long[..], &mut line, PLAN_LINE_BYTES_MAX).is_err());
+        assert!(read_line(&mut &long[1..], &mut line, PLAN_LINE_BYTES_MAX).unwrap());
     }
 }

@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 use super::line::{Answer, Said, read_line};
 use crate::error::Error;
 use crate::identity::Role;
-use crate::limits::PLAN_QUESTIONS_MAX;
+use crate::limits::{PLAN_LINE_BYTES_MAX, PLAN_QUESTIONS_MAX};
 
 /// What ends a plan at the other side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,7 +134,7 @@ fn write_all(lines: &Receiver<Vec<u8>>, output: impl Write) {
 fn read_all(mut input: impl BufRead, heard: &SyncSender<Result<Answer, Broken>>) {
     let mut line = vec![];
     loop {
-        let answer = match read_line(&mut input, &mut line) {
+        let answer = match read_line(&mut input, &mut line, PLAN_LINE_BYTES_MAX) {
             Ok(true) => Answer::parse(&line).ok_or(Broken::Misbehaved),
             Ok(false) => return,
             Err(_) => Err(Broken::Gone),

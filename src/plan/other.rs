@@ -11,7 +11,7 @@ use super::line::{READY, READY_WORD, read_line};
 use super::link::Broken;
 use crate::error::{Error, Exit};
 use crate::identity::Role;
-use crate::limits::{LINK_VERDICT_MS, LOGIN_LINES_MAX};
+use crate::limits::{LINK_VERDICT_MS, LOGIN_LINES_MAX, PLAN_LINE_BYTES_MAX};
 use crate::meet::{ended_before_ready, fatal_exit, plan_line};
 use crate::options::ChildCommand;
 
@@ -60,7 +60,7 @@ impl Other {
     fn hear_ready(&mut self, stdout: &mut impl BufRead) -> Result<(), Broken> {
         let mut strange_lines = 0;
         let mut line = vec![];
-        while read_line(stdout, &mut line).map_err(|_| Broken::Gone)? {
+        while read_line(stdout, &mut line, PLAN_LINE_BYTES_MAX).map_err(|_| Broken::Gone)? {
             if READY.strip_suffix(b"\n") == Some(&line) {
                 self.is_ready = true;
                 return Ok(());

@@ -16,7 +16,7 @@ use crate::disk::{Access, Disk, Rooted};
 use crate::error::Error;
 use crate::event::Notice;
 use crate::geometry::{ChunkRun, Geometry};
-use crate::limits::CHUNK_BYTES;
+use crate::limits::{CHUNK_BYTES, PLAN_LINE_BYTES_MAX};
 use crate::outcome::Reason;
 use crate::path::RelPath;
 use crate::state::log::read_exact_at;
@@ -43,22 +43,27 @@ pub(super) struct Surveyor<D: Disk> {
     buffer: Vec<u8>,
 }
 
+/// A target that need not be there, and what is `told` of it. `None` if it is not.
+pub(crate) fn open_root<D: Rooted, T>(
+    disk: &D,
+    dir: &Path,
+    told: impl FnOnce(&D::Dir) -> io::Result<T>,
+) -> Result<Option<(D::Dir, T)>, Error> {
+    let opened = disk.open_root(dir).and_then(|root| told(&root).map(|told| (root, told)));
+    match opened {
+        Ok(root) => Ok(Some(root)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => {
+            let (what, problem) = ("the directory", "could not be opened");
+            Err(Error::Local { what, object: dir.to_owned(), problem, source: Some(source) })
+        }
+    }
+}
+
 impl<D: Rooted> Surveyor<D> {
     /// Below a directory that need not be there.
     pub(super) fn open(disk: &D, dir: &Path) -> Result<Surveyor<D>, Error> {
-        let open = || {
-            let root = disk.open_root(dir)?;
-            let device = disk.stat_dir(&root)?.device;
-            Ok((root, device))
-        };
-        let root = match open() {
-            Ok(root) => Some(root),
-            Err(error) if io::Error::kind(&error) == io::ErrorKind::NotFound => None,
-            Err(source) => {
-                let (what, problem) = ("the directory", "could not be opened");
-                return Err(Error::Local { what, object: dir.to_owned(), problem, source: Some(source) });
-            }
-        };
+        let root = open_root(disk, dir, |root| Ok(disk.stat_dir(root)?.device))?;
         Ok(Surveyor { disk: disk.clone(), root, above: None, file: None, buffer: vec![] })
     }
 }
@@ -182,7 +187,7 @@ pub(super) fn attend<D: Disk>(
         if input.buffer().is_empty() {
             output.flush().map_err(|_| Broken::Gone)?;
         }
-        if !read_line(input, &mut line).map_err(|_| Broken::Gone)? {
+        if !read_line(input, &mut line, PLAN_LINE_BYTES_MAX).map_err(|_| Broken::Gone)? {
             return Ok(End::Closed);
         }
         let answer = match Said::parse(&line).ok_or(Broken::Misbehaved)? {

@@ -4,17 +4,17 @@ use std::io::{BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, ChildStdout};
 
-use super::line::{Answered, Asked, read_line};
+use super::line::{Answered, Asked};
 use super::source::Voucher;
 use super::target::Pruner;
 use super::{Entry, Fate, Lister, Listing, Protected, Refused, Seen};
 use crate::disk::{Disk, Rooted};
 use crate::error::Error;
 use crate::identity::Role;
-use crate::limits::{DELETE_BATCH_BYTES, DELETE_BATCH_ENTRIES, DELETE_ENTRIES_MAX};
+use crate::limits::{DELETE_BATCH_BYTES, DELETE_BATCH_ENTRIES, DELETE_ENTRIES_MAX, DELETE_LINE_BYTES_MAX};
 use crate::options::ChildCommand;
 use crate::path::RelPath;
-use crate::plan::{Broken, Other};
+use crate::plan::{Broken, Other, read_line};
 
 /// What is on this side.
 enum Near<D: Disk> {
@@ -176,7 +176,7 @@ impl Far {
     }
 
     fn hear(&mut self) -> Result<Answered, Error> {
-        let broken = match read_line(&mut self.input, &mut self.line) {
+        let broken = match read_line(&mut self.input, &mut self.line, DELETE_LINE_BYTES_MAX) {
             Ok(true) => match Answered::parse(&self.line) {
                 Some(answered) => return Ok(answered),
                 None => Broken::Misbehaved,

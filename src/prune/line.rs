@@ -8,15 +8,13 @@
 //! {"remove":{"number":2,"entries":[...]}}  {"removed":{"number":2,"fates":["removed"]}}
 //! ```
 
-use std::io::{self, BufRead, Read};
-
 use serde::{Deserialize, Serialize};
 
 use super::{Entry, Fate, Seen, Stays};
 use crate::attributes::{FileKind, Timestamp};
-use crate::limits::{DELETE_BATCH_ENTRIES, DELETE_LINE_BYTES_MAX};
+use crate::limits::DELETE_BATCH_ENTRIES;
 use crate::path::RelPath;
-use crate::plan::Raw;
+use crate::plan::{Raw, encode};
 
 /// What the side of the command asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,23 +153,6 @@ impl Answered {
 /// No more than one line is to hold.
 fn few<T>(all: Vec<T>) -> Option<Vec<T>> {
     (all.len() <= DELETE_BATCH_ENTRIES).then_some(all)
-}
-
-fn encode(value: &impl Serialize) -> Vec<u8> {
-    let mut bytes = serde_json::to_vec(value).expect("all keys are texts, and encoding into memory works");
-    bytes.push(b'\n');
-    bytes
-}
-
-/// Reads the next line without its end. `false` at the end of the input; a line that is cut off or too long is an error.
-pub(super) fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
-    line.clear();
-    input.by_ref().take(DELETE_LINE_BYTES_MAX as u64).read_until(b'\n', line)?;
-    match line.pop() {
-        Some(b'\n') => Ok(true),
-        Some(_) => Err(io::ErrorKind::InvalidData.into()),
-        None => Ok(false),
-    }
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use crate::disk::{Disk, Rooted, Stat};
 use crate::error::Error;
 use crate::limits::{DELETE_BATCH_BYTES, DELETE_BATCH_ENTRIES};
 use crate::path::RelPath;
+use crate::plan::open_root;
 
 /// What of a directory's mode lets its owner change it.
 const OWNER_BITS: u32 = 0o700;
@@ -22,7 +23,7 @@ const PERMISSION_BITS: u32 = 0o777;
 pub(super) struct Pruner<D: Disk> {
     disk: D,
     /// The directory, its mount and its device, if it is there.
-    root: Option<(D::Dir, u64, u64)>,
+    root: Option<(D::Dir, (u64, u64))>,
     /// This side's own state, by (device, inode).
     own: Option<(u64, u64)>,
 }
@@ -45,19 +46,7 @@ struct Touched<D: Disk> {
 impl<D: Rooted> Pruner<D> {
     /// Of a directory that need not be there. This side's state in `home` stays, should it lie below.
     pub(super) fn open(disk: &D, dir: &Path, home: &Path) -> Result<Pruner<D>, Error> {
-        let open = || {
-            let root = disk.open_root(dir)?;
-            let (mount, device) = (disk.mount_of(&root)?, disk.stat_dir(&root)?.device);
-            Ok((root, mount, device))
-        };
-        let root = match open() {
-            Ok(root) => Some(root),
-            Err(error) if io::Error::kind(&error) == io::ErrorKind::NotFound => None,
-            Err(source) => {
-                let (what, problem) = ("the directory", "could not be opened");
-                return Err(Error::Local { what, object: dir.to_owned(), problem, source: Some(source) });
-            }
-        };
+        let root = open_root(disk, dir, |root| Ok((disk.mount_of(root)?, disk.stat_dir(root)?.device)))?;
         let id = |home: D::Dir| disk.stat_dir(&home).ok().map(|stat| (stat.device, stat.inode));
         let own = disk.open_root(home).ok().and_then(id);
         Ok(Pruner { disk: disk.clone(), root, own })
@@ -165,7 +154,7 @@ impl<D: Disk> Pruner<D> {
 
     /// Whether a directory is of another mount than the target. One of which that cannot be told is not entered either.
     fn is_mount(&self, dir: &D::Dir) -> bool {
-        let Some((_, mount, device)) = &self.root else { return true };
+        let Some((_, (mount, device))) = &self.root else { return true };
         // A subvolume is one too, which has the mount of what it lies in.
         let is_here = |dir: &D::Dir| {
             Ok::<_, io::Error>(self.disk.mount_of(dir)? == *mount && self.disk.stat_dir(dir)?.device == *device)

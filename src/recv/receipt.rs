@@ -99,7 +99,7 @@ impl Issuer {
         };
         let signature = self.identity.sign(&signing_bytes(&core.encode()));
         let written = self.persist(shared, &lines, outcome_of, &core, &signature)?;
-        let outcomes = Arc::new(exceptions.clone());
+        let outcomes = Arc::new(exceptions);
         let held = Held {
             core_bytes: core.encode(),
             core,

@@ -4,6 +4,7 @@
 
 mod damage;
 mod existing;
+mod receipts;
 mod renaming;
 mod resume;
 mod rig;
