@@ -17,6 +17,8 @@ use crate::record::Record;
 use crate::resume::Resume;
 use crate::scale::Scale;
 use crate::wan::Wan;
+use crate::wan::fairness::Fairness;
+use crate::wan::outage::Outage;
 
 /// Takes a line for the user.
 pub type Say<'a> = &'a mut dyn FnMut(&str);
@@ -71,6 +73,8 @@ enum Command {
     Resume(Resume),
     Scale(Scale),
     Wan(Wan),
+    Outage(Outage),
+    Fairness(Fairness),
 }
 
 /// Parses, runs, prints.
@@ -85,6 +89,8 @@ pub fn main() -> ExitCode {
         Command::Resume(resume) => drawn(resume.common(), |work, say| resume.run(work, say)),
         Command::Scale(scale) => drawn(scale.common(), |work, say| scale.run(work, say)),
         Command::Wan(wan) => drawn(wan.common(), |work, say| wan.run(work, say)),
+        Command::Outage(outage) => drawn(outage.common(), |work, say| outage.run(work, say)),
+        Command::Fairness(fairness) => drawn(fairness.common(), |work, say| fairness.run(work, say)),
     };
     let written = drawn.and_then(|svg| match &common.svg {
         Some(path) => std::fs::write(path, svg).map_err(Failure::broken),

@@ -26,6 +26,8 @@ pub struct Pair {
     pub sender_below: Vec<String>,
     /// What the receiver runs below.
     pub receiver_below: Vec<String>,
+    /// Further options of the sender.
+    pub sender_options: Vec<String>,
     /// Further options of the receiver.
     pub receiver_options: Vec<String>,
 }
@@ -40,6 +42,7 @@ impl Pair {
             address: IpAddr::from([127, 0, 0, 1]),
             sender_below: Vec::new(),
             receiver_below: Vec::new(),
+            sender_options: Vec::new(),
             receiver_options: Vec::new(),
         }
     }
@@ -61,7 +64,8 @@ impl Pair {
     pub fn sender(&self) -> Landfall {
         let below: Vec<&str> = self.sender_below.iter().map(String::as_str).collect();
         let command = Landfall::new("sender", &self.state.join("sender")).below(&below);
-        command.arg("send").arg(self.source.join(".")).arg("--ticket-file").arg(self.ticket()).args(["--yes", "--json"])
+        let command = command.arg("send").arg(self.source.join(".")).arg("--ticket-file").arg(self.ticket());
+        command.args(["--yes", "--json"]).args(&self.sender_options)
     }
 
     /// Starts both, the sender as soon as there is a ticket. Gives the sender first.

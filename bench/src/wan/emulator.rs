@@ -2,7 +2,7 @@
 //! No kernel module is needed. An emulator of the user's own can take the place of the line.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Child;
 use std::sync::mpsc::{self, Receiver, SyncSender};
@@ -14,7 +14,7 @@ use fault_inject::rig::facility;
 use fault_inject::rig::isolated::Isolated;
 use tappers::{Interface, Tun};
 
-use super::link::{Counts, Direction, Fate, Line};
+use super::link::{Counts, Direction, Fate, Line, Protocol};
 use crate::program;
 
 /// Where the sender and the receiver are.
@@ -132,6 +132,26 @@ impl Emulated {
     }
 }
 
+/// Two networks with the bench's own line, which can be cut and over which the bench itself can speak.
+impl Emulated {
+    /// Cuts or mends a direction: 0 from the sender to the receiver, 1 back.
+    pub fn cut(&self, direction: usize, is_cut: bool) {
+        if let Networks::Own { ends, .. } = &self.networks {
+            lock(&ends[direction].direction).cut(is_cut);
+        }
+    }
+
+    /// A connection by the kernel's TCP, its end at the sender first.
+    pub fn connect(&self) -> Result<[TcpStream; 2], String> {
+        let Networks::Own { ends, .. } = &self.networks else { return Err("the line is a foreign one".to_owned()) };
+        let failed = |error: io::Error| format!("a TCP connection over the line: {error}");
+        let listener = ends[1].network.inside(|| TcpListener::bind((RECEIVER, 0))).map_err(failed)?;
+        let to = listener.local_addr().map_err(failed)?;
+        let here = ends[0].network.inside(move || TcpStream::connect(to)).map_err(failed)?;
+        Ok([here, listener.accept().map_err(failed)?.0])
+    }
+}
+
 impl Drop for Emulated {
     fn drop(&mut self) {
         match &mut self.networks {
@@ -201,7 +221,7 @@ fn take_packets(device: &Tun, direction: &Mutex<Direction>, queue: &SyncSender<P
             Err(_) => return, // the device is gone
         };
         let now_ns = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        let fate = lock(direction).take(now_ns, length);
+        let fate = lock(direction).take(now_ns, length, Protocol::of(&buffer[..length]));
         if let Fate::Due(due_ns) = fate
             && queue.send((started + Duration::from_nanos(due_ns), buffer[..length].to_vec())).is_err()
         {

@@ -1,5 +1,5 @@
-//! One direction of a line, as arithmetic: a rate, a queue that drops at its tail, a delay, random loss. Time is an
-//! argument. Packets keep their order.
+//! One direction of a line, as arithmetic: a rate, a queue that drops at its tail, a delay, random loss, and whether it is
+//! cut. Time is an argument. Packets keep their order.
 
 /// What the line is like, the same in both directions.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -23,6 +23,30 @@ pub enum Fate {
     Dropped,
     /// Lost on the way; it has used its share of the rate.
     Lost,
+    /// The line was cut.
+    Cut,
+}
+
+/// Whose packet it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// landfall's.
+    Udp,
+    /// That of a flow beside it.
+    Tcp,
+    /// What networks say to each other.
+    Other,
+}
+
+impl Protocol {
+    /// By the header of an IPv4 packet (RFC 791).
+    pub fn of(packet: &[u8]) -> Protocol {
+        match (packet.first().map(|first| first >> 4), packet.get(9)) {
+            (Some(4), Some(17)) => Protocol::Udp,
+            (Some(4), Some(6)) => Protocol::Tcp,
+            _ => Protocol::Other,
+        }
+    }
 }
 
 /// What passed.
@@ -34,6 +58,12 @@ pub struct Counts {
     pub dropped: u64,
     /// Packets that were lost.
     pub lost: u64,
+    /// Packets that met a cut line.
+    pub cut: u64,
+    /// Bytes of the UDP packets that arrived, headers included.
+    pub udp_bytes: u64,
+    /// Bytes of the TCP packets that arrived.
+    pub tcp_bytes: u64,
 }
 
 /// One direction.
@@ -42,17 +72,27 @@ pub struct Direction {
     line: Line,
     free_at_ns: u64,
     state: u64,
+    is_cut: bool,
     counts: Counts,
 }
 
 impl Direction {
     /// An empty one; the seed decides which packets are lost.
     pub fn new(line: Line, seed: u64) -> Direction {
-        Direction { line, free_at_ns: 0, state: seed, counts: Counts::default() }
+        Direction { line, free_at_ns: 0, state: seed, is_cut: false, counts: Counts::default() }
+    }
+
+    /// Cuts the line, or mends it. What is on its way arrives.
+    pub fn cut(&mut self, is_cut: bool) {
+        self.is_cut = is_cut;
     }
 
     /// Takes a packet at a time, which never goes back.
-    pub fn take(&mut self, now_ns: u64, packet_bytes: usize) -> Fate {
+    pub fn take(&mut self, now_ns: u64, packet_bytes: usize, protocol: Protocol) -> Fate {
+        if self.is_cut {
+            self.counts.cut += 1;
+            return Fate::Cut;
+        }
         let start_ns = self.free_at_ns.max(now_ns);
         if start_ns - now_ns > self.line.queue_ns {
             self.counts.dropped += 1;
@@ -65,6 +105,11 @@ impl Direction {
             return Fate::Lost;
         }
         self.counts.passed += 1;
+        match protocol {
+            Protocol::Udp => self.counts.udp_bytes += packet_bytes as u64,
+            Protocol::Tcp => self.counts.tcp_bytes += packet_bytes as u64,
+            Protocol::Other => {}
+        }
         Fate::Due(self.free_at_ns + self.line.delay_ns)
     }
 
@@ -94,26 +139,49 @@ mod tests {
     #[test]
     fn packets_wait_for_each_other_and_then_travel() {
         let mut direction = Direction::new(LINE, 1);
-        assert_eq!(direction.take(0, 1000), Fate::Due(41 * MS));
-        assert_eq!(direction.take(0, 500), Fate::Due(41 * MS + MS / 2));
-        assert_eq!(direction.take(10 * MS, 1000), Fate::Due(51 * MS), "the line was idle");
+        assert_eq!(direction.take(0, 1000, Protocol::Udp), Fate::Due(41 * MS));
+        assert_eq!(direction.take(0, 500, Protocol::Tcp), Fate::Due(41 * MS + MS / 2));
+        assert_eq!(direction.take(10 * MS, 1000, Protocol::Udp), Fate::Due(51 * MS), "the line was idle");
+        let counts = direction.counts();
+        assert_eq!((counts.udp_bytes, counts.tcp_bytes), (2000, 500));
     }
 
     #[test]
     fn a_full_queue_drops_at_its_tail() {
         let mut direction = Direction::new(LINE, 1);
-        let fates: Vec<Fate> = (0..5).map(|_| direction.take(0, 1000)).collect();
+        let fates: Vec<Fate> = (0..5).map(|_| direction.take(0, 1000, Protocol::Other)).collect();
         assert_eq!(fates[2], Fate::Due(43 * MS));
         assert_eq!(fates[3..], [Fate::Dropped, Fate::Dropped]);
-        assert_eq!(direction.take(MS, 1000), Fate::Due(44 * MS), "there is room again");
-        assert_eq!(direction.counts(), Counts { passed: 4, dropped: 2, lost: 0 });
+        assert_eq!(direction.take(MS, 1000, Protocol::Other), Fate::Due(44 * MS), "there is room again");
+        assert_eq!(direction.counts(), Counts { passed: 4, dropped: 2, ..Counts::default() });
+    }
+
+    #[test]
+    fn a_cut_line_takes_nothing_and_keeps_what_is_on_its_way() {
+        let mut direction = Direction::new(LINE, 1);
+        assert_eq!(direction.take(0, 1000, Protocol::Udp), Fate::Due(41 * MS));
+        direction.cut(true);
+        assert_eq!(direction.take(0, 1000, Protocol::Udp), Fate::Cut);
+        direction.cut(false);
+        assert_eq!(direction.take(0, 1000, Protocol::Udp), Fate::Due(42 * MS));
+        assert_eq!(direction.counts(), Counts { passed: 2, cut: 1, udp_bytes: 2000, ..Counts::default() });
+    }
+
+    #[test]
+    fn packets_are_told_apart_by_their_header() {
+        let packet = |version: u8, protocol: u8| [version << 4 | 5, 0, 0, 20, 0, 0, 0, 0, 64, protocol];
+        assert_eq!(Protocol::of(&packet(4, 17)), Protocol::Udp);
+        assert_eq!(Protocol::of(&packet(4, 6)), Protocol::Tcp);
+        assert_eq!(Protocol::of(&packet(4, 1)), Protocol::Other);
+        assert_eq!(Protocol::of(&packet(6, 17)), Protocol::Other);
+        assert_eq!(Protocol::of(&[]), Protocol::Other);
     }
 
     #[test]
     fn losses_follow_the_seed_and_come_as_often_as_said() {
         let lost = |seed| {
             let mut direction = Direction::new(Line { loss: 0.01, ..LINE }, seed);
-            let fates = (0..100_000u64).map(|at| direction.take(at * MS, 1000) == Fate::Lost);
+            let fates = (0..100_000u64).map(|at| direction.take(at * MS, 1000, Protocol::Udp) == Fate::Lost);
             fates.collect::<Vec<bool>>()
         };
         assert_eq!(lost(7), lost(7));

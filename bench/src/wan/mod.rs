@@ -1,8 +1,11 @@
 //! landfall over a long line that loses packets: goodput against what the line could carry, and rsync over ssh (the
-//! kernel's TCP) beside it. What is not done in time is cut, and what had arrived by then is counted.
+//! kernel's TCP) beside it. What is not done in time is cut, and what had arrived by then is counted. What an outage costs is
+//! in [`outage`], what is left for a TCP flow on the same line in [`fairness`].
 
 pub mod emulator;
+pub mod fairness;
 pub mod link;
+pub mod outage;
 
 use std::path::Path;
 use std::time::Duration;
@@ -27,15 +30,8 @@ use link::{Counts, Line};
 pub struct Wan {
     #[command(flatten)]
     common: Common,
-    /// Rate of the line in Mbit/s.
-    #[arg(long, default_value_t = 100)]
-    rate: u64,
-    /// Round trip in milliseconds.
-    #[arg(long, default_value_t = 80.0)]
-    rtt: f64,
-    /// Queue in milliseconds at the rate [default: one round trip].
-    #[arg(long)]
-    queue: Option<f64>,
+    #[command(flatten)]
+    line: LineOptions,
     /// Lost packets, in percent, each in both directions.
     #[arg(long, value_delimiter = ',', default_value = "0,0.1,1,3")]
     loss: Vec<f64>,
@@ -60,6 +56,42 @@ pub struct Wan {
     emulator: Option<String>,
 }
 
+/// The line, but for what it loses.
+#[derive(Clone, Copy, Debug, clap::Args)]
+struct LineOptions {
+    /// Rate of the line in Mbit/s.
+    #[arg(long, default_value_t = 100)]
+    rate: u64,
+    /// Round trip in milliseconds.
+    #[arg(long, default_value_t = 80.0)]
+    rtt: f64,
+    /// Queue in milliseconds at the rate [default: one round trip].
+    #[arg(long)]
+    queue: Option<f64>,
+}
+
+impl LineOptions {
+    fn queue_ms(&self) -> f64 {
+        self.queue.unwrap_or(self.rtt)
+    }
+
+    fn line(&self, loss_percent: f64) -> Line {
+        let ns = |ms: f64| Duration::from_secs_f64(ms.max(0.0) / 1e3).as_nanos().try_into().unwrap_or(u64::MAX);
+        Line {
+            rate_bits: self.rate * 1_000_000,
+            delay_ns: ns(self.rtt / 2.0),
+            queue_ns: ns(self.queue_ms()),
+            loss: loss_percent / 100.0,
+        }
+    }
+}
+
+impl std::fmt::Display for LineOptions {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{} Mbit/s, {} ms round trip, queue {} ms", self.rate, self.rtt, self.queue_ms())
+    }
+}
+
 /// What one tool did at one loss.
 #[derive(Debug, Default)]
 struct Cell {
@@ -82,13 +114,8 @@ impl Wan {
         let wanted = oracle::look(&source);
         let tools = self.tools(say);
         say(&format!(
-            "\n## {} Mbit/s, {} ms round trip, queue {} ms, one file of {} MiB, runs cut at {} s; TCP: {}\n",
-            self.rate,
-            self.rtt,
-            self.queue_ms(),
-            self.mib,
-            self.limit,
-            self.tcp
+            "\n## {}, one file of {} MiB, runs cut at {} s; TCP: {}\n",
+            self.line, self.mib, self.limit, self.tcp
         ));
         let mut table =
             Table::new(&["loss %", "landfall Mbit/s", "of the rate", "rsync Mbit/s", "× rsync", "the line, there"]);
@@ -113,7 +140,7 @@ impl Wan {
         }
         say(&table.markdown());
         Ok(Chart {
-            title: format!("Goodput over {} Mbit/s, {} ms round trip", self.rate, self.rtt),
+            title: format!("Goodput over {} Mbit/s, {} ms round trip", self.line.rate, self.line.rtt),
             unit: "Mbit/s".to_owned(),
             shape: Shape::Lines,
             groups: self.loss.iter().map(|loss| format!("{loss} % loss")).collect(),
@@ -131,20 +158,6 @@ impl Wan {
         tools
     }
 
-    fn queue_ms(&self) -> f64 {
-        self.queue.unwrap_or(self.rtt)
-    }
-
-    fn line(&self, loss: f64) -> Line {
-        let ns = |ms: f64| Duration::from_secs_f64(ms.max(0.0) / 1e3).as_nanos().try_into().unwrap_or(u64::MAX);
-        Line {
-            rate_bits: self.rate * 1_000_000,
-            delay_ns: ns(self.rtt / 2.0),
-            queue_ns: ns(self.queue_ms()),
-            loss: loss / 100.0,
-        }
-    }
-
     /// One run over a line of its own.
     #[allow(clippy::too_many_arguments, reason = "what a run is made of")]
     fn once(
@@ -158,7 +171,7 @@ impl Wan {
         cell: &mut Cell,
     ) -> Result<Option<[Counts; 2]>, Failure> {
         let scratch = tempfile::Builder::new().prefix("run-").tempdir_in(work).map_err(Failure::broken)?;
-        let (line, seed) = (self.line(loss), self.common.seed.wrapping_add(run));
+        let (line, seed) = (self.line.line(loss), self.common.seed.wrapping_add(run));
         let emulated = match &self.emulator {
             Some(command) => Emulated::by_command(command, line, seed, &scratch.path().join("emulator")),
             None => Emulated::own(line, seed),
@@ -202,7 +215,10 @@ impl Wan {
         vec![
             loss.to_string(),
             cells.first().map_or_else(String::new, Cell::text),
-            landfall.map_or_else(|| "-".to_owned(), |landfall| format!("{:.0} %", 100.0 * landfall / self.rate as f64)),
+            landfall.map_or_else(
+                || "-".to_owned(),
+                |landfall| format!("{:.0} %", 100.0 * landfall / self.line.rate as f64),
+            ),
             cells.get(1).map_or_else(|| "-".to_owned(), Cell::text),
             figure_or_dash(landfall.zip(rsync).filter(|(_, rsync)| *rsync > 0.0).map(|(ours, theirs)| ours / theirs)),
             there,
