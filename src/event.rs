@@ -301,7 +301,8 @@ pub struct Summary {
     pub level: Level,
     /// The target's contents survive a power cut.
     pub is_durable: bool,
-    /// Wall time of this run.
+    /// Wall time since this run was linked to the other side for the first time: what was waited for before is no part of
+    /// it. Since its start where an old receipt answered.
     pub elapsed: Duration,
     /// Where the receipt is.
     pub receipt: PathBuf,

@@ -273,7 +273,7 @@ impl<D: Rooted> Driver<D> {
             self.hear(Input::LinkLost);
         }
         let known = self.setup.met(&met);
-        self.watch.sender = Some((met.link.peer_key(), met.hello.host.clone()));
+        self.watch.linked(met.link.peer_key(), &met.hello.host);
         self.channel = Some(Channel {
             link: met.link,
             sender: met.sender,

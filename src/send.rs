@@ -152,6 +152,7 @@ struct Driver<D: Rooted> {
     answers_at: Option<Instant>,
     shown_at: Instant,
     events: Events,
+    /// When this run was linked first; until then, when it began.
     started: Instant,
 }
 
@@ -298,7 +299,7 @@ impl<D: Rooted> Driver<D> {
         if receipt == PeerReceipt::Held {
             self.workers.keep_nothing();
         }
-        self.line_count += 1;
+        self.begin_line();
         self.arrived = Arc::new(Arrived::default());
         let (number, limiter) = (self.line_count, &self.limiter);
         self.line = Some(Line::open(met, number, cursor, limiter, &self.wire_bytes, &self.workers.report));

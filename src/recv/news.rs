@@ -24,6 +24,8 @@ pub(super) struct Watch {
     pub(super) wire_bytes: u64,
     /// The sender's key and host name, once it was met.
     pub(super) sender: Option<(PeerKey, String)>,
+    /// When it was met first.
+    pub(super) since: Option<Instant>,
     /// Entries of the log that were told to the face.
     entries: u32,
     /// Entries left out whose path could not be read from the log when they were.
@@ -50,12 +52,19 @@ impl Watch {
             events,
             wire_bytes: 0,
             sender: None,
+            since: None,
             entries: 0,
             untold: vec![],
             is_full_told: false,
             moved: Moved::default(),
             moved_at: now,
         }
+    }
+
+    /// There is a link to the sender, perhaps one more.
+    pub(super) fn linked(&mut self, sender: PeerKey, host: &str) {
+        self.sender = Some((sender, host.to_owned()));
+        self.since.get_or_insert_with(Instant::now);
     }
 
     /// State files that were damaged, and what follows.

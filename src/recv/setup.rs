@@ -66,7 +66,6 @@ pub(super) struct Setup<D: Rooted> {
     has_receipt: bool,
     /// What the last hello said of it.
     said_receipt: Cell<bool>,
-    started: Instant,
     /// Held as long as this process works in the directory.
     _lock: Lock,
 }
@@ -128,7 +127,6 @@ pub(super) async fn open<D: Rooted>(disk: D, options: RecvOptions, events: Event
         copy: record.settings.receipt.clone(),
         has_receipt,
         said_receipt: Cell::new(false),
-        started: Instant::now(),
         meet: Some(meet),
         _lock: lock,
     })))
@@ -374,7 +372,7 @@ impl<D: Rooted> Setup<D> {
             resent_chunks: tally.resent_chunks,
             attributes_not_applied: held.attributes_not_applied,
             renamed: held.renamed,
-            elapsed: self.started.elapsed(),
+            elapsed: watch.since.map_or(Duration::ZERO, |since| since.elapsed()),
             ..Summary::of(&held.core, Role::Receiver, receipt)
         };
         Ok((summary.exit(), Box::new(summary)))

@@ -74,6 +74,14 @@ impl<D: Rooted> Driver<D> {
         }
     }
 
+    /// Counts one more link. The first is when the clock of the summary starts.
+    pub(super) fn begin_line(&mut self) {
+        if self.line_count == 0 {
+            self.started = Instant::now();
+        }
+        self.line_count += 1;
+    }
+
     fn finish(&mut self) -> Result<Concluded, Error> {
         let agreed = self.agreed.take().expect("what was acknowledged has been compared");
         let receipt = self.meet.home().receipt_path(agreed.core.transfer, Role::Sender);
