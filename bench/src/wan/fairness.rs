@@ -62,8 +62,11 @@ impl Fairness {
         say(&format!("\n## {}, no loss, {} s together; TCP: {}\n", self.line, self.seconds, self.tcp));
         let mut table = Table::new(&["who was there first", "landfall Mbit/s", "TCP Mbit/s", "landfall's share"]);
         let (mut ours, mut theirs) = (vec![], vec![]);
+        // More than the line carries: it does not end before the clock stops.
+        let seconds = self.seconds + 2 * HEAD_START.as_secs();
+        let source = file(work, "long", self.common.seed, self.line.rate * 1_000_000 / 8 * seconds);
         for (what, first) in [("TCP", First::Tcp), ("landfall", First::Landfall)] {
-            let (landfall, tcp) = self.beside(first, work)?;
+            let (landfall, tcp) = self.beside(first, &source, work)?;
             let share = format!("{:.0} %", 100.0 * landfall / (landfall + tcp));
             table.row([what.to_owned(), figure(landfall), figure(tcp), share]);
             ours.push(Some(landfall));
@@ -83,19 +86,16 @@ impl Fairness {
     }
 
     /// What both got of the line while they shared it, in Mbit/s with all headers.
-    fn beside(&self, first: First, work: &Path) -> Result<(f64, f64), Failure> {
-        let seconds = self.seconds + 2 * HEAD_START.as_secs();
-        // More than the line carries: neither ends before the clock stops.
-        let source = file(work, "long", self.common.seed, self.line.rate * 1_000_000 / 8 * seconds);
+    fn beside(&self, first: First, source: &Path, work: &Path) -> Result<(f64, f64), Failure> {
         let ground = Ground::new(self, work)?;
         let (sides, flow) = match first {
             First::Tcp => {
                 let flow = Flow::start(&ground.emulated)?;
                 std::thread::sleep(HEAD_START);
-                (ground.start(&source, &[])?, flow)
+                (ground.start(source, &[])?, flow)
             }
             First::Landfall => {
-                let sides = ground.start(&source, &[])?;
+                let sides = ground.start(source, &[])?;
                 std::thread::sleep(HEAD_START);
                 (sides, Flow::start(&ground.emulated)?)
             }
