@@ -6,7 +6,7 @@ use super::signals::Shutdown;
 use crate::disk::Rooted;
 use crate::event::Events;
 use crate::identity::Role;
-use crate::options::{CommonOptions, RecvOptions, SendOptions};
+use crate::options::{CommonOptions, Meeting, RecvOptions, SendOptions};
 use crate::state::closing::Concluded;
 
 /// What a driver is asked to do.
@@ -23,6 +23,11 @@ impl Job {
     pub(super) fn common(&self) -> &CommonOptions {
         let (Job::Send(SendOptions { common, .. }) | Job::Receive(RecvOptions { common, .. })) = self;
         common
+    }
+
+    /// Whether it starts the other side itself, as a child or by ssh.
+    pub(super) fn has_child(&self) -> bool {
+        matches!(self.common().meeting, Meeting::Parent { .. })
     }
 
     /// What this side does.

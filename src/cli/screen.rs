@@ -46,8 +46,11 @@ pub(super) struct Screen {
     /// Which of several transfers it is; `None` if there is one.
     label: Option<TransferId>,
     shows_qr: bool,
+    /// Another program that this one has started speaks and asks on the terminal while there is no link.
+    shares_terminal: bool,
     view: View,
     bar: Option<ProgressBar>,
+    is_drawn: bool,
     left_out: Vec<LeftOut>,
     renamed_count: usize,
     left_out_count: u64,
@@ -64,6 +67,7 @@ impl Screen {
         label: Option<TransferId>,
         role: Role,
         shows_qr: bool,
+        shares_terminal: bool,
     ) -> Screen {
         let bar = (console.shows() == Shows::Bars).then(|| console.bar());
         let view = View::new(role, Instant::now());
@@ -72,8 +76,10 @@ impl Screen {
             output,
             label,
             shows_qr,
+            shares_terminal,
             view,
             bar,
+            is_drawn: false,
             left_out: vec![],
             renamed_count: 0,
             left_out_count: 0,
@@ -222,12 +228,14 @@ impl Screen {
 
     fn show_progress(&mut self, now: Instant) {
         match (&self.bar, self.console.shows()) {
+            (Some(_), _) if self.shares_terminal && self.view.snapshot().phase == Phase::Connecting => self.hide(),
             (Some(bar), _) => {
                 let mut lines = lines(&self.view, self.console.columns());
                 if let Some(label) = self.label {
                     lines.insert(0, short(label));
                 }
                 self.console.draw(bar, &lines);
+                self.is_drawn = true;
             }
             (None, Shows::Lines) if self.is_line_due(now) => {
                 self.notice(&plain_line(&self.view));
@@ -248,6 +256,15 @@ impl Screen {
                 let has_changed = phase != self.view.snapshot().phase || is_stalled && !was_stalled;
                 has_changed || now.saturating_duration_since(at) >= Duration::from_secs(pause)
             }
+        }
+    }
+
+    /// Draws nothing until there is a link: drawing goes over what stands there by now, a question of ssh, or why the
+    /// other side could not begin.
+    fn hide(&mut self) {
+        if std::mem::take(&mut self.is_drawn) {
+            self.clear();
+            self.bar = Some(self.console.bar());
         }
     }
 
