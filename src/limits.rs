@@ -171,8 +171,9 @@ pub const REFUSAL_NOTICE_MS: u64 = 1000;
 pub const PORT_ATTEMPTS_MAX: u32 = 64;
 /// Bytes of the line with which a parent tells a child what to do: two lists, written with a third more, and the rest.
 pub const CHILD_LINE_BYTES_MAX: usize = 48 << 20;
-/// QUIC keep-alive interval.
-pub const KEEP_ALIVE_MS: u64 = 5000;
+/// QUIC keep-alive interval. A side that has nothing on its way hears of the other's restart by the next packet that it
+/// sends: so long does a transfer stand still after it.
+pub const KEEP_ALIVE_MS: u64 = 500;
 /// QUIC idle timeout: a silent link is suspect after this.
 pub const IDLE_MS_MAX: u64 = 20_000;
 /// Pause between two looks whether what was sent is still acknowledged.
