@@ -357,7 +357,7 @@ fn fake(places: &Places, step: Step) {
 fn fake_places(scratch: &Scratch, name: &str) -> Places {
     let base = scratch.dir(name);
     let (sender_home, receiver_home, target) = (base.join("s"), base.join("r"), base.join("t"));
-    Places { sender_home, receiver_home, target, file_count: 2 }
+    Places { sender_home, receiver_home, target, file_count: 2, there_before: 0 }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use super::Common;
 use crate::kills::campaign::{Campaign, Ground, Outcome, Wanted};
 use crate::kills::operations::{Place, Which, at_operations};
-use crate::kills::{self, jobs, signals};
+use crate::kills::{self, everyday, jobs, signals};
 use crate::rig::kill::Victim;
 use crate::rig::state::KILLABLE;
 use crate::verdict::{How, Report, Verdict};
@@ -31,7 +31,7 @@ const LONG_ROUNDS: u64 = 5000;
 const PAUSES: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(26)];
 
 /// SIGKILL of real processes at chosen steps and at random, then the same command again until both are done. With
-/// `--stop`, `--loop` or `--signals` only those; without, all but `--stop`.
+/// `--stop`, `--loop`, `--signals` or `--everyday` only those; without, all but `--stop`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Kill {
     #[command(flatten)]
@@ -63,6 +63,9 @@ pub(super) struct Kill {
     /// Signals other than SIGKILL, and limits of the system.
     #[arg(long)]
     signals: bool,
+    /// In `--delete`, `--plan`, `--existing rename`, and at both ends of a pipe.
+    #[arg(long)]
+    everyday: bool,
 }
 
 /// Whom to kill.
@@ -83,7 +86,7 @@ impl Kill {
         self.common
             .begin(seed, &format!("rounds={} side={:?} every_step={}", self.kills(), self.side, self.every_step));
         let mut met = vec![];
-        let is_only = self.stop || self.kill_loop || self.signals || self.operation.is_some();
+        let is_only = self.stop || self.kill_loop || self.signals || self.everyday || self.operation.is_some();
         let mut reports = vec![];
         let mut take = |report: Report| {
             self.common.show(&report);
@@ -117,6 +120,9 @@ impl Kill {
         if self.signals || is_whole {
             take(signals::signals("signals and a closed stdout", &signals::POLITE, seed));
             take(signals::signals("abort, segmentation fault, no memory", &signals::DEADLY, seed));
+        }
+        if self.everyday || is_whole {
+            everyday::all(seed).for_each(&mut take);
         }
         if self.stop {
             take(kills::pauses(seed, &PAUSES));

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::everyday::Taken;
 use super::jobs::{self, Job, Measured};
 use crate::rig::kill::{Pair, Struck, Tally, Trigger, Victim};
 use crate::rig::oracle::{self, Canary, Snapshot};
@@ -38,6 +39,7 @@ pub struct Ground {
     wanted: Snapshot,
     file_count: usize,
     seed: u64,
+    taken: Option<Taken>,
 }
 
 impl Ground {
@@ -49,7 +51,18 @@ impl Ground {
         let source = trees::medley(&scratch.join("source"), seed);
         let wanted = oracle::snapshot(&source);
         let file_count = wanted.values().filter(|node| node.kind == rustix::fs::FileType::RegularFile).count();
-        Ok(Ground { scratch, canary, source, wanted, file_count, seed })
+        Ok(Ground { scratch, canary, source, wanted, file_count, seed, taken: None })
+    }
+
+    /// A tree of which the target has other things under many names, all to be put beside them.
+    pub fn taken(seed: u64) -> Result<Ground, String> {
+        process::build_landfall()?;
+        let scratch = Scratch::new("taken");
+        let canary = Canary::new(&scratch.join("canary"));
+        let (source, taken) = Taken::new(&scratch, seed);
+        let wanted = oracle::snapshot(&source);
+        let file_count = wanted.values().filter(|node| node.kind == rustix::fs::FileType::RegularFile).count();
+        Ok(Ground { scratch, canary, source, wanted, file_count, seed, taken: Some(taken) })
     }
 
     /// Fails if something outside the targets changed.
@@ -155,8 +168,11 @@ impl Campaign<'_> {
     }
 
     fn setup(&self, name: &str, listens: Listens) -> (Setup, Places) {
-        let setup = Setup::new(&self.ground.scratch, name, &[&self.ground.source], listens);
-        let places = setup.places(self.ground.file_count);
+        let mut setup = Setup::new(&self.ground.scratch, name, &[&self.ground.source], listens);
+        let mut places = setup.places(self.ground.file_count);
+        if let Some(taken) = &self.ground.taken {
+            places.there_before = taken.prepare(&mut setup);
+        }
         (setup, places)
     }
 
@@ -310,8 +326,12 @@ impl Campaign<'_> {
     /// What is wrong with a transfer that both sides call finished.
     fn judge(&self, setup: &Setup, early_receipt: Option<&[u8]>) -> Option<String> {
         let name = self.ground.source.file_name().expect("the source has a name");
-        if let Some(what) = arrived(&self.ground.wanted, &setup.target, Path::new(name)) {
-            return Some(what);
+        let wrong = match &self.ground.taken {
+            Some(taken) => taken.judge(&self.ground.wanted, setup),
+            None => arrived(&self.ground.wanted, &setup.target, Path::new(name)),
+        };
+        if wrong.is_some() {
+            return wrong;
         }
         let receipts = [state::receipts(&setup.receiver_home), state::receipts(&setup.sender_home)];
         if receipts.iter().any(|held| held.len() != 1) {

@@ -1,9 +1,11 @@
 //! Deaths and pauses of real processes of the shipped program: SIGKILL at each step and at random, in recovery, in a
-//! loop, other signals, and SIGSTOP with a second process that wants the same transfer. Whether a fault happened is
+//! loop, other signals, SIGSTOP with a second process that wants the same transfer, and in [`everyday`] what is no plain
+//! transfer. Whether a fault happened is
 //! read from how the process ended; whether it was noticed, from what the next life and the peer say; whether it was
 //! cured, by the oracle.
 
 pub mod campaign;
+pub mod everyday;
 pub mod jobs;
 mod life_loop;
 pub mod operations;
@@ -27,7 +29,7 @@ use jobs::Job;
 const ROW_PAUSES: [Duration; 1] = [Duration::from_secs(3)];
 
 /// The rows of the fault matrix on deaths and pauses: 59 and 60 (one side at each step), 62 (both), 63 (in recovery),
-/// 64 (a loop), 67 (SIGSTOP), 68 (signals) and 69 (abort and the like).
+/// 64 (a loop), 67 (SIGSTOP), 68 (signals), 69 (abort and the like), and those of [`everyday`].
 pub fn row(number: u8, seed: u64) -> Option<Report> {
     let report = match number {
         59 => at_each_step("SIGKILL of the receiver at each step", Victim::Receiver, seed),
@@ -38,7 +40,7 @@ pub fn row(number: u8, seed: u64) -> Option<Report> {
         67 => pauses(seed, &ROW_PAUSES),
         68 => signals::signals("signals and a closed stdout", &signals::POLITE, seed),
         69 => signals::signals("abort, segmentation fault, no memory", &signals::DEADLY, seed),
-        _ => return None,
+        _ => return everyday::row(number, seed),
     };
     Some(report)
 }

@@ -1,4 +1,4 @@
-//! The fault matrix: 76 faults in seven layers, and what must never come of each beyond what must never come of any: a
+//! The fault matrix: 80 faults in eight layers, and what must never come of each beyond what must never come of any: a
 //! wrong file under a final name that was acknowledged.
 
 /// Where a fault strikes.
@@ -18,12 +18,22 @@ pub enum Layer {
     Crash,
     /// The peer and its version.
     Peer,
+    /// What is used every day and is no plain transfer.
+    Everyday,
 }
 
 impl Layer {
     /// All of them, from the sender on.
-    pub const ALL: [Layer; 7] =
-        [Layer::Sender, Layer::Network, Layer::Memory, Layer::Write, Layer::Rest, Layer::Crash, Layer::Peer];
+    pub const ALL: [Layer; 8] = [
+        Layer::Sender,
+        Layer::Network,
+        Layer::Memory,
+        Layer::Write,
+        Layer::Rest,
+        Layer::Crash,
+        Layer::Peer,
+        Layer::Everyday,
+    ];
 
     /// Its name for people.
     pub fn title(self) -> &'static str {
@@ -35,6 +45,7 @@ impl Layer {
             Layer::Rest => "Disk at rest, read-back",
             Layer::Crash => "Crashes, pauses, time",
             Layer::Peer => "Peer and version",
+            Layer::Everyday => "Everyday use",
         }
     }
 }
@@ -57,7 +68,7 @@ const fn row(number: u8, layer: Layer, fault: &'static str, never: &'static str)
 }
 
 /// All of them.
-pub const ROWS: [Row; 76] = [
+pub const ROWS: [Row; 80] = [
     row(1, Layer::Sender, "source read: bit flipped once, manifest pass right", "send the flipped bytes as new truth"),
     row(2, Layer::Sender, "source read: wrong in the manifest pass, right later", "publish under the wrong root"),
     row(3, Layer::Sender, "source disk wrong, same wrong bytes every time", "be advertised as covered (limit L1)"),
@@ -189,6 +200,20 @@ pub const ROWS: [Row; 76] = [
     row(74, Layer::Peer, "peer restarts with changed source under the same path", "'already done'"),
     row(75, Layer::Peer, "hostile or buggy peer: any frame, any order (fuzz)", "panic, unbounded memory, publish"),
     row(76, Layer::Peer, "old binary on one side, also across a resume", "misread journal"),
+    row(
+        77,
+        Layer::Everyday,
+        "SIGKILL in --delete: the command, its child, any call of the removal",
+        "a removal before all is sealed, without its line, or outside of what was sent",
+    ),
+    row(78, Layer::Everyday, "SIGKILL of either side of --plan", "a byte, name, mode or time changed on either side"),
+    row(79, Layer::Everyday, "SIGKILL at each step with --existing rename", "touch what stands there; a second copy"),
+    row(
+        80,
+        Layer::Everyday,
+        "either end of a pipe killed, closed or failing (`send -`, `recv --stdout`)",
+        "exit 0 or a receipt for less than the whole",
+    ),
 ];
 
 #[cfg(test)]

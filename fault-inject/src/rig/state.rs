@@ -26,6 +26,8 @@ pub struct Places {
     pub target: PathBuf,
     /// Regular files that have to be sealed before the receipt.
     pub file_count: usize,
+    /// Regular files that stood in the target before, and stay.
+    pub there_before: usize,
 }
 
 /// How far a transfer had come, in the order in which steps become durable. A kill is counted under the last one
@@ -92,7 +94,7 @@ pub struct Look {
     pub staging_files: usize,
     /// Bytes allocated in staging.
     pub staging_bytes: u64,
-    /// Regular files under the target, outside `.landfall`.
+    /// Regular files under the target, outside `.landfall`, beyond those that were there before.
     pub sealed_files: usize,
     /// Receipts in the receiver's home.
     pub receiver_receipts: usize,
@@ -124,8 +126,9 @@ impl Places {
                 look.staging_bytes += data_bytes(&staged);
             }
         }
-        look.sealed_files =
+        let files: usize =
             entries(&self.target).iter().filter(|path| **path != work).map(|path| files_below(path)).sum();
+        look.sealed_files = files.saturating_sub(self.there_before);
         look.receiver_receipts = receipts(&self.receiver_home).len();
         look.sender_receipts = receipts(&self.sender_home).len();
         look

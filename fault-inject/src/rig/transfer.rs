@@ -154,7 +154,7 @@ impl Setup {
     /// Where the state of this transfer is found.
     pub fn places(&self, file_count: usize) -> Places {
         let (sender_home, receiver_home) = (self.sender_home.clone(), self.receiver_home.clone());
-        Places { sender_home, receiver_home, target: self.target.clone(), file_count }
+        Places { sender_home, receiver_home, target: self.target.clone(), file_count, there_before: 0 }
     }
 
     /// The command of one side.
@@ -185,10 +185,14 @@ impl Setup {
         command.args(json).arg("--yes").args(options)
     }
 
-    /// `landfall resume` in the home of one side.
+    /// `landfall resume` in the home of one side, with as much patience as its command has.
     pub fn resume_command(&self, side: Side) -> Landfall {
-        let home = if side == Side::Sender { &self.sender_home } else { &self.receiver_home };
-        Landfall::new("resume", home).args(["resume", "--json"])
+        let (home, options) = match side {
+            Side::Sender => (&self.sender_home, &self.sender_options),
+            Side::Receiver => (&self.receiver_home, &self.receiver_options),
+        };
+        let patience = options.iter().skip_while(|option| *option != "--patience").take(2);
+        Landfall::new("resume", home).args(["resume", "--json"]).args(patience)
     }
 
     /// Whether a side has its transfer on record, so that `landfall resume` knows of it.

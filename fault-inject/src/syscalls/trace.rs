@@ -10,7 +10,7 @@ use crate::rig::facility;
 /// What `strace` itself counts among the calls about files, descriptors and sockets.
 const TRACED: &str = "%file,%desc,%network";
 /// Of these, what moves no byte and changes no name: starting the program, memory, and waiting.
-const LEFT_OUT: [&str; 9] =
+pub(crate) const LEFT_OUT: [&str; 9] =
     ["execve", "mmap", "poll", "ppoll", "epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait", "eventfd2"];
 /// How `strace` marks a call whose result it made up.
 const INJECTED: &str = "(INJECTED)";
@@ -67,7 +67,8 @@ impl Trace {
         self.below(&options)
     }
 
-    fn threads(&self) -> Vec<Thread> {
+    /// What each thread's log says.
+    pub(crate) fn threads(&self) -> Vec<Thread> {
         let logs = std::fs::read_dir(&self.dir).into_iter().flatten().flatten();
         let lines = |text: String| text.lines().map(str::to_owned).collect();
         // Names in a log may be any bytes that a path may have.
@@ -166,7 +167,7 @@ impl Hits {
 }
 
 /// The name of the call on a line; none on lines about signals and ends.
-fn name_of(line: &str) -> Option<&str> {
+pub(crate) fn name_of(line: &str) -> Option<&str> {
     let (name, _) = line.split_once('(')?;
     let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     is_name.then_some(name)
