@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::fs::FileType;
 
 use super::strikes::{Calls, Victim, ended, killed, struck};
-use super::{Case, play};
+use super::{Amount, Case, play};
 use crate::kills::{Counts, failed};
 use crate::rig::oracle::{self, Canary, Node, Snapshot};
 use crate::rig::process::{self, Finished, Landfall, Running};
@@ -48,8 +48,8 @@ enum Typed {
 }
 
 /// Row 77: `--delete`.
-pub(super) fn report(seed: u64) -> Report {
-    let ground = match Ground::new(seed) {
+pub(super) fn report(amount: Amount, seed: u64) -> Report {
+    let ground = match Ground::new(amount, seed) {
         Ok(ground) => ground,
         Err(why) => return failed(FAULT, why),
     };
@@ -58,7 +58,9 @@ pub(super) fn report(seed: u64) -> Report {
         cases.extend(ground.at_calls(typed));
         cases.extend(ground.by_signals(typed));
     }
-    cases.extend(ground.over_ssh());
+    if amount == Amount::Row {
+        cases.extend(ground.over_ssh());
+    }
     let report = play(FAULT, How::Strace, &cases);
     drop(cases);
     let changes = ground.changes();
@@ -72,6 +74,7 @@ struct Ground {
     before: Snapshot,
     /// What of it is below the directory that is sent.
     wanted: Snapshot,
+    amount: Amount,
     seed: u64,
     sshd: Option<Sshd>,
     // Last: removed when everything else has ended.
@@ -79,7 +82,7 @@ struct Ground {
 }
 
 impl Ground {
-    fn new(seed: u64) -> Result<Ground, String> {
+    fn new(amount: Amount, seed: u64) -> Result<Ground, String> {
         process::build_landfall()?;
         let scratch = Scratch::new("deletion");
         let outside = Canary::new(&scratch.join("outside"));
@@ -95,8 +98,9 @@ impl Ground {
         let source = tree.finish();
         let before = oracle::snapshot(&source);
         let wanted = oracle::snapshot(&source.join("tree"));
-        let sshd = Sshd::start("kills in --delete over ssh", &scratch.dir("ssh"));
-        Ok(Ground { outside, source, before, wanted, seed, sshd, scratch })
+        let is_row = amount == Amount::Row;
+        let sshd = is_row.then(|| Sshd::start("kills in --delete over ssh", &scratch.dir("ssh"))).flatten();
+        Ok(Ground { outside, source, before, wanted, amount, seed, sshd, scratch })
     }
 
     /// What no command may change.
@@ -149,9 +153,9 @@ impl Ground {
         let noted = |thread: &[String]| thread.iter().position(is_log);
         let removing = |thread: &[String]| thread.iter().position(is_removal).map(|at| at.saturating_sub(4));
         let places = [
-            ("a call of the one who writes it down", calls.own(noted, IN_REMOVAL, self.seed)),
-            ("a call of the one who removes", calls.own(removing, IN_REMOVAL, self.seed ^ 2)),
-            ("any call", calls.any(ANYWHERE, self.seed ^ 3)),
+            ("a call of the one who writes it down", calls.own(noted, self.amount.of(IN_REMOVAL), self.seed)),
+            ("a call of the one who removes", calls.own(removing, self.amount.of(IN_REMOVAL), self.seed ^ 2)),
+            ("any call", calls.any(self.amount.of(ANYWHERE), self.seed ^ 3)),
         ];
         let case = |what: &str, point: Point| {
             let label = format!("{typed:?}: {} {}", point.call, point.nth);
@@ -170,7 +174,7 @@ impl Ground {
     fn by_signals(&self, typed: Typed) -> Vec<Case<'_>> {
         let mut cases = vec![];
         for victim in Victim::ALL {
-            for gone in std::iter::once(0).chain(GONE) {
+            for gone in std::iter::once(0).chain(GONE).take(self.amount.of(1 + GONE.len())) {
                 let name = format!("{typed:?}-{victim:?}-{gone}");
                 let label = format!("{typed:?}: {victim:?} when {gone} are gone");
                 cases.push(Case::new(&format!("a signal, {typed:?}"), label, move |counts: &mut Counts| {

@@ -21,22 +21,67 @@ const WORKERS: usize = 5;
 /// Of all cases, one in so many at least has to meet its place.
 const MET_MIN: usize = 2;
 
+/// What is struck.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Everyday {
+    /// `--delete`.
+    Deletion,
+    /// `--plan`.
+    Plan,
+    /// `--existing rename`.
+    Renaming,
+    /// `send -` and `recv --stdout`.
+    Pipes,
+}
+
+impl Everyday {
+    /// Each with its row of the fault matrix.
+    pub const ROWS: [(u8, Everyday); 4] =
+        [(77, Everyday::Deletion), (78, Everyday::Plan), (79, Everyday::Renaming), (80, Everyday::Pipes)];
+}
+
+/// How much is struck.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Amount {
+    /// All that a row of the matrix has.
+    Row,
+    /// What a test has time for.
+    Test,
+}
+
+impl Amount {
+    /// So many places at system calls for a row; a few for a test.
+    fn of(self, places: usize) -> usize {
+        if self == Amount::Row { places } else { 1 }
+    }
+}
+
 /// The rows of the fault matrix on these: 77 (`--delete`), 78 (`--plan`), 79 (`--existing rename`) and 80 (pipes).
 pub fn row(number: u8, seed: u64) -> Option<Report> {
-    let report = match number {
-        77 => deletion::report(seed),
-        78 => plans::report(seed),
-        79 => renaming::report(seed),
-        80 => streams::report(seed),
-        _ => return None,
-    };
-    let command = format!("cargo run --release -p fault-inject -- matrix --row {number} --seed {seed:#x}");
-    Some(Report { reproduce: command, ..report })
+    let (_, what) = Everyday::ROWS.into_iter().find(|(row, _)| *row == number)?;
+    Some(strike(what, Amount::Row, seed))
 }
 
 /// All of them, one after the other.
 pub fn all(seed: u64) -> impl Iterator<Item = Report> {
-    (77..=80).filter_map(move |number| row(number, seed))
+    Everyday::ROWS.into_iter().map(move |(_, what)| strike(what, Amount::Row, seed))
+}
+
+/// A few strikes of one of them.
+pub fn cheap(what: Everyday, seed: u64) -> Report {
+    strike(what, Amount::Test, seed)
+}
+
+fn strike(what: Everyday, amount: Amount, seed: u64) -> Report {
+    let report = match what {
+        Everyday::Deletion => deletion::report(amount, seed),
+        Everyday::Plan => plans::report(amount, seed),
+        Everyday::Renaming => renaming::report(amount, seed),
+        Everyday::Pipes => streams::report(amount, seed),
+    };
+    let number = Everyday::ROWS.into_iter().find(|(_, row)| *row == what).map_or(0, |(number, _)| number);
+    let command = format!("cargo run --release -p fault-inject -- matrix --row {number} --seed {seed:#x}");
+    Report { reproduce: command, ..report }
 }
 
 /// One command that is struck.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rand::Rng;
 
 use super::strikes::{Calls, Victim, ended, killed, struck};
-use super::{Case, play};
+use super::{Amount, Case, play};
 use crate::kills::{Counts, failed};
 use crate::rig::oracle::{self, Snapshot};
 use crate::rig::process::{self, Finished, Landfall};
@@ -31,8 +31,8 @@ struct Way {
 }
 
 /// Row 78: `--plan`.
-pub(super) fn report(seed: u64) -> Report {
-    let ground = match Ground::new(seed) {
+pub(super) fn report(amount: Amount, seed: u64) -> Report {
+    let ground = match Ground::new(amount, seed) {
         Ok(ground) => ground,
         Err(why) => return failed(FAULT, why),
     };
@@ -47,13 +47,14 @@ pub(super) fn report(seed: u64) -> Report {
 struct Ground {
     base: PathBuf,
     before: Snapshot,
+    amount: Amount,
     seed: u64,
     scratch: Scratch,
 }
 
 impl Ground {
     /// A target that is an old copy, in the state that a transfer to it has left behind.
-    fn new(seed: u64) -> Result<Ground, String> {
+    fn new(amount: Amount, seed: u64) -> Result<Ground, String> {
         process::build_landfall()?;
         let scratch = Scratch::new("plans");
         let base = scratch.dir("base");
@@ -74,7 +75,7 @@ impl Ground {
         write("target/tree/old", "old")?;
         write("target/beside", "beside")?;
         let before = oracle::snapshot(&base);
-        Ok(Ground { base, before, seed, scratch })
+        Ok(Ground { base, before, amount, seed, scratch })
     }
 
     fn command(&self, way: Way) -> Landfall {
@@ -103,7 +104,7 @@ impl Ground {
         match Calls::of(&self.scratch, &format!("{name}-count"), &self.command(way)) {
             Err(why) => cases.push(Case::new(&kind, "system calls".to_owned(), move |_| why.clone())),
             Ok((calls, _)) => {
-                for (number, point) in calls.any(CALLS, self.seed).into_iter().enumerate() {
+                for (number, point) in calls.any(self.amount.of(CALLS), self.seed).into_iter().enumerate() {
                     let (planned, label) = (planned.clone(), format!("{} {}", point.call, point.nth));
                     let name = format!("{name}-{number}");
                     cases.push(Case::new(&kind, label, move |counts: &mut Counts| {

@@ -7,13 +7,14 @@ use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::FileType;
 
+use super::Amount;
 use crate::kills::campaign::{Campaign, Ground};
 use crate::kills::{failed, jobs};
-use crate::rig::kill::Victim;
+use crate::rig::kill::{Trigger, Victim};
 use crate::rig::oracle::{self, Node, Rules, Snapshot};
 use crate::rig::scratch::Scratch;
 use crate::rig::state::{self, KILLABLE, Step};
-use crate::rig::transfer::{Listens, Setup};
+use crate::rig::transfer::{BOTH_DIRECTIONS, Setup};
 use crate::rig::tree::{Content, Tree};
 use crate::rig::{facility, held};
 use crate::verdict::Report;
@@ -27,17 +28,24 @@ const PATIENCE: &str = "10s";
 const TREE: &str = "tree";
 
 /// Row 79: `--existing rename`.
-pub(super) fn report(seed: u64) -> Report {
+pub(super) fn report(amount: Amount, seed: u64) -> Report {
     let ground = match Ground::taken(seed) {
         Ok(ground) => ground,
         Err(why) => return failed(FAULT, why),
     };
     // A sender that holds its receipt answers by itself, and the receiver then lingers for a minute.
     let is_wanted = |victim: Victim, step: Step| victim == Victim::Receiver || step < Step::Receipt;
-    let points = jobs::VICTIMS.into_iter().flat_map(|victim| KILLABLE.into_iter().map(move |step| (victim, step)));
-    let points = points.filter(|(victim, step)| is_wanted(*victim, *step)).enumerate();
-    let all: Vec<_> =
-        points.map(|(number, (victim, step))| jobs::at_step(number, step, victim, Listens::Receiver)).collect();
+    let mut all = vec![];
+    for listens in BOTH_DIRECTIONS {
+        let points = jobs::VICTIMS.into_iter().flat_map(|victim| KILLABLE.into_iter().map(move |step| (victim, step)));
+        for (victim, step) in points.filter(|(victim, step)| is_wanted(*victim, *step)) {
+            all.push(jobs::at_step(all.len(), step, victim, listens));
+        }
+    }
+    if amount == Amount::Test {
+        // One of each victim, before anything of it is durable at both.
+        all.retain(|job| matches!(job.strikes[..], [(Trigger::AtStep(Step::Sealing), _)]));
+    }
     let outcome = Campaign::on(&ground).run(&all);
     ground.assert_canary();
     outcome.report(FAULT, "kill --everyday", seed)

@@ -12,7 +12,7 @@ use rand::RngCore;
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 
 use super::strikes::{Calls, Victim, ended, killed, struck};
-use super::{Case, play};
+use super::{Amount, Case, play};
 use crate::kills::{Counts, failed};
 use crate::rig::process::{self, Finished, Landfall, Running};
 use crate::rig::scratch::Scratch;
@@ -39,11 +39,11 @@ const PAUSE: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Row 80: pipes.
-pub(super) fn report(seed: u64) -> Report {
+pub(super) fn report(amount: Amount, seed: u64) -> Report {
     if let Err(why) = process::build_landfall() {
         return failed(FAULT, why);
     }
-    let ground = Ground::new(seed);
+    let ground = Ground::new(amount, seed);
     let mut cases = ground.out_at_calls();
     cases.extend(ground.out());
     cases.extend(ground.in_at_calls());
@@ -53,6 +53,7 @@ pub(super) fn report(seed: u64) -> Report {
 
 struct Ground {
     content: Vec<u8>,
+    amount: Amount,
     seed: u64,
     scratch: Scratch,
 }
@@ -64,10 +65,10 @@ struct Stand<'a> {
 }
 
 impl Ground {
-    fn new(seed: u64) -> Ground {
+    fn new(amount: Amount, seed: u64) -> Ground {
         let mut content = vec![0; LENGTH];
         stream(seed, "content").fill_bytes(&mut content);
-        Ground { content, seed, scratch: Scratch::new("pipes") }
+        Ground { content, amount, seed, scratch: Scratch::new("pipes") }
     }
 
     fn stand(&self, name: &str) -> Stand<'_> {
@@ -110,12 +111,12 @@ impl Ground {
                 stand.write_out(&first, hit.is_some(), counts)
             })
         };
-        calls.any(CALLS, self.seed).into_iter().map(case).collect()
+        calls.any(self.amount.of(CALLS), self.seed).into_iter().map(case).collect()
     }
 
     fn out(&self) -> Vec<Case<'_>> {
         let mut cases = vec![];
-        for taken in TAKEN {
+        for taken in TAKEN.into_iter().rev().take(self.amount.of(TAKEN.len())) {
             let kind = "recv --stdout, its reader goes away";
             cases.push(self.case(kind, &format!("after {taken} bytes"), move |stand, counts| {
                 let first = stand.read_by_head(taken)?;
@@ -147,7 +148,7 @@ impl Ground {
                 stand.write_out(&first, is_dead, counts)
             }));
         }
-        for comes_back in [false, true] {
+        for comes_back in [true, false].into_iter().take(self.amount.of(2)) {
             let label = if comes_back { "and it comes back" } else { "for good" };
             cases.push(self.case("recv --stdout --ticket-file, its sender is killed", label, move |stand, counts| {
                 stand.lose_sender(comes_back, counts)
@@ -171,7 +172,7 @@ impl Ground {
                 stand.read_in(&first, hit.is_some(), counts)
             })
         };
-        calls.any(CALLS, self.seed ^ 1).into_iter().map(case).collect()
+        calls.any(self.amount.of(CALLS), self.seed ^ 1).into_iter().map(case).collect()
     }
 
     fn inward(&self) -> Vec<Case<'_>> {

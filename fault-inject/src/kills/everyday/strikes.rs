@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 
@@ -20,6 +20,9 @@ const LIFE: Duration = Duration::from_secs(60);
 
 /// A traced command that goes on for so long is stopped, as its user would stop it: what it starts anew is met anew.
 const STRUCK_LIFE: Duration = Duration::from_secs(4);
+
+/// How long a child is looked for.
+const CHILD: Duration = Duration::from_millis(100);
 
 /// Who dies of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,16 +150,26 @@ fn kill_children(running: &Running) {
 
 /// Kills who is to die, if he is alive, and waits for the end of the command. Whether somebody died of it.
 pub(super) fn killed(mut running: Running, victim: Victim) -> Result<(Finished, bool), Verdict> {
-    let mut is_dead = victim != Victim::Command && {
-        let alive = children(running.id()).into_iter().filter(|child| is_alive(*child));
-        alive.filter(|child| rustix::process::kill_process(*child, Signal::KILL).is_ok()).count() > 0
-    };
+    let mut is_dead = victim != Victim::Command && kill_a_child(&mut running);
     if victim != Victim::Child {
         running.signal(Signal::KILL);
     }
     let finished = ended(running)?;
     is_dead |= victim != Victim::Child && finished.was_killed();
     Ok((finished, is_dead))
+}
+
+/// Kills what a command has started, as soon as it shows: the kernel may leave a child out while threads come and go.
+fn kill_a_child(running: &mut Running) -> bool {
+    let is_killed = |child: Pid| is_alive(child) && rustix::process::kill_process(child, Signal::KILL).is_ok();
+    let kill = |running: &Running| children(running.id()).into_iter().filter(|child| is_killed(*child)).count() > 0;
+    let began = Instant::now();
+    while began.elapsed() < CHILD && !running.has_ended() {
+        if kill(running) {
+            return true;
+        }
+    }
+    false
 }
 
 /// Processes that a thread of this one has started, and that are not reaped.
