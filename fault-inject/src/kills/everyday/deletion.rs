@@ -359,7 +359,7 @@ impl Stand<'_> {
             };
             found.retain(|line| !is_dir(line));
         }
-        let bytes = |node: Option<&Node>| node.map(|node| (node.digest.clone(), node.mode, node.mtime));
+        let bytes = |node: Option<&Node>| node.map(|node| (node.digest, node.mode, node.mtime));
         let notes = &b"notes"[..];
         if matches!(self.typed, Typed::To) && bytes(now.get(notes)) != bytes(self.ground.before.get(notes)) {
             found.push("notes: it is not there, or other than the source".to_owned());

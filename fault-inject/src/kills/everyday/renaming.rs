@@ -43,7 +43,7 @@ pub(super) fn report(amount: Amount, seed: u64) -> Report {
         }
     }
     if amount == Amount::Test {
-        // One of each victim, before anything of it is durable at both.
+        // One of each victim and direction, while files get their names.
         all.retain(|job| matches!(job.strikes[..], [(Trigger::AtStep(Step::Sealing), _)]));
     }
     let outcome = Campaign::on(&ground).run(&all);

@@ -90,8 +90,11 @@ fn kill(name: &str, nth: u32) -> Point {
     Point { side: Side::Sender, call: name.to_owned(), fault: Fault::Kill, nth, on_source: false, is_lasting: false }
 }
 
-/// Each line of a thread as a call and its number, where it is one; and how many of each there are.
-fn numbered(thread: &[String]) -> (Vec<Option<(&str, u32)>>, BTreeMap<&str, u32>) {
+/// A call by name, and its number in its thread.
+type Nth<'a> = (&'a str, u32);
+
+/// Each line of a thread as a call, where it is one; and how many of each there are.
+fn numbered(thread: &[String]) -> (Vec<Option<Nth<'_>>>, BTreeMap<&str, u32>) {
     let mut counts = BTreeMap::new();
     let lines = thread
         .iter()
