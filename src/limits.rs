@@ -75,6 +75,8 @@ pub const CHILD_ALONE_MS: u64 = 60_000;
 pub const REMOTE_START_DELAY_MS_MAX: u64 = 15_000;
 /// Lines that a login may say before the other side does.
 pub const LOGIN_LINES_MAX: u32 = 100;
+/// Bytes of such a line, and of that with which a child says that it is ready.
+pub const READY_LINE_BYTES_MAX: usize = 64 << 10;
 /// Milliseconds after which it is said that a child on another machine is ready and nothing comes back from it.
 pub const BLOCKADE_MS: u64 = 4000;
 /// A huge page of most machines: memory of chunks lies on such pages.

@@ -26,6 +26,7 @@ mod dial;
 mod farewell;
 mod fate;
 mod greet;
+mod lines;
 mod listen;
 mod open;
 mod parent;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines, copy, sink};
+use tokio::io::{AsyncWriteExt, BufReader, copy, sink};
 use tokio::net::lookup_host;
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::oneshot;
@@ -17,6 +17,7 @@ use tracing::debug;
 
 use super::child::Ready;
 use super::dial::{self, Backoff};
+use super::lines::Lines;
 use super::{Effort, Meet, Way};
 use crate::error::{Error, Exit};
 use crate::event::{Event, Notice};
@@ -123,7 +124,7 @@ impl Parenting {
         };
         let said = async {
             match &mut running.lines {
-                Some(lines) => lines.next_line().await,
+                Some(lines) => lines.next().await,
                 None => std::future::pending().await,
             }
         };
@@ -161,7 +162,7 @@ impl Parenting {
         if let Some(question) = self.question() {
             search.spawn(address_of(question));
         }
-        let lines = Some(BufReader::new(stdout).lines());
+        let lines = Some(Lines::new(BufReader::new(stdout)));
         let stdin = is_relayed.then_some(stdin_later);
         self.running = Some(Running {
             process,
@@ -257,8 +258,14 @@ impl Meet {
         let is_remote = parenting.command.remote.is_some();
         let Some(running) = &mut parenting.running else { return Ok(()) };
         let Some(lines) = running.lines.take() else { return Ok(()) };
-        // Its end tells more than a closed pipe.
-        let Ok(Some(line)) = line else { return Ok(()) };
+        let peer = self.desk.record.role.other();
+        let never_ready = || Error::Misbehaved { peer, what: "it did not say that it is ready".to_owned() };
+        let line = match line {
+            Ok(Some(line)) => line,
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => return Err(never_ready()),
+            // Its end tells more than a closed pipe.
+            Ok(None) | Err(_) => return Ok(()),
+        };
         if is_remote && !Ready::is_meant(&line) && running.strange_lines < LOGIN_LINES_MAX {
             // What the start files of a login's shell say, for example.
             running.strange_lines += 1;
@@ -266,8 +273,7 @@ impl Meet {
             return Ok(());
         }
         let Some(ready) = Ready::parse(&line).filter(|ready| ready.id == self.desk.record.id) else {
-            let what = "it did not say that it is ready".to_owned();
-            return Err(Error::Misbehaved { peer: self.desk.record.role.other(), what });
+            return Err(never_ready());
         };
         running.ready_since = Some(Instant::now());
         let mut stdout = lines.into_inner();
