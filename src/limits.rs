@@ -331,6 +331,8 @@ pub const DELETE_BATCH_BYTES: usize = 128 << 10;
 pub const DELETE_LINE_BYTES_MAX: usize = 8 * (DELETE_BATCH_BYTES + PATH_BYTES_MAX);
 /// Entries that one run deletes: they are listed first, which costs about 150 bytes of memory for each.
 pub const DELETE_ENTRIES_MAX: usize = 2 << 20;
+/// Bytes of all their paths.
+pub const DELETE_PATHS_BYTES_MAX: usize = 256 << 20;
 
 const _: () = assert!(LAN_FRAME_BYTES_MAX > 1024 && LAN_FRAME_BYTES_MAX <= u16::MAX as usize);
 const _: () = assert!(CHILD_LINE_BYTES_MAX >= 2 * LIST_BYTES_MAX / 3 * 4 + (4 << 20));

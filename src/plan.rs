@@ -8,6 +8,7 @@
 mod line;
 mod link;
 mod other;
+mod patient;
 mod planner;
 mod survey;
 #[cfg(test)]
@@ -16,6 +17,7 @@ mod tests;
 use std::io::{BufReader, Read, Write};
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::attributes::FileKind;
 use crate::disk::Rooted;
@@ -29,6 +31,7 @@ use crate::path::RelPath;
 pub(crate) use line::{READY, Raw, encode, read_line};
 pub(crate) use link::Broken;
 pub(crate) use other::Other;
+pub(crate) use patient::Patient;
 pub(crate) use survey::open_root;
 
 use line::Said;
@@ -95,17 +98,21 @@ pub enum Told {
 }
 
 /// Plans a sending of this side's sources into the directory of a child, which is started here. Everything is told before
-/// it returns.
+/// it returns. A child that says nothing for as long as there is `patience` ends it.
 pub fn send<D: Rooted>(
     disk: &D,
     sources: &Sources,
     child: &ChildCommand,
+    patience: Option<Duration>,
     mut tell: impl FnMut(Told),
 ) -> Result<(), Error> {
     // What is wrong with a source is said before anybody is started.
     let planner = Planner::open(disk, sources, &mut tell)?;
-    let (mut other, input, output) = Other::start(child, Role::Receiver)?;
-    let mut link = Link::new(input, output)?;
+    let (mut other, mut input, mut output) = Other::start(child, Role::Receiver, patience)?;
+    // It has to answer only while there is a question, of which the link knows.
+    input.get_mut().wait_for_ever();
+    output.wait_for_ever();
+    let mut link = Link::new(input, output, patience)?;
     match planner.run(&mut link, &mut tell) {
         Ok(()) => {
             link.close();
@@ -117,11 +124,18 @@ pub fn send<D: Rooted>(
     }
 }
 
-/// Plans a receiving into a directory of this side, from a child with the sources, which is started here.
-pub fn receive<D: Rooted>(disk: &D, dir: &Path, child: &ChildCommand, mut tell: impl FnMut(Told)) -> Result<(), Error> {
+/// Plans a receiving into a directory of this side, from a child with the sources, which is started here. A child that says
+/// nothing for as long as there is `patience` ends it.
+pub fn receive<D: Rooted>(
+    disk: &D,
+    dir: &Path,
+    child: &ChildCommand,
+    patience: Option<Duration>,
+    mut tell: impl FnMut(Told),
+) -> Result<(), Error> {
     let mut surveyor = Surveyor::open(disk, dir)?;
-    let (mut other, mut input, output) = Other::start(child, Role::Sender)?;
-    match attend(&mut surveyor, &mut input, output, &mut tell) {
+    let (mut other, mut input, output) = Other::start(child, Role::Sender, patience)?;
+    match attend(&mut surveyor, &mut input, output, patience, &mut tell) {
         Ok(End::Done) => {
             other.finish();
             Ok(())
@@ -141,7 +155,7 @@ pub fn walk<D: Rooted>(
     let mut excluded = 0;
     let planner = Planner::open(disk, sources, &mut |_| {})?;
     output.write_all(READY).and_then(|()| output.flush()).map_err(pipe)?;
-    let mut link = Link::new(BufReader::new(input), output)?;
+    let mut link = Link::new(BufReader::new(input), output, None)?;
     let says = link.says();
     let planned = planner.run(&mut link, &mut |told| match told {
         // Whoever is gone is noticed at the next answer.
@@ -157,7 +171,7 @@ pub fn walk<D: Rooted>(
         }
         Err(Halted::Failed(error)) => Err(error),
         // Its parent has ended, and nobody is left to be told.
-        Err(Halted::Broken(Broken::Gone)) => Ok(()),
+        Err(Halted::Broken(Broken::Gone | Broken::Silent(_))) => Ok(()),
         Err(Halted::Broken(broken)) => Err(broken.error(Role::Receiver)),
     }
 }
@@ -167,10 +181,10 @@ pub fn answer<D: Rooted>(disk: &D, dir: &Path, input: impl Read, mut output: imp
     let mut surveyor = Surveyor::open(disk, dir)?;
     output.write_all(READY).and_then(|()| output.flush()).map_err(pipe)?;
     let mut nobody = |_| {};
-    let ended = attend(&mut surveyor, &mut BufReader::new(input), output, &mut nobody);
+    let ended = attend(&mut surveyor, &mut BufReader::new(input), output, None, &mut nobody);
     match ended {
         // Its parent has ended, and nobody is left to be told.
-        Ok(_) | Err(Broken::Gone) => Ok(()),
+        Ok(_) | Err(Broken::Gone | Broken::Silent(_)) => Ok(()),
         Err(broken) => Err(broken.error(Role::Sender)),
     }
 }

@@ -23,7 +23,7 @@ use crate::digest::{PathHash, path_hash};
 use crate::disk::Rooted;
 use crate::error::Error;
 use crate::identity::Role;
-use crate::limits::{DELETE_ENTRIES_MAX, DELETE_LINE_BYTES_MAX};
+use crate::limits::{DELETE_ENTRIES_MAX, DELETE_LINE_BYTES_MAX, DELETE_PATHS_BYTES_MAX};
 use crate::outcome::Outcome;
 use crate::path::RelPath;
 use crate::plan::{Broken, READY, read_line};
@@ -149,6 +149,8 @@ struct Lister {
     /// Numbers of the listed directories that the walk is in.
     within: Vec<usize>,
     last: Option<RelPath>,
+    /// Bytes of the paths that are kept.
+    path_bytes: usize,
 }
 
 impl Lister {
@@ -173,9 +175,7 @@ impl Lister {
                     self.hold();
                     return Ok(());
                 }
-                if self.listing.entries.len() >= DELETE_ENTRIES_MAX {
-                    return Err(Refused::TooMany);
-                }
+                self.make_room(self.listing.entries.len(), Some(&entry.path))?;
                 if entry.kind == FileKind::Directory {
                     self.within.push(self.listing.entries.len());
                 }
@@ -189,14 +189,19 @@ impl Lister {
                 self.leave(path.as_ref());
                 self.hold();
                 if why == Stays::Unlisted {
-                    if self.listing.unlisted.len() >= DELETE_ENTRIES_MAX {
-                        return Err(Refused::TooMany);
-                    }
+                    self.make_room(self.listing.unlisted.len(), path.as_ref())?;
                     self.listing.unlisted.push(path);
                 }
             }
         }
         Ok(())
+    }
+
+    /// Counts one more of so many that are kept.
+    fn make_room(&mut self, kept: usize, path: Option<&RelPath>) -> Result<(), Refused> {
+        self.path_bytes += path.map_or(0, |path| path.as_bytes().len());
+        let is_room = kept < DELETE_ENTRIES_MAX && self.path_bytes <= DELETE_PATHS_BYTES_MAX;
+        if is_room { Ok(()) } else { Err(Refused::TooMany) }
     }
 
     /// Leaves the directories that a path is not in, and is not itself.
@@ -284,7 +289,7 @@ fn serve(
     };
     match serve() {
         // Its parent has ended, and nobody is left to be told.
-        Ok(()) | Err(Broken::Gone) => Ok(()),
+        Ok(()) | Err(Broken::Gone | Broken::Silent(_)) => Ok(()),
         Err(Broken::Misbehaved) => Err(Broken::Misbehaved.error(parent)),
     }
 }

@@ -21,7 +21,7 @@ use crate::attributes::FileKind;
 use crate::disk::Rooted;
 use crate::error::{Error, Exit};
 use crate::identity::{Role, TransferId};
-use crate::options::{ChildCommand, RecvOptions, SendOptions};
+use crate::options::{ChildCommand, CommonOptions, RecvOptions, SendOptions};
 use crate::path::{Escaped, RelPath};
 use crate::progress::figures::{bytes, count, counted};
 use crate::prune::{Ends, Entry, Fate, Listing, Protected};
@@ -56,6 +56,7 @@ pub(super) struct Deletion {
     side: Side,
     child: ChildCommand,
     home: PathBuf,
+    patience: Option<Duration>,
     /// The target, as it was typed.
     dir: String,
 }
@@ -108,11 +109,11 @@ impl Deletion {
         if let Some(receipt) = &job.common().receipt {
             refuse_below(&side, &child, receipt, "the receipt")?;
         }
-        Ok(Deletion { agreed, ..Deletion::planned(side, &child, &job.common().home)? })
+        Ok(Deletion { agreed, ..Deletion::planned(side, &child, job.common())? })
     }
 
     /// One that is only listed.
-    pub(super) fn planned(side: Side, child: &ChildCommand, home: &Path) -> Result<Deletion, Failure> {
+    pub(super) fn planned(side: Side, child: &ChildCommand, common: &CommonOptions) -> Result<Deletion, Failure> {
         let sources = match &side {
             Side::Sender(paths) => paths.clone(),
             Side::Receiver(_) => child::path_of(&child.options).into_iter().collect(),
@@ -126,7 +127,8 @@ impl Deletion {
                 host.unwrap_or_default() + &shown::path(&path).to_string()
             }
         };
-        Ok(Deletion { agreed: Agreed::No, side, child: child::deleting(child), home: home.to_owned(), dir })
+        let (home, patience) = (common.home.clone(), common.patience);
+        Ok(Deletion { agreed: Agreed::No, side, child: child::deleting(child), home, patience, dir })
     }
 
     /// Lists what would be deleted, and deletes nothing. The exit code of the plan that it belongs to.
@@ -217,11 +219,11 @@ impl Deletion {
 
     fn open<D: Rooted>(&self, disk: &D) -> Result<Ends<D>, Failure> {
         let opened = match &self.side {
-            Side::Sender(paths) => Ends::send(disk, paths, &self.child),
+            Side::Sender(paths) => Ends::send(disk, paths, &self.child, self.patience),
             Side::Receiver(dir) => {
                 let name = child::arrives_as(&self.child).map(|name| RelPath::parse(&name)).transpose();
                 let name = name.map_err(|refused| Failure::new("the source has no name", &refused))?;
-                Ends::receive(disk, (dir, &self.home), name, &self.child)
+                Ends::receive(disk, (dir, &self.home), name, &self.child, self.patience)
             }
         };
         opened.map_err(|error| failure(&error))

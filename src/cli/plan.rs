@@ -48,11 +48,11 @@ pub(super) fn send<D: Rooted>(
     refuse_expecting(&arguments.sender)?;
     let deletes = delete::asked_of_send(&arguments)?.is_some();
     let SendOptions { common, paths, selection, .. } = settings::send(arguments, console)?;
-    let child = child_of(common.meeting)?;
-    let deletion = deletes.then(|| Deletion::planned(Side::Sender(paths.clone()), &child, &common.home)).transpose()?;
+    let child = child_of(common.meeting.clone())?;
+    let deletion = deletes.then(|| Deletion::planned(Side::Sender(paths.clone()), &child, &common)).transpose()?;
     let sources = Sources { paths, selection, existing };
     let mut shown = Shown::new(console, output, verbose > 0);
-    let planned = plan::send(disk, &sources, &child, |told| shown.take(told));
+    let planned = plan::send(disk, &sources, &child, common.patience, |told| shown.take(told));
     let exit = shown.conclude(planned, max_bytes)?;
     deletion.map_or(Ok(exit), |deletion| deletion.plan(disk, exit, console, output))
 }
@@ -72,14 +72,14 @@ pub(super) fn recv<D: Rooted>(
     let (receiver, verbose) = (arguments.receiver, arguments.both.shown.verbose);
     let deletes = delete::asked_of_recv(&arguments)?.is_some();
     let RecvOptions { common, dir, max_bytes, selection, .. } = settings::recv(arguments, console)?;
-    let mut child = child_of(common.meeting)?;
-    let deletion = deletes.then(|| Deletion::planned(Side::Receiver(dir.clone()), &child, &common.home)).transpose()?;
+    let mut child = child_of(common.meeting.clone())?;
+    let deletion = deletes.then(|| Deletion::planned(Side::Receiver(dir.clone()), &child, &common)).transpose()?;
     child::walker_options(&mut child.options, &receiver);
     if let Some(options) = child.options.as_object_mut() {
         selection.put_lists(options);
     }
     let mut shown = Shown::new(console, output, verbose > 0);
-    let planned = plan::receive(disk, &dir, &child, |told| shown.take(told));
+    let planned = plan::receive(disk, &dir, &child, common.patience, |told| shown.take(told));
     let exit = shown.conclude(planned, max_bytes)?;
     deletion.map_or(Ok(exit), |deletion| deletion.plan(disk, exit, console, output))
 }

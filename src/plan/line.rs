@@ -262,14 +262,15 @@ pub(crate) fn encode(value: &impl Serialize) -> Vec<u8> {
     bytes
 }
 
-/// Reads the next line without its end. `false` at the end of the input; a line that is cut off or longer than `bytes_max` is an
-/// error.
+/// Reads the next line without its end. `false` at the end of the input; a line that is cut off is an error, and one that is
+/// longer than `bytes_max` is `InvalidData`.
 pub(crate) fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>, bytes_max: usize) -> io::Result<bool> {
     line.clear();
     input.by_ref().take(bytes_max as u64).read_until(b'\n', line)?;
     match line.pop() {
         Some(b'\n') => Ok(true),
-        Some(_) => Err(io::ErrorKind::InvalidData.into()),
+        Some(_) if line.len() + 1 == bytes_max => Err(io::ErrorKind::InvalidData.into()),
+        Some(_) => Err(io::ErrorKind::UnexpectedEof.into()),
         None => Ok(false),
     }
 }
@@ -344,11 +345,13 @@ mod tests {
         let mut input = &b"one\n\ntwo"[..];
         assert!(read_line(&mut input, &mut line, PLAN_LINE_BYTES_MAX).unwrap() && line == b"one");
         assert!(read_line(&mut input, &mut line, PLAN_LINE_BYTES_MAX).unwrap() && line.is_empty());
-        assert!(read_line(&mut input, &mut line, PLAN_LINE_BYTES_MAX).is_err(), "cut off");
+        let cut_off = read_line(&mut input, &mut line, PLAN_LINE_BYTES_MAX).unwrap_err();
+        assert_eq!(cut_off.kind(), io::ErrorKind::UnexpectedEof);
         assert!(!read_line(&mut &b""[..], &mut line, PLAN_LINE_BYTES_MAX).unwrap());
         let mut long = vec![b'x'; PLAN_LINE_BYTES_MAX];
         long.push(b'\n');
-        assert!(read_line(&mut &long[..], &mut line, PLAN_LINE_BYTES_MAX).is_err());
+        let too_long = read_line(&mut &long[..], &mut line, PLAN_LINE_BYTES_MAX).unwrap_err();
+        assert_eq!(too_long.kind(), io::ErrorKind::InvalidData);
         assert!(read_line(&mut &long[1..], &mut line, PLAN_LINE_BYTES_MAX).unwrap());
     }
 }

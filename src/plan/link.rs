@@ -1,9 +1,10 @@
 //! The asking end of a plan's two pipes. Lines are written and answers are read on threads of their own, so that neither
 //! side ever waits for the other to read: at most as many questions are open as both queues have room for.
 
-use std::io::{BufRead, BufWriter, Write};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::io::{self, BufRead, BufWriter, Write};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use super::line::{Answer, Said, read_line};
 use crate::error::Error;
@@ -17,13 +18,27 @@ pub(crate) enum Broken {
     Gone,
     /// It said something that has no meaning.
     Misbehaved,
+    /// It is there, and has said nothing for so long.
+    Silent(Duration),
 }
 
 impl Broken {
+    /// What a pipe that could not be read or written says, if it is waited for with so much patience.
+    pub(crate) fn of(error: &io::Error, patience: Option<Duration>) -> Broken {
+        match patience {
+            Some(patience) if error.kind() == io::ErrorKind::TimedOut => Broken::Silent(patience),
+            _ if error.kind() == io::ErrorKind::InvalidData => Broken::Misbehaved,
+            _ => Broken::Gone,
+        }
+    }
+
     /// The error where nothing more is known of the other side.
     pub(crate) fn error(self, peer: Role) -> Error {
         match self {
             Broken::Gone => Error::NoLink { peer, seconds: 0, cause: "it ended before the plan was whole".to_owned() },
+            Broken::Silent(patience) => {
+                Error::NoLink { peer, seconds: patience.as_secs(), cause: "it said nothing".to_owned() }
+            }
             Broken::Misbehaved => Error::Misbehaved { peer, what: "a line of its plan has no meaning".to_owned() },
         }
     }
@@ -47,13 +62,15 @@ pub(super) struct Link {
     answers: Receiver<Result<Answer, Broken>>,
     writer: Option<JoinHandle<()>>,
     open: usize,
+    patience: Option<Duration>,
 }
 
 impl Link {
-    /// Over a pair of pipes. The thread that reads ends with its pipe or the process: a read cannot be taken back.
+    /// Over a pair of pipes, with so much patience for an answer. The thread that reads ends with its pipe or the process: a read cannot be taken back.
     pub(super) fn new(
         input: impl BufRead + Send + 'static,
         output: impl Write + Send + 'static,
+        patience: Option<Duration>,
     ) -> Result<Link, Error> {
         let (says, lines) = sync_channel(PLAN_QUESTIONS_MAX);
         let (heard, answers) = sync_channel(PLAN_QUESTIONS_MAX);
@@ -66,7 +83,7 @@ impl Link {
         let named = |name: &str| thread::Builder::new().name(name.to_owned());
         let writer = named("plan-writer").spawn(move || write_all(&lines, output)).map_err(failed)?;
         named("plan-reader").spawn(move || read_all(input, &heard)).map_err(failed)?;
-        Ok(Link { says: Some(Says(says)), answers, writer: Some(writer), open: 0 })
+        Ok(Link { says: Some(Says(says)), answers, writer: Some(writer), open: 0, patience })
     }
 
     /// A further way to say something.
@@ -96,7 +113,13 @@ impl Link {
 
     /// Waits for the next answer.
     pub(super) fn hear(&mut self) -> Result<Answer, Broken> {
-        let answer = self.answers.recv().map_err(|_| Broken::Gone)?;
+        let answer = match self.patience {
+            Some(patience) => self.answers.recv_timeout(patience).map_err(|error| match error {
+                RecvTimeoutError::Timeout => Broken::Silent(patience),
+                RecvTimeoutError::Disconnected => Broken::Gone,
+            })?,
+            None => self.answers.recv().map_err(|_| Broken::Gone)?,
+        };
         self.count(answer)
     }
 
@@ -137,7 +160,7 @@ fn read_all(mut input: impl BufRead, heard: &SyncSender<Result<Answer, Broken>>)
         let answer = match read_line(&mut input, &mut line, PLAN_LINE_BYTES_MAX) {
             Ok(true) => Answer::parse(&line).ok_or(Broken::Misbehaved),
             Ok(false) => return,
-            Err(_) => Err(Broken::Gone),
+            Err(error) => Err(Broken::of(&error, None)),
         };
         if heard.send(answer).is_err() || answer.is_err() {
             return;

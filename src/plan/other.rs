@@ -1,7 +1,7 @@
 //! The other side of a plan as a process that is started here, on this machine or through ssh: told what to do, waited for
 //! until it is ready, and ended. What is in the way is told as it is before a transfer.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread;
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::line::{READY, READY_WORD, read_line};
 use super::link::Broken;
+use super::patient::Patient;
 use crate::error::{Error, Exit};
 use crate::identity::Role;
 use crate::limits::{LINK_VERDICT_MS, LOGIN_LINES_MAX, PLAN_LINE_BYTES_MAX};
@@ -25,14 +26,16 @@ pub(crate) struct Other {
     command: ChildCommand,
     peer: Role,
     is_ready: bool,
+    patience: Option<Duration>,
 }
 
 impl Other {
-    /// Starts it, and waits until it is ready. Its output and input from then on.
+    /// Starts it, and waits until it is ready. Its output and input from then on, each with that patience.
     pub(crate) fn start(
         command: &ChildCommand,
         peer: Role,
-    ) -> Result<(Other, BufReader<ChildStdout>, ChildStdin), Error> {
+        patience: Option<Duration>,
+    ) -> Result<(Other, BufReader<Patient<ChildStdout>>, Patient<ChildStdin>), Error> {
         let mut program = Command::new(&command.program);
         program.args(&command.arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
         if command.remote.is_none() {
@@ -45,9 +48,9 @@ impl Other {
             problem: "could not be started",
             source: Some(source),
         })?;
-        let mut stdin = process.stdin.take().expect("stdin is piped");
-        let mut stdout = BufReader::new(process.stdout.take().expect("stdout is piped"));
-        let mut other = Other { process, command: command.clone(), peer, is_ready: false };
+        let mut stdin = Patient::new(process.stdin.take().expect("stdin is piped"), patience);
+        let mut stdout = BufReader::new(Patient::new(process.stdout.take().expect("stdout is piped"), patience));
+        let mut other = Other { process, command: command.clone(), peer, is_ready: false, patience };
         // One that does not read it has ended, and its end says why.
         drop(stdin.write_all(&plan_line(&command.options)).and_then(|()| stdin.flush()));
         match other.hear_ready(&mut stdout) {
@@ -60,7 +63,7 @@ impl Other {
     fn hear_ready(&mut self, stdout: &mut impl BufRead) -> Result<(), Broken> {
         let mut strange_lines = 0;
         let mut line = vec![];
-        while read_line(stdout, &mut line, PLAN_LINE_BYTES_MAX).map_err(|_| Broken::Gone)? {
+        while read_line(stdout, &mut line, PLAN_LINE_BYTES_MAX).map_err(|error| self.broken(&error))? {
             if READY.strip_suffix(b"\n") == Some(&line) {
                 self.is_ready = true;
                 return Ok(());
@@ -79,12 +82,20 @@ impl Other {
         self.wait();
     }
 
+    /// What a pipe that could not be read or written says of it.
+    pub(crate) fn broken(&self, error: &io::Error) -> Broken {
+        Broken::of(error, self.patience)
+    }
+
     /// Why it did not do what it was started for.
     pub(crate) fn failed(&mut self, broken: Broken) -> Error {
         if broken == Broken::Misbehaved {
             let what =
                 if self.is_ready { "a line of its plan has no meaning" } else { "it did not say that it is ready" };
             return Error::Misbehaved { peer: self.peer, what: what.to_owned() };
+        }
+        if let Broken::Silent(_) = broken {
+            return broken.error(self.peer);
         }
         let Some(status) = self.wait() else { return broken.error(self.peer) };
         let remote = self.command.remote.as_ref();

@@ -4,6 +4,7 @@
 
 use std::io::{self, BufReader, Read, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::io::Errno;
 
@@ -174,20 +175,22 @@ fn is_no_directory(error: &io::Error) -> bool {
 }
 
 /// Answers what comes in, and hands on what is only said, until all is done or the pipe is closed. Answers are held back
-/// only while there is a further question at hand.
+/// only while there is a further question at hand. `patience` is that of the pipes.
 pub(super) fn attend<D: Disk>(
     surveyor: &mut Surveyor<D>,
     input: &mut BufReader<impl Read>,
     output: impl Write,
+    patience: Option<Duration>,
     tell: &mut impl FnMut(Told),
 ) -> Result<End, Broken> {
+    let broken = |error: io::Error| Broken::of(&error, patience);
     let mut output = io::BufWriter::new(output);
     let mut line = vec![];
     loop {
         if input.buffer().is_empty() {
-            output.flush().map_err(|_| Broken::Gone)?;
+            output.flush().map_err(broken)?;
         }
-        if !read_line(input, &mut line, PLAN_LINE_BYTES_MAX).map_err(|_| Broken::Gone)? {
+        if !read_line(input, &mut line, PLAN_LINE_BYTES_MAX).map_err(broken)? {
             return Ok(End::Closed);
         }
         let answer = match Said::parse(&line).ok_or(Broken::Misbehaved)? {
@@ -204,6 +207,6 @@ pub(super) fn attend<D: Disk>(
                 return Ok(End::Done);
             }
         };
-        output.write_all(&answer.line()).map_err(|_| Broken::Gone)?;
+        output.write_all(&answer.line()).map_err(broken)?;
     }
 }

@@ -49,10 +49,10 @@ impl Ground {
         let (sources, dir) = (self.sources(existing), self.at("to"));
         let answering = std::thread::spawn(move || {
             let mut surveyor = Surveyor::open(&RealDisk::new(), &dir).unwrap();
-            attend(&mut surveyor, &mut BufReader::new(questions), answers, &mut |_| {}).unwrap()
+            attend(&mut surveyor, &mut BufReader::new(questions), answers, None, &mut |_| {}).unwrap()
         });
         let mut found = vec![];
-        let mut link = Link::new(BufReader::new(input), output).unwrap();
+        let mut link = Link::new(BufReader::new(input), output, None).unwrap();
         let mut tell = |told| match told {
             Told::Found(finding) => found.push(finding),
             Told::Notice(notice) => panic!("{notice:?}"),
@@ -267,7 +267,7 @@ fn what_cannot_be_read_at_either_side_is_what_it_is_for_a_transfer() {
 /// A plan whose answers are these lines.
 fn lied_to(ground: &Ground, existing: Existing, answers: &str) -> Result<(), Halted> {
     let input = BufReader::new(Cursor::new(answers.as_bytes().to_vec()));
-    let mut link = Link::new(input, std::io::sink()).unwrap();
+    let mut link = Link::new(input, std::io::sink(), None).unwrap();
     Planner::open(&RealDisk::new(), &ground.sources(existing), &mut |_| {}).unwrap().run(&mut link, &mut |_| {})
 }
 
@@ -299,7 +299,7 @@ fn a_question_that_cannot_be_is_not_answered() {
     let ask = |line: &str| {
         let mut surveyor = Surveyor::open(&RealDisk::new(), &ground.at("to")).unwrap();
         let mut answers = vec![];
-        let ended = attend(&mut surveyor, &mut BufReader::new(line.as_bytes()), &mut answers, &mut |_| {});
+        let ended = attend(&mut surveyor, &mut BufReader::new(line.as_bytes()), &mut answers, None, &mut |_| {});
         (ended, String::from_utf8(answers).unwrap())
     };
     for bad in ["hello\n", "{\"look\":{\"path\":\"../x\",\"kind\":\"Regular\",\"size\":1}}\n"] {

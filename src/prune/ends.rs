@@ -3,6 +3,7 @@
 use std::io::{BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, ChildStdout};
+use std::time::Duration;
 
 use super::line::{Answered, Asked};
 use super::source::Voucher;
@@ -11,10 +12,12 @@ use super::{Entry, Fate, Lister, Listing, Protected, Refused, Seen};
 use crate::disk::{Disk, Rooted};
 use crate::error::Error;
 use crate::identity::Role;
-use crate::limits::{DELETE_BATCH_BYTES, DELETE_BATCH_ENTRIES, DELETE_ENTRIES_MAX, DELETE_LINE_BYTES_MAX};
+use crate::limits::{
+    DELETE_BATCH_BYTES, DELETE_BATCH_ENTRIES, DELETE_ENTRIES_MAX, DELETE_LINE_BYTES_MAX, DELETE_PATHS_BYTES_MAX,
+};
 use crate::options::ChildCommand;
 use crate::path::RelPath;
-use crate::plan::{Broken, Other, read_line};
+use crate::plan::{Broken, Other, Patient, read_line};
 
 /// What is on this side.
 enum Near<D: Disk> {
@@ -36,18 +39,24 @@ pub struct Ends<D: Disk> {
 struct Far {
     other: Other,
     peer: Role,
-    input: BufReader<ChildStdout>,
-    output: ChildStdin,
+    input: BufReader<Patient<ChildStdout>>,
+    output: Patient<ChildStdin>,
     number: u64,
     line: Vec<u8>,
 }
 
 impl<D: Rooted> Ends<D> {
-    /// With the sources here and the target at a child, which is started here.
-    pub fn send(disk: &D, sources: &[PathBuf], child: &ChildCommand) -> Result<Ends<D>, Error> {
+    /// With the sources here and the target at a child, which is started here. One that says nothing for as long as there is
+    /// `patience` ends it.
+    pub fn send(
+        disk: &D,
+        sources: &[PathBuf],
+        child: &ChildCommand,
+        patience: Option<Duration>,
+    ) -> Result<Ends<D>, Error> {
         let voucher = Voucher::open(disk, sources)?;
         let below = voucher.directories();
-        Ok(Ends { near: Near::Source(voucher), far: Far::start(child, Role::Receiver)?, below })
+        Ok(Ends { near: Near::Source(voucher), far: Far::start(child, Role::Receiver, patience)?, below })
     }
 
     /// With the target here, a directory beside which `home` is this side's state, and the source, which arrives under a name or at the top, at a child.
@@ -56,9 +65,10 @@ impl<D: Rooted> Ends<D> {
         (dir, home): (&Path, &Path),
         name: Option<RelPath>,
         child: &ChildCommand,
+        patience: Option<Duration>,
     ) -> Result<Ends<D>, Error> {
         let pruner = Pruner::open(disk, dir, home)?;
-        Ok(Ends { near: Near::Target(pruner), far: Far::start(child, Role::Sender)?, below: vec![name] })
+        Ok(Ends { near: Near::Target(pruner), far: Far::start(child, Role::Sender, patience)?, below: vec![name] })
     }
 }
 
@@ -165,14 +175,14 @@ impl<D: Disk> Ends<D> {
 }
 
 impl Far {
-    fn start(child: &ChildCommand, peer: Role) -> Result<Far, Error> {
-        let (other, input, output) = Other::start(child, peer)?;
+    fn start(child: &ChildCommand, peer: Role, patience: Option<Duration>) -> Result<Far, Error> {
+        let (other, input, output) = Other::start(child, peer, patience)?;
         Ok(Far { other, peer, input, output, number: 0, line: vec![] })
     }
 
     fn say(&mut self, asked: &Asked) -> Result<(), Error> {
         let said = self.output.write_all(&asked.line()).and_then(|()| self.output.flush());
-        said.map_err(|_| self.other.failed(Broken::Gone))
+        said.map_err(|error| self.other.failed(self.other.broken(&error)))
     }
 
     fn hear(&mut self) -> Result<Answered, Error> {
@@ -181,7 +191,8 @@ impl Far {
                 Some(answered) => return Ok(answered),
                 None => Broken::Misbehaved,
             },
-            Ok(false) | Err(_) => Broken::Gone,
+            Ok(false) => Broken::Gone,
+            Err(error) => self.other.broken(&error),
         };
         Err(self.other.failed(broken))
     }
@@ -225,8 +236,8 @@ impl Far {
     }
 }
 
-const _: () = assert!(DELETE_ENTRIES_MAX == 2_097_152);
+const _: () = assert!(DELETE_ENTRIES_MAX == 2_097_152 && DELETE_PATHS_BYTES_MAX == 256 << 20);
 
 fn too_many() -> &'static str {
-    "would delete more than 2,097,152 entries, and nothing is: look whether it is the right target, or remove some by hand"
+    "would delete more than 2,097,152 entries, or such with paths of more than 256 MiB, and nothing is: look whether it is the right target, or remove some by hand"
 }

@@ -276,3 +276,17 @@ fn a_directory_in_which_something_stays_is_not_listed() {
     assert_eq!(names(&listing), ["a/b/c", "a/e", "f"]);
     assert_eq!(listing.unlisted, [Some(path("g"))]);
 }
+
+/// One that only says so could fill this side's memory with paths.
+#[test]
+fn there_is_an_end_to_the_paths_that_are_kept() {
+    let long = ["a".repeat(250), "b".repeat(250), "c".repeat(250)].join("/");
+    let mut lister = Lister::default();
+    let taken: Vec<Result<(), Refused>> = (0..400_000_u32)
+        .map(|number| {
+            lister.take(Seen::Entry(entry(&format!("{number:07}/{long}"), FileKind::Regular)), &[None], false)
+        })
+        .collect();
+    assert!(taken[..300_000].iter().all(Result::is_ok));
+    assert_eq!(taken[399_999], Err(Refused::TooMany));
+}
