@@ -25,6 +25,7 @@ fn kind(attack: &Attack) -> &'static str {
         Attack::Planted(_) => "planted",
         Attack::Session(_) => "session",
         Attack::Race(_) => "race",
+        Attack::Pipe(_) => "pipe",
     }
 }
 

@@ -5,16 +5,19 @@
 
 pub mod act;
 pub mod door;
+pub mod far;
 pub mod greetings;
 pub mod keys;
 pub mod lies;
 pub mod line;
 pub mod names;
+pub mod pipe;
 pub mod planted;
 pub mod races;
 pub mod receipts;
 pub mod rows;
 pub mod sessions;
+mod speeches;
 pub mod stage;
 pub mod words;
 
@@ -54,6 +57,8 @@ pub enum Attack {
     Session(sessions::Session),
     /// A name that is swapped while the binary uses it.
     Race(races::Race),
+    /// A far end of a dry run or a deletion.
+    Pipe(Box<pipe::Pipe>),
 }
 
 /// A case that is a script.
@@ -69,7 +74,7 @@ pub fn cases() -> Vec<Case> {
 /// Every case, with so many swaps to a race.
 pub fn cases_with(swaps: u64) -> Vec<Case> {
     let scripts = [names::cases(), lies::cases(), receipts::cases(), greetings::cases()].concat();
-    [scripts, door::cases(), sessions::cases(), planted::cases(), races::cases(swaps)].concat()
+    [scripts, door::cases(), sessions::cases(), planted::cases(), pipe::cases(), races::cases(swaps)].concat()
 }
 
 /// Whether a name matches a pattern in which `*` stands for anything.
@@ -111,6 +116,7 @@ pub fn run_one(case: &Case, seed: u64) -> Report {
         Attack::Planted(at) => planted::perform(*at, &key),
         Attack::Session(session) => sessions::perform(*session, &key),
         Attack::Race(race) => races::perform(race, &key, seed),
+        Attack::Pipe(pipe) => pipe::perform(pipe),
     };
     report_of(&case.name, case.class, seed, seen)
 }
@@ -118,6 +124,7 @@ pub fn run_one(case: &Case, seed: u64) -> Report {
 /// What was seen, as the harness reports it.
 fn report_of(name: &str, class: u8, seed: u64, seen: Seen) -> Report {
     let verdict = match (&seen.failed, seen.wrongs.first(), seen.complaints.first()) {
+        _ if seen.lacks.is_some() => Verdict::Skipped(seen.lacks.clone().unwrap_or_default()),
         (_, Some(wrong), _) => Verdict::Wrong(wrong.clone()),
         (Some(why), ..) => Verdict::Failed(why.clone()),
         (_, _, Some(missing)) => Verdict::Stuck(missing.clone()),

@@ -217,6 +217,8 @@ pub struct Seen {
     pub complaints: Vec<String>,
     /// The harness could not do it.
     pub failed: Option<String>,
+    /// What this machine or this user lacks for it.
+    pub lacks: Option<String>,
     /// What happened.
     pub log: Vec<String>,
 }
@@ -232,6 +234,7 @@ impl Default for Seen {
             wrongs: vec![],
             complaints: vec![],
             failed: None,
+            lacks: None,
             log: vec![],
         }
     }
