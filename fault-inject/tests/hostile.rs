@@ -26,6 +26,7 @@ fn kind(attack: &Attack) -> &'static str {
         Attack::Session(_) => "session",
         Attack::Race(_) => "race",
         Attack::Pipe(_) => "pipe",
+        Attack::Caller(_) => "caller",
     }
 }
 

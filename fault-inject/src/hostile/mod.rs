@@ -4,9 +4,12 @@
 //! a terminal would obey holds for all of them. Nothing here knows how the product does it.
 
 pub mod act;
+pub mod caller;
 pub mod door;
+pub mod exchange;
 pub mod far;
 pub mod greetings;
+pub mod ground;
 pub mod keys;
 pub mod lies;
 pub mod line;
@@ -59,6 +62,8 @@ pub enum Attack {
     Race(races::Race),
     /// A far end of a dry run or a deletion.
     Pipe(Box<pipe::Pipe>),
+    /// A caller at the door of `recv --lan`.
+    Caller(caller::Visit),
 }
 
 /// A case that is a script.
@@ -74,7 +79,8 @@ pub fn cases() -> Vec<Case> {
 /// Every case, with so many swaps to a race.
 pub fn cases_with(swaps: u64) -> Vec<Case> {
     let scripts = [names::cases(), lies::cases(), receipts::cases(), greetings::cases()].concat();
-    [scripts, door::cases(), sessions::cases(), planted::cases(), pipe::cases(), races::cases(swaps)].concat()
+    [scripts, door::cases(), sessions::cases(), planted::cases(), pipe::cases(), caller::cases(), races::cases(swaps)]
+        .concat()
 }
 
 /// Whether a name matches a pattern in which `*` stands for anything.
@@ -117,6 +123,7 @@ pub fn run_one(case: &Case, seed: u64) -> Report {
         Attack::Session(session) => sessions::perform(*session, &key),
         Attack::Race(race) => races::perform(race, &key, seed),
         Attack::Pipe(pipe) => pipe::perform(pipe),
+        Attack::Caller(visit) => caller::perform(*visit, key.public().0, seed),
     };
     report_of(&case.name, case.class, seed, seen)
 }
