@@ -27,6 +27,7 @@ fn kind(attack: &Attack) -> &'static str {
         Attack::Race(_) => "race",
         Attack::Pipe(_) => "pipe",
         Attack::Caller(_) => "caller",
+        Attack::Host(_) => "host",
     }
 }
 

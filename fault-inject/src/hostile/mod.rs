@@ -4,12 +4,14 @@
 //! a terminal would obey holds for all of them. Nothing here knows how the product does it.
 
 pub mod act;
+pub mod announce;
 pub mod caller;
 pub mod door;
 pub mod exchange;
 pub mod far;
 pub mod greetings;
 pub mod ground;
+pub mod host;
 pub mod keys;
 pub mod lies;
 pub mod line;
@@ -64,6 +66,8 @@ pub enum Attack {
     Pipe(Box<pipe::Pipe>),
     /// A caller at the door of `recv --lan`.
     Caller(caller::Visit),
+    /// A host that `send --lan` finds.
+    Host(host::Deed),
 }
 
 /// A case that is a script.
@@ -79,8 +83,17 @@ pub fn cases() -> Vec<Case> {
 /// Every case, with so many swaps to a race.
 pub fn cases_with(swaps: u64) -> Vec<Case> {
     let scripts = [names::cases(), lies::cases(), receipts::cases(), greetings::cases()].concat();
-    [scripts, door::cases(), sessions::cases(), planted::cases(), pipe::cases(), caller::cases(), races::cases(swaps)]
-        .concat()
+    [
+        scripts,
+        door::cases(),
+        sessions::cases(),
+        planted::cases(),
+        pipe::cases(),
+        caller::cases(),
+        host::cases(),
+        races::cases(swaps),
+    ]
+    .concat()
 }
 
 /// Whether a name matches a pattern in which `*` stands for anything.
@@ -124,6 +137,7 @@ pub fn run_one(case: &Case, seed: u64) -> Report {
         Attack::Race(race) => races::perform(race, &key, seed),
         Attack::Pipe(pipe) => pipe::perform(pipe),
         Attack::Caller(visit) => caller::perform(*visit, key.public().0, seed),
+        Attack::Host(deed) => host::perform(*deed, key.public().0, seed),
     };
     report_of(&case.name, case.class, seed, seen)
 }
