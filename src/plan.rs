@@ -30,8 +30,7 @@ use crate::path::RelPath;
 
 pub(crate) use line::{READY, Raw, encode, read_line};
 pub(crate) use link::Broken;
-pub(crate) use other::Other;
-pub(crate) use patient::Patient;
+pub(crate) use other::{FromOther, Other, ToOther};
 pub(crate) use survey::open_root;
 
 use line::Said;

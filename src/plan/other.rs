@@ -19,6 +19,11 @@ use crate::options::ChildCommand;
 /// Between two looks whether it has ended.
 const LOOK: Duration = Duration::from_millis(5);
 
+/// What it says.
+pub(crate) type FromOther = BufReader<Patient<ChildStdout>>;
+/// What it is told.
+pub(crate) type ToOther = Patient<ChildStdin>;
+
 /// A process that was started. It does not outlive this.
 #[derive(Debug)]
 pub(crate) struct Other {
@@ -35,7 +40,7 @@ impl Other {
         command: &ChildCommand,
         peer: Role,
         patience: Option<Duration>,
-    ) -> Result<(Other, BufReader<Patient<ChildStdout>>, Patient<ChildStdin>), Error> {
+    ) -> Result<(Other, FromOther, ToOther), Error> {
         let mut program = Command::new(&command.program);
         program.args(&command.arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
         if command.remote.is_none() {

@@ -1,8 +1,7 @@
 //! The two sides as the command sees them: one here, one in a child process that is asked line by line.
 
-use std::io::{BufReader, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, ChildStdout};
 use std::time::Duration;
 
 use super::line::{Answered, Asked};
@@ -17,7 +16,7 @@ use crate::limits::{
 };
 use crate::options::ChildCommand;
 use crate::path::RelPath;
-use crate::plan::{Broken, Other, Patient, read_line};
+use crate::plan::{Broken, FromOther, Other, ToOther, read_line};
 
 /// What is on this side.
 enum Near<D: Disk> {
@@ -39,8 +38,8 @@ pub struct Ends<D: Disk> {
 struct Far {
     other: Other,
     peer: Role,
-    input: BufReader<Patient<ChildStdout>>,
-    output: Patient<ChildStdin>,
+    input: FromOther,
+    output: ToOther,
     number: u64,
     line: Vec<u8>,
 }

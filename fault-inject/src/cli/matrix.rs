@@ -1,4 +1,4 @@
-//! `matrix`: the 80 faults of the matrix, each with what was injected, detected and repaired; as a table, and as a page.
+//! `matrix`: the 83 faults of the matrix, each with what was injected, detected and repaired; as a table, and as a page.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,11 +8,11 @@ use crate::matrix::rows::Layer;
 use crate::matrix::{Cell, chosen, page, run_all};
 use crate::verdict::{Report, Verdict};
 
-/// Runs the fault matrix: 80 faults in eight layers. A row in which nothing was injected fails.
+/// Runs the fault matrix: 83 faults in eight layers. A row in which nothing was injected fails.
 #[derive(Debug, clap::Args)]
 pub(super) struct Matrix {
     /// Only this row; may be given several times.
-    #[arg(long = "row", value_parser = clap::value_parser!(u8).range(1..=80))]
+    #[arg(long = "row", value_parser = clap::value_parser!(u8).range(1..=83))]
     rows: Vec<u8>,
     /// Writes a page for a browser, which needs nothing else.
     #[arg(long)]

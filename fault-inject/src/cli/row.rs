@@ -9,7 +9,7 @@ use crate::matrix;
 #[derive(Debug, clap::Args)]
 pub(super) struct RowCommand {
     /// Its number.
-    #[arg(value_parser = clap::value_parser!(u8).range(1..=80))]
+    #[arg(value_parser = clap::value_parser!(u8).range(1..=83))]
     row: u8,
     /// Seed of everything random.
     #[arg(long, value_parser = number)]

@@ -59,7 +59,8 @@ impl Far {
         // Both wait for the program.
         let heard = BufReader::new(File::open(self.beside("heard"))?);
         let says = OpenOptions::new().write(true).open(self.beside("says"))?;
-        Ok(Talk { heard, says: Some(says), id, told: vec![], attack: Attack::default() })
+        let target = self.program.with_file_name("target");
+        Ok(Talk { heard, says: Some(says), id, target, told: vec![], attack: Attack::default() })
     }
 
     /// Lets go of whoever still waits for the program.
@@ -87,6 +88,7 @@ pub struct Talk {
     heard: BufReader<File>,
     says: Option<File>,
     id: Arc<AtomicU32>,
+    target: PathBuf,
     /// All that the binary said.
     pub told: Vec<String>,
     /// How the attack went.
@@ -152,6 +154,11 @@ impl Talk {
     /// Says nothing more, and hears the binary to its end.
     pub fn listen_to_the_end(&mut self) {
         while self.hear().is_some() {}
+    }
+
+    /// For the test of the judgement: something is removed behind the binary's back.
+    pub fn remove_at_the_target(&self, name: &str) {
+        drop(fs::remove_file(self.target.join(name)));
     }
 
     /// Answers each question like this until the binary ends. `None` ends it.

@@ -61,8 +61,18 @@ fn found(path: &str, bytes: &str, action: &str) -> String {
 
 const DONE: &str = "{\"done\":{\"excluded\":0}}\n";
 
+/// A comparison of the last chunk that a number can name, with so many bytes of digests.
+fn compare_zeros(path: &str, bytes: usize) -> String {
+    let digests = "AAAA".repeat(bytes / 3) + ["", "AA==", "AAA="][bytes % 3];
+    format!(r#"{{"compare":{{"path":"{path}","size":4,"first":4294967295,"digests":"{digests}"}}}}"#) + "\n"
+}
+
 /// A dry run.
 pub(super) fn plans() -> Vec<Case> {
+    [of(Command::RecvPlan, plans_from()), of(Command::SendPlan, plans_to())].concat()
+}
+
+fn plans_from() -> Vec<Named> {
     let mut from = vec![];
     for (name, class, path) in bad_names() {
         let look = format!(r#"{{"look":{{"path":{path},"kind":"Regular","size":1}}}}"#) + "\n";
@@ -73,10 +83,6 @@ pub(super) fn plans() -> Vec<Case> {
     }
     let loud = format!("\"{LOUD}\"");
     let (twice, most) = (found("\"a\"", "1", "\"replace\""), u64::MAX.to_string());
-    let digests = |count: usize| {
-        format!(r#"{{"compare":{{"path":"good","size":4,"first":4294967295,"digests":"{}"}}}}"#, "AAAA".repeat(count))
-            + "\n"
-    };
     from.extend([
         // Names that a source may have are its own word, and are shown so that nothing obeys them.
         says(
@@ -105,9 +111,9 @@ pub(super) fn plans() -> Vec<Case> {
         says("counts-beyond-u64", 28, found("\"a\"", "18446744073709551616", "\"send\""), &[1], NO_MEANING),
         says("counts-below-nothing", 28, "{\"done\":{\"excluded\":-1}}\n", &[1], NO_MEANING),
         says("renames-by-zero", 28, found("\"a\"", "1", r#"{"rename":{"number":0}}"#), &[1], NO_MEANING),
-        says("compares-65-chunks", 12, digests(691), &[1], NO_MEANING),
-        says("compares-half-a-digest", 12, digests(4), &[1], NO_MEANING),
-        says("compares-beyond-the-file", 28, digests(8) + DONE, &[1], NO_MEANING),
+        says("compares-65-chunks", 12, compare_zeros("good", 65 * 32), &[1], NO_MEANING),
+        says("compares-half-a-digest", 12, compare_zeros("good", 48), &[1], NO_MEANING),
+        says("compares-beyond-the-file", 28, compare_zeros("good", 32) + DONE, &[0], "nothing was written"),
         says("answers-instead", 25, "\"there\"\n", &[1], NO_MEANING),
         says("is-ready-twice", 25, "ready plan 1\n", &[1], NO_MEANING),
         says("says-what-is-loud", 9, "\u{1b}[2J\u{7}\u{202e}\n", &[1], NO_MEANING),
@@ -128,6 +134,10 @@ pub(super) fn plans() -> Vec<Case> {
         ),
     ]);
     from.extend(broken_off());
+    from
+}
+
+fn plans_to() -> Vec<Named> {
     let mut to = vec![
         says("answers-what-has-no-place", 25, "\"there\"\n", &[1], NO_MEANING),
         says("is-equal-to-nothing", 25, "{\"equal\":{\"bytes\":4}}\n", &[1], NO_MEANING),
@@ -141,7 +151,7 @@ pub(super) fn plans() -> Vec<Case> {
         does("has-less-than-nothing", 28, |talk| equal(talk, "-1"), &[1], NO_MEANING),
     ];
     to.extend(broken_off());
-    [of(Command::RecvPlan, from), of(Command::SendPlan, to)].concat()
+    to
 }
 
 /// Says that it has files of the same length, and so many bytes of each that are equal.
@@ -162,98 +172,44 @@ fn equal(talk: &mut Talk, bytes: &str) {
 
 /// What breaks off, goes on for ever or never comes, wherever lines are expected.
 fn broken_off() -> Vec<Named> {
+    let (gone, silent) = ("no link", "it said nothing");
     vec![
         does("line-without-an-end", 12, endless, &[1], NO_MEANING),
-        does(
-            "ends-before-it-is-ready",
-            17,
-            |talk| {
-                talk.hear();
-                talk.strike();
-                talk.hang_up();
-            },
-            &[3],
-            "no link",
-        ),
-        does(
-            "ends-when-it-is-ready",
-            17,
-            |talk| {
-                talk.begin();
-                talk.strike();
-                talk.hang_up();
-            },
-            &[3],
-            "no link",
-        ),
-        does(
-            "ends-within-a-line",
-            17,
-            |talk| {
-                talk.begin();
-                talk.attack(b"{\"seen\":{\"all\":[{");
-                talk.hang_up();
-            },
-            &[3],
-            "no link",
-        ),
-        does(
-            "is-never-ready",
-            17,
-            |talk| {
-                talk.hear();
-                talk.strike();
-            },
-            &[3],
-            "it said nothing",
-        ),
-        does(
-            "never-answers",
-            17,
-            |talk| {
-                talk.begin();
-                talk.strike();
-            },
-            &[3],
-            "it said nothing",
-        ),
-        does(
-            "stops-within-a-line",
-            17,
-            |talk| {
-                talk.begin();
-                talk.attack(b"{\"exist\":");
-            },
-            &[3],
-            "it said nothing",
-        ),
-        does(
-            "greets-without-an-end",
-            18,
-            |talk| {
-                talk.hear();
-                talk.attack("good \u{1b}[2Jmorning\n".repeat(MANY).as_bytes());
-            },
-            &[1],
-            NOT_READY,
-        ),
-        does(
-            "is-ready-for-another-version",
-            20,
-            |talk| {
-                talk.hear();
-                talk.attack(b"ready plan 2\n");
-            },
-            &[1],
-            NOT_READY,
-        ),
+        does("ends-before-it-is-ready", 17, |talk| end_after(talk, None), &[3], gone),
+        does("ends-when-it-is-ready", 17, |talk| end_after(talk, Some(b"")), &[3], gone),
+        does("ends-within-a-line", 17, |talk| end_after(talk, Some(b"{\"seen\":{\"all\":[{")), &[3], gone),
+        does("is-never-ready", 17, |talk| fall_silent(talk, None), &[3], silent),
+        does("never-answers", 17, |talk| fall_silent(talk, Some(b"")), &[3], silent),
+        does("stops-within-a-line", 17, |talk| fall_silent(talk, Some(b"{\"exist\":")), &[3], silent),
+        does("greets-without-an-end", 18, |talk| greet(talk, &"good \u{1b}[2Jmorning\n".repeat(MANY)), &[1], NOT_READY),
+        does("is-ready-for-another-version", 20, |talk| greet(talk, "ready plan 2\n"), &[1], NOT_READY),
     ]
+}
+
+/// Is ready, if at all, says some of a line, and nothing more.
+fn fall_silent(talk: &mut Talk, part: Option<&[u8]>) {
+    match part {
+        None => drop(talk.hear()),
+        Some(_) => talk.begin(),
+    }
+    talk.strike();
+    talk.say(part.unwrap_or_default());
+}
+
+fn end_after(talk: &mut Talk, part: Option<&[u8]>) {
+    fall_silent(talk, part);
+    talk.hang_up();
+}
+
+/// Says something in place of being ready.
+fn greet(talk: &mut Talk, text: &str) {
+    talk.hear();
+    talk.attack(text.as_bytes());
 }
 
 fn endless(talk: &mut Talk) {
     talk.begin();
-    let part = vec![b'x'; 1 << 20];
-    (0..ENDLESS_BYTES >> 20).all(|_| talk.attack(&part));
+    endless_line(talk);
 }
 
 fn entry(path: &str, size: &str) -> String {
@@ -304,13 +260,7 @@ pub(super) fn deletions() -> Vec<Case> {
             &[1],
             NO_MEANING,
         ),
-        does(
-            "vouches-for-another-question",
-            25,
-            |talk| vouching(talk, "2", &vec!["false"; 8].join(",")),
-            &[1],
-            NO_MEANING,
-        ),
+        does("vouches-for-another-question", 25, |talk| vouching(talk, "2", &["false"; 8].join(",")), &[1], NO_MEANING),
         does("vouches-with-numbers", 12, |talk| vouching(talk, "1", "0,0,0,0,0,0,0,0"), &[1], NO_MEANING),
         says("sees-what-is-outside", 1, seen(&[entry(r#""../canary/song""#, "1")]), &[1], NO_MEANING),
         says("has-scanned", 25, SCANNED, &[1], NO_MEANING),

@@ -1,4 +1,4 @@
-//! The fault matrix: 80 faults in eight layers, and what must never come of each beyond what must never come of any: a
+//! The fault matrix: 83 faults in eight layers, and what must never come of each beyond what must never come of any: a
 //! wrong file under a final name that was acknowledged.
 
 /// Where a fault strikes.
@@ -68,7 +68,7 @@ const fn row(number: u8, layer: Layer, fault: &'static str, never: &'static str)
 }
 
 /// All of them.
-pub const ROWS: [Row; 80] = [
+pub const ROWS: [Row; 83] = [
     row(1, Layer::Sender, "source read: bit flipped once, manifest pass right", "send the flipped bytes as new truth"),
     row(2, Layer::Sender, "source read: wrong in the manifest pass, right later", "publish under the wrong root"),
     row(3, Layer::Sender, "source disk wrong, same wrong bytes every time", "be advertised as covered (limit L1)"),
@@ -214,6 +214,9 @@ pub const ROWS: [Row; 80] = [
         "either end of a pipe killed, closed or failing (`send -`, `recv --stdout`)",
         "exit 0 or a receipt for less than the whole",
     ),
+    row(81, Layer::Everyday, "`recv --lan`: caller without the code, or out of order", "a ticket leaves; lock-out"),
+    row(82, Layer::Everyday, "`send --lan`: host without the code, somebody in the middle", "a byte of the file leaves"),
+    row(83, Layer::Everyday, "`--plan`, `--delete`: far end that lies, or is silent", "remove what was not listed; hang"),
 ];
 
 #[cfg(test)]
@@ -222,7 +225,7 @@ mod tests {
 
     #[test]
     fn rows_are_numbered_and_their_layers_in_order() {
-        assert!(ROWS.iter().zip(1..).all(|(row, number)| row.number == number));
+        assert!(ROWS.is_sorted_by(|row, next| row.number < next.number));
         assert!(ROWS.is_sorted_by_key(|row| row.layer));
         assert!(ROWS.iter().all(|row| !row.fault.is_empty() && !row.never.is_empty()));
     }
