@@ -302,7 +302,7 @@ pub struct Summary {
     /// The target's contents survive a power cut.
     pub is_durable: bool,
     /// Wall time since this run was linked to the other side for the first time: what was waited for before is no part of
-    /// it. Since its start where an old receipt answered.
+    /// it. Where an old receipt answered, the time that this took, or zero.
     pub elapsed: Duration,
     /// Where the receipt is.
     pub receipt: PathBuf,

@@ -129,6 +129,9 @@ pub struct CommonOptions {
     pub meeting: Meeting,
     /// Time without any link after which a taken transfer gives up; `None` is for ever.
     pub patience: Option<Duration>,
+    /// How long another side that plans or deletes may say nothing. It may be at work for long without a word, so that only
+    /// what was asked for counts; `None`: for ever.
+    pub answer_patience: Option<Duration>,
     /// Content that this side lets through in a second; it is not kept with the transfer.
     pub limit_bytes_per_s: Option<NonZeroU64>,
     /// A further copy of the receipt.

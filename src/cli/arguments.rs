@@ -177,7 +177,8 @@ pub(super) struct BothArguments {
     pub(super) qr: bool,
     /// Give up after this long without any link, as `90s`, `10m`, `2h` or `forever`
     ///
-    /// Without it: never on a terminal, else 10 minutes. A ticket that nobody takes expires after a day either way.
+    /// Without it: never on a terminal, else 10 minutes. With `--plan` and `--delete`: after this long without a word of the other
+    /// side; without it never. A ticket that nobody takes expires after a day either way.
     #[arg(long, value_name = "DUR", value_parser = parse_patience, allow_negative_numbers = true, help_heading = LINK)]
     pub(super) patience: Option<Patience>,
     /// Let through so many bytes of content a second, as `2MB` or `500KiB/s`; without it a rerun has none

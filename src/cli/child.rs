@@ -138,6 +138,7 @@ pub(super) fn parse(task: ChildTask) -> Result<Asked, Failure> {
         meeting: Meeting::Child { owner, secret, reach },
         // The parent decides how long to wait: the child ends with it. From another machine its end may not be heard.
         patience: (reach != Reach::Machine).then(|| Duration::from_millis(CHILD_ALONE_MS)),
+        answer_patience: None,
         limit_bytes_per_s: None,
         receipt: None,
         continuation: Continue::Open,

@@ -127,7 +127,7 @@ impl Deletion {
                 host.unwrap_or_default() + &shown::path(&path).to_string()
             }
         };
-        let (home, patience) = (common.home.clone(), common.patience);
+        let (home, patience) = (common.home.clone(), common.answer_patience);
         Ok(Deletion { agreed: Agreed::No, side, child: child::deleting(child), home, patience, dir })
     }
 

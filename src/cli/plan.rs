@@ -52,7 +52,7 @@ pub(super) fn send<D: Rooted>(
     let deletion = deletes.then(|| Deletion::planned(Side::Sender(paths.clone()), &child, &common)).transpose()?;
     let sources = Sources { paths, selection, existing };
     let mut shown = Shown::new(console, output, verbose > 0);
-    let planned = plan::send(disk, &sources, &child, common.patience, |told| shown.take(told));
+    let planned = plan::send(disk, &sources, &child, common.answer_patience, |told| shown.take(told));
     let exit = shown.conclude(planned, max_bytes)?;
     deletion.map_or(Ok(exit), |deletion| deletion.plan(disk, exit, console, output))
 }
@@ -79,7 +79,7 @@ pub(super) fn recv<D: Rooted>(
         selection.put_lists(options);
     }
     let mut shown = Shown::new(console, output, verbose > 0);
-    let planned = plan::receive(disk, &dir, &child, common.patience, |told| shown.take(told));
+    let planned = plan::receive(disk, &dir, &child, common.answer_patience, |told| shown.take(told));
     let exit = shown.conclude(planned, max_bytes)?;
     deletion.map_or(Ok(exit), |deletion| deletion.plan(disk, exit, console, output))
 }

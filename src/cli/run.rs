@@ -25,9 +25,9 @@ impl Job {
         common
     }
 
-    /// Whether it starts the other side itself, as a child or by ssh.
-    pub(super) fn has_child(&self) -> bool {
-        matches!(self.common().meeting, Meeting::Parent { .. })
+    /// Whether it starts the other side by ssh.
+    pub(super) fn starts_ssh(&self) -> bool {
+        matches!(&self.common().meeting, Meeting::Parent { child, .. } if child.remote.is_some())
     }
 
     /// What this side does.

@@ -46,7 +46,7 @@ pub(super) struct Screen {
     /// Which of several transfers it is; `None` if there is one.
     label: Option<TransferId>,
     shows_qr: bool,
-    /// Another program that this one has started speaks and asks on the terminal while there is no link.
+    /// Until the first link, ssh speaks and asks on the terminal.
     shares_terminal: bool,
     view: View,
     bar: Option<ProgressBar>,
@@ -190,7 +190,11 @@ impl Screen {
     fn show_reading(&mut self, now: Instant, line: &str, is_total: bool) {
         let pause = Duration::from_secs(LINE_SECONDS);
         match (&self.bar, self.console.shows()) {
-            (Some(bar), _) => self.console.draw(bar, &[line.to_owned()]),
+            (Some(bar), _) => {
+                self.console.draw(bar, &[line.to_owned()]);
+                // What follows may be a question of ssh.
+                self.is_drawn = is_total;
+            }
             (None, Shows::Lines)
                 if is_total || self.last_read.is_none_or(|last| now.saturating_duration_since(last) >= pause) =>
             {
@@ -222,13 +226,14 @@ impl Screen {
     }
 
     fn take_progress(&mut self, now: Instant, snapshot: Snapshot) {
+        self.shares_terminal &= snapshot.phase == Phase::Connecting;
         self.view.update(now, snapshot);
         self.show_progress(now);
     }
 
     fn show_progress(&mut self, now: Instant) {
         match (&self.bar, self.console.shows()) {
-            (Some(_), _) if self.shares_terminal && self.view.snapshot().phase == Phase::Connecting => self.hide(),
+            (Some(_), _) if self.shares_terminal => self.hide(),
             (Some(bar), _) => {
                 let mut lines = lines(&self.view, self.console.columns());
                 if let Some(label) = self.label {

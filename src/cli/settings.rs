@@ -148,6 +148,7 @@ fn common(both: &BothArguments, meeting: Meeting) -> Result<CommonOptions, Failu
         home: home()?,
         meeting,
         patience: patience(both.patience),
+        answer_patience: both.patience.and_then(|given| patience(Some(given))),
         limit_bytes_per_s: both.limit,
         receipt: both.receipt.as_deref().map(absolute).transpose()?,
         continuation: if both.new { Continue::New } else { Continue::Open },

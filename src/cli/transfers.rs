@@ -83,7 +83,7 @@ pub(super) fn run<D: Rooted>(
 /// One transfer from its options to its exit code, shown.
 fn one<D: Rooted>(disk: D, labelled: Labelled, console: Arc<Console>, output: Output, shutdown: Shutdown) -> Exit {
     let Labelled { label, job, shows_qr, piped, deletion } = labelled;
-    let mut screen = Screen::new(Arc::clone(&console), output, label, job.role(), shows_qr, job.has_child());
+    let mut screen = Screen::new(Arc::clone(&console), output, label, job.role(), shows_qr, job.starts_ssh());
     let outcome = streams::take(piped, &job).and_then(|held| {
         let concluded = driven(disk.clone(), job, held.as_ref(), &mut screen, &shutdown);
         let outcome = concluded.and_then(|concluded| {

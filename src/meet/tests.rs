@@ -56,6 +56,7 @@ impl Installation {
 
     fn common(&self, meeting: Meeting) -> CommonOptions {
         CommonOptions {
+            answer_patience: None,
             limit_bytes_per_s: None,
             home: self.dir.path().to_owned(),
             meeting,

@@ -37,7 +37,8 @@ impl Broken {
         match self {
             Broken::Gone => Error::NoLink { peer, seconds: 0, cause: "it ended before the plan was whole".to_owned() },
             Broken::Silent(patience) => {
-                Error::NoLink { peer, seconds: patience.as_secs(), cause: "it said nothing".to_owned() }
+                let seconds = patience.as_secs().max(1);
+                Error::NoLink { peer, seconds, cause: "what was started there said nothing".to_owned() }
             }
             Broken::Misbehaved => Error::Misbehaved { peer, what: "a line of its plan has no meaning".to_owned() },
         }

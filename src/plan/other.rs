@@ -32,6 +32,8 @@ pub(crate) struct Other {
     peer: Role,
     is_ready: bool,
     patience: Option<Duration>,
+    /// It is asked to change something: it is left to end by itself, when its input has ended.
+    is_changing: bool,
 }
 
 impl Other {
@@ -55,7 +57,8 @@ impl Other {
         })?;
         let mut stdin = Patient::new(process.stdin.take().expect("stdin is piped"), patience);
         let mut stdout = BufReader::new(Patient::new(process.stdout.take().expect("stdout is piped"), patience));
-        let mut other = Other { process, command: command.clone(), peer, is_ready: false, patience };
+        let mut other =
+            Other { process, command: command.clone(), peer, is_ready: false, patience, is_changing: false };
         // One that does not read it has ended, and its end says why.
         drop(stdin.write_all(&plan_line(&command.options)).and_then(|()| stdin.flush()));
         match other.hear_ready(&mut stdout) {
@@ -80,6 +83,11 @@ impl Other {
             }
         }
         Err(Broken::Gone)
+    }
+
+    /// It is asked to change something from now on, and is not to be stopped in the middle of it.
+    pub(crate) fn changes(&mut self) {
+        self.is_changing = true;
     }
 
     /// Lets it end: nothing more is asked.
@@ -135,8 +143,10 @@ impl Other {
 
 impl Drop for Other {
     fn drop(&mut self) {
-        // It writes nothing, so that it can be ended anywhere. One that has ended is only reaped.
-        drop(self.process.kill());
-        drop(self.process.wait());
+        // One that only looks can be ended anywhere. One that waits for a dead disk is reaped when this process ends.
+        if !self.is_changing {
+            drop(self.process.kill());
+        }
+        self.wait();
     }
 }

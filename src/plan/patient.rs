@@ -25,7 +25,7 @@ impl<T: AsFd> Patient<T> {
     }
 
     /// Waits for ever from now on: somebody else looks at the time.
-    pub(super) fn wait_for_ever(&mut self) {
+    pub(crate) fn wait_for_ever(&mut self) {
         self.patience = None;
     }
 

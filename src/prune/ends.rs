@@ -211,6 +211,9 @@ impl Far {
 
     fn remove(&mut self, entries: &[Entry]) -> Result<Vec<Fate>, Error> {
         let number = self.next();
+        // A removal that is under way is not given up: what has become of it would not be known.
+        self.other.changes();
+        self.input.get_mut().wait_for_ever();
         self.say(&Asked::Remove(number, entries.to_vec()))?;
         match self.hear()? {
             Answered::Removed(heard, fates) if heard == number && fates.len() == entries.len() => Ok(fates),

@@ -245,6 +245,7 @@ impl TransferRecord {
 
     fn common_options(&self, home: PathBuf) -> CommonOptions {
         CommonOptions {
+            answer_patience: None,
             limit_bytes_per_s: None,
             home,
             meeting: Meeting::Resume(self.id, Resumption::AsItWas),

@@ -215,8 +215,18 @@ pub const ROWS: [Row; 83] = [
         "exit 0 or a receipt for less than the whole",
     ),
     row(81, Layer::Everyday, "`recv --lan`: caller without the code, or out of order", "a ticket leaves; lock-out"),
-    row(82, Layer::Everyday, "`send --lan`: host without the code, somebody in the middle", "a byte of the file leaves"),
-    row(83, Layer::Everyday, "`--plan`, `--delete`: far end that lies, or is silent", "remove what was not listed; hang"),
+    row(
+        82,
+        Layer::Everyday,
+        "`send --lan`: host without the code, somebody in the middle",
+        "a byte of the file leaves",
+    ),
+    row(
+        83,
+        Layer::Everyday,
+        "`--plan`, `--delete`: far end that lies, or is silent",
+        "remove what was not listed; hang",
+    ),
 ];
 
 #[cfg(test)]
