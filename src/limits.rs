@@ -275,6 +275,8 @@ pub const LAN_DIAL_MS: u64 = 2000;
 pub const LAN_SETTLE_MS: u64 = 500;
 /// How long a sender looks without a word.
 pub const LAN_NOTICE_MS: u64 = 3000;
+/// Pause of a sender to whom more was announced at once than it could hear, before it listens anew.
+pub const LAN_CROWD_DELAY_MS: u64 = 100;
 /// Announcements that a sender remembers. Further ones are not looked at.
 pub const LAN_ENTRIES_MAX: usize = 256;
 /// Addresses of one announcement that are dialled.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use mdns_sd::{IfKind, Receiver, ResolvedService, ScopedIp, ServiceDaemon, ServiceEvent};
 use thiserror::Error;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::debug;
 
 use super::announce::{AnnounceError, NAMEPLATE_KEY, PORT_KEY, SERVICE, VERSION, VERSION_KEY, end};
@@ -18,7 +18,8 @@ use super::exchange::{Called, Fault};
 use super::frames;
 use crate::identity::PeerKey;
 use crate::limits::{
-    LAN_ADDRESSES_MAX, LAN_DIAL_MS, LAN_ENTRIES_MAX, LAN_NOTICE_MS, LAN_SETTLE_MS, RETRY_DELAY_MS_MAX,
+    LAN_ADDRESSES_MAX, LAN_CROWD_DELAY_MS, LAN_DIAL_MS, LAN_ENTRIES_MAX, LAN_NOTICE_MS, LAN_SETTLE_MS,
+    RETRY_DELAY_MS_MAX,
 };
 use crate::ticket::{DecodeError, Ticket};
 
@@ -131,7 +132,7 @@ impl Search {
     /// Looks until there is the ticket, or there will be none. `tell` hears how it goes, now and then at most. Needs a tokio
     /// runtime.
     pub async fn run(&self, mut tell: impl FnMut(Finding)) -> Result<Ticket, FindError> {
-        let browser = Browser::new()?;
+        let mut browser = Browser::new()?;
         let started = Instant::now();
         let deadline = self.patience.and_then(|patience| started.checked_add(patience));
         let mut notice = Some(started + Duration::from_millis(LAN_NOTICE_MS));
@@ -140,9 +141,16 @@ impl Search {
         let mut heard = Heard::default();
         loop {
             let event = tokio::select! {
-                event = browser.events.recv_async() => {
-                    event.map(Some).map_err(|_| AnnounceError("the search has ended".to_owned()))?
-                }
+                event = browser.events.recv_async() => match event {
+                    Ok(event) => Some(event),
+                    // More came at once than it keeps for us, and it tells nothing any more. A new one remembers none of that.
+                    Err(_) => {
+                        debug!("more was announced than could be heard");
+                        sleep(Duration::from_millis(LAN_CROWD_DELAY_MS)).await;
+                        browser = Browser::new()?;
+                        None
+                    }
+                },
                 () = until(dial) => None,
                 () = until(notice) => None,
                 () = until(deadline) => return Err(FindError::Nobody(started.elapsed().as_secs())),
