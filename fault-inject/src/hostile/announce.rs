@@ -91,6 +91,20 @@ fn message(records: &[Record]) -> Vec<u8> {
     out
 }
 
+/// Messages that name so many instances each, of which nothing else is said.
+pub fn crowds(messages: usize, names: usize) -> Vec<Vec<u8>> {
+    let service = name(&SERVICE);
+    // The first name of the message is the service's.
+    let pointer = [0xc0, 12];
+    let one = |crowd: usize| {
+        let instance = |number: usize| [label(format!("{crowd}-{number}").as_bytes()), pointer.to_vec()].concat();
+        let first = (service.clone(), PTR, IN, instance(0));
+        let others = (1..names).map(|number| (pointer.to_vec(), PTR, IN, instance(number)));
+        message(&std::iter::once(first).chain(others).collect::<Vec<_>>())
+    };
+    (0..messages).map(one).collect()
+}
+
 /// Messages whose numbers do not fit what they hold, made of a right one.
 pub fn broken(right: &[u8]) -> Vec<Vec<u8>> {
     let mut all: Vec<Vec<u8>> = (0..right.len()).step_by(3).map(|length| right[..length].to_vec()).collect();

@@ -124,7 +124,11 @@ impl Scene {
     fn has_counted(&mut self, guesses: usize) -> Result<(), String> {
         self.shown(guesses)?;
         std::thread::sleep(Duration::from_millis(50));
-        let void = self.receiver.codes().len() - 1;
+        let codes = self.receiver.codes();
+        if codes.iter().enumerate().any(|(at, code)| codes[..at].contains(code)) {
+            self.seen.wrongs.push("a code that was guessed at is shown again".to_owned());
+        }
+        let void = codes.len() - 1;
         if void == guesses { Ok(()) } else { Err(format!("{void} codes are void, not {guesses}")) }
     }
 

@@ -9,7 +9,7 @@ use landfall::identity::{PeerKey, Role, Secret};
 use landfall::ticket::Ticket;
 use rand::Rng;
 
-use super::announce::{Announcer, Service, broken};
+use super::announce::{Announcer, Service, broken, crowds};
 use super::exchange::{
     Caller, Code, Keys, PROOF_BYTES, SECOND_BYTES, SMALL_POINTS, answer, framed, receive, rest, send, small_point,
 };
@@ -48,7 +48,7 @@ pub struct Scene {
 
 /// All cases of this room.
 pub fn cases() -> Vec<Case> {
-    let all: [(&str, u8, Deed); 14] = [
+    let all: [(&str, u8, Deed); 15] = [
         ("answers-garbage", 12, garbage),
         ("shares-a-small-point", 20, small_shares),
         ("shares-what-the-sender-shared", 22, own_share),
@@ -61,6 +61,7 @@ pub fn cases() -> Vec<Case> {
         ("is-silent", 17, silent),
         ("announces-what-is-broken", 12, announces_broken),
         ("announces-a-thousand-names", 18, thousand_names),
+        ("announces-more-than-is-heard", 18, crowds_of_names),
         ("announces-another-place", 8, other_address),
         ("stands-in-the-middle", 22, middle),
     ];
@@ -373,6 +374,11 @@ fn thousand_names(scene: &mut Scene) -> Result<(), String> {
         };
         (0..NAMES).map(loud).collect()
     })
+}
+
+/// In few messages, so that all of it comes at once.
+fn crowds_of_names(scene: &mut Scene) -> Result<(), String> {
+    honest_beside(scene, |_| crowds(20, 400))
 }
 
 /// Places at which nobody is to be called, and ports that are none.
