@@ -22,9 +22,9 @@ use crate::verdict::{How, Report, Verdict};
 
 const FAULT: &str = "SIGKILL of a command with --delete, and of its child";
 /// Places in the removal itself, in each direction and of each of the two processes.
-const IN_REMOVAL: usize = 32;
+const IN_REMOVAL: usize = 24;
 /// Places in all of a command, most of them before the removal, in each direction.
-const ANYWHERE: usize = 40;
+const ANYWHERE: usize = 28;
 /// Files that only the target has where a signal has to come between two batches of removals.
 const MANY: usize = 700;
 /// What must be gone when a signal comes: one of the first batch, one of the second, of the third.

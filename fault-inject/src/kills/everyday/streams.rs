@@ -283,8 +283,10 @@ impl Stand<'_> {
     fn in_a_write(&self) -> Result<(Running, File), Verdict> {
         let (path, mut pipe) = self.pipe();
         let mut running = at(&self.recv(), ">", &path).start();
+        let has_bytes = |pipe: &File| rustix::io::ioctl_fionread(pipe).is_ok_and(|count| count > 0);
+        let has_begun = running.wait_until("a byte in the pipe", PATIENCE, |_| has_bytes(&pipe));
         let mut first = [0];
-        let is_out = pipe.read_exact(&mut first).is_ok() && first[0] == self.ground.content[0];
+        let is_out = has_begun && pipe.read_exact(&mut first).is_ok() && first[0] == self.ground.content[0];
         if is_out && !running.has_ended() {
             Ok((running, pipe))
         } else {
