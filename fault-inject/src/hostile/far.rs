@@ -131,11 +131,12 @@ impl Talk {
             self.attack.happened = false;
         }
         let Some(says) = &mut self.says else { return false };
-        for part in bytes.chunks(1 << 16) {
-            if says.write_all(part).is_err() {
-                return false;
-            }
-            self.attack.bytes += part.len() as u64;
+        let mut left = bytes;
+        while !left.is_empty() {
+            // Some of it may have been read, and the rest not wanted any more.
+            let Ok(count @ 1..) = says.write(left) else { return false };
+            left = &left[count..];
+            self.attack.bytes += count as u64;
             self.attack.happened = true;
         }
         true

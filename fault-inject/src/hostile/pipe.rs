@@ -127,7 +127,11 @@ fn play(pipe: &Pipe, place: &Place, seen: &mut Seen) -> Result<(), String> {
             Ok::<_, String>((talk.told, talk.attack))
         });
         let finished = stage::finish(running, END_PATIENCE, seen);
-        far.release();
+        // It may wait for the one pipe, and then for the other.
+        while !talking.is_finished() {
+            far.release();
+            std::thread::sleep(Duration::from_millis(5));
+        }
         (finished, talking.join().unwrap_or_else(|_| Err("the far end fell over".to_owned())))
     });
     let (told, attack) = talked?;

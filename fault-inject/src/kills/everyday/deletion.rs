@@ -157,6 +157,10 @@ impl Ground {
             ("a call of the one who removes", calls.own(removing, self.amount.of(IN_REMOVAL), self.seed ^ 2)),
             ("any call", calls.any(self.amount.of(ANYWHERE), self.seed ^ 3)),
         ];
+        if places.iter().any(|(_, points)| points.is_empty()) {
+            let why = Verdict::Failed("the trace shows no call of a removal".to_owned());
+            return vec![Case::new("system calls", format!("{typed:?}"), move |_| why.clone())];
+        }
         let case = |what: &str, point: Point| {
             let label = format!("{typed:?}: {} {}", point.call, point.nth);
             let name = format!("{typed:?}-{}-{}-{}", what.len(), point.call, point.nth);
