@@ -172,7 +172,7 @@ fn equal(talk: &mut Talk, bytes: &str) {
 
 /// What breaks off, goes on for ever or never comes, wherever lines are expected.
 fn broken_off() -> Vec<Named> {
-    let (gone, silent) = ("no link", "it said nothing");
+    let (gone, silent) = ("no link", "said nothing");
     vec![
         does("line-without-an-end", 12, endless, &[1], NO_MEANING),
         does("ends-before-it-is-ready", 17, |talk| end_after(talk, None), &[3], gone),
