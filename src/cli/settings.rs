@@ -298,6 +298,7 @@ mod tests {
     #[test]
     fn a_copy_on_this_machine_starts_a_receiver_with_its_options() {
         let options = options(&["a", "--to", "b", "--existing", "keep", "--reserve", "1KB"]).unwrap();
+        assert_eq!(options.common.answer_patience, None, "only what was asked for");
         let Meeting::Parent { child, other } = options.common.meeting else { panic!("not a parent") };
         assert_eq!(other, std::path::absolute("b").unwrap());
         assert_eq!(child.arguments, ["child"]);
@@ -311,6 +312,7 @@ mod tests {
     fn a_listener_keeps_what_was_asked_for() {
         let options = options(&["a", "--listen", "127.0.0.1:7", "--write-ticket", "t", "--patience", "5s"]).unwrap();
         assert_eq!(options.common.patience, Some(Duration::from_secs(5)));
+        assert_eq!(options.common.answer_patience, options.common.patience);
         let Meeting::Listen { address, write_ticket, .. } = options.common.meeting else { panic!("not a listener") };
         assert_eq!(address, Some("127.0.0.1:7".parse().unwrap()));
         assert_eq!(write_ticket, Some(std::path::absolute("t").unwrap()));

@@ -67,7 +67,8 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Over a pair of pipes, with so much patience for an answer. The thread that reads ends with its pipe or the process: a read cannot be taken back.
+    /// Over a pair of pipes, with so much patience for an answer. The thread that reads ends with its pipe or the process: a
+    /// read cannot be taken back.
     pub(super) fn new(
         input: impl BufRead + Send + 'static,
         output: impl Write + Send + 'static,

@@ -24,7 +24,7 @@ pub(crate) type FromOther = BufReader<Patient<ChildStdout>>;
 /// What it is told.
 pub(crate) type ToOther = Patient<ChildStdin>;
 
-/// A process that was started. It does not outlive this.
+/// A process that was started. It does not outlive this, unless it is in the middle of a change: then it ends by itself.
 #[derive(Debug)]
 pub(crate) struct Other {
     process: Child,
@@ -148,5 +148,43 @@ impl Drop for Other {
             drop(self.process.kill());
         }
         self.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    /// One that goes on for a moment after the end of its input.
+    fn started(done: &std::path::Path) -> (Other, FromOther, ToOther) {
+        let script = format!("echo ready plan 1; cat >/dev/null; : > '{}'", done.display());
+        let command = ChildCommand {
+            program: "sh".into(),
+            arguments: vec!["-c".into(), script.into()],
+            options: serde_json::json!({}),
+            remote: None,
+        };
+        Other::start(&command, Role::Receiver, None).unwrap()
+    }
+
+    #[test]
+    fn one_that_changes_something_ends_by_itself_and_any_other_at_once() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (looked, changed) = (scratch.path().join("looked"), scratch.path().join("changed"));
+        let (other, input, output) = started(&looked);
+        drop(other);
+        drop((input, output));
+        let (mut other, input, output) = started(&changed);
+        other.changes();
+        drop(other);
+        drop((input, output));
+        let until = Instant::now() + Duration::from_secs(20);
+        while !changed.exists() {
+            assert!(Instant::now() < until, "it was stopped in the middle");
+            thread::sleep(LOOK);
+        }
+        assert!(!looked.exists(), "it was not ended");
     }
 }

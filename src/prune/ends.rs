@@ -36,10 +36,11 @@ pub struct Ends<D: Disk> {
 
 /// The other side: each line is answered before the next is written.
 struct Far {
-    other: Other,
-    peer: Role,
+    /// Closed before the process is waited for: their end is what it ends by.
     input: FromOther,
     output: ToOther,
+    other: Other,
+    peer: Role,
     number: u64,
     line: Vec<u8>,
 }
