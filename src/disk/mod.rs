@@ -124,6 +124,10 @@ pub trait Disk: Clone + Send + Sync + 'static {
     /// Opens a regular file. Anything else is an error, without waiting (a FIFO does not block) and without
     /// side effects of opening a device.
     fn open(&self, dir: &Self::Dir, name: &[u8], access: Access) -> io::Result<Self::File>;
+    /// The same of a name at which the caller has just looked, and `seen` is what was there: spares a look before opening.
+    fn open_seen(&self, dir: &Self::Dir, name: &[u8], access: Access, _seen: &Stat) -> io::Result<Self::File> {
+        self.open(dir, name, access)
+    }
     /// Makes a new regular file open for reading and writing, mode 0600. An existing name is `AlreadyExists`.
     fn create_exclusive(&self, dir: &Self::Dir, name: &[u8]) -> io::Result<Self::File>;
     /// Renames; an existing target is `AlreadyExists` and nothing changes. Where the file system cannot do that
@@ -168,6 +172,10 @@ pub trait Rooted: Disk {
 pub trait DiskFile: Send + Sync + 'static {
     /// Stat of the open file.
     fn stat(&self) -> io::Result<Stat>;
+    /// Stat of the file as it was opened or made, for whoever asks right after it: opening has looked anyway.
+    fn stat_at_open(&self) -> io::Result<Stat> {
+        self.stat()
+    }
     /// Reads up to `buffer.len()` bytes at an offset, through the cache. Short only at the end of the file.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Fills `buffer` with up to `len` bytes at an offset, past the page cache as far as it can be had, and says

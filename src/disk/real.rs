@@ -91,6 +91,10 @@ impl Disk for RealDisk {
         RealFile::open(dir, name, access)
     }
 
+    fn open_seen(&self, dir: &RealDir, name: &[u8], access: Access, seen: &Stat) -> io::Result<RealFile> {
+        RealFile::open_seen(dir, name, access, seen)
+    }
+
     fn create_exclusive(&self, dir: &RealDir, name: &[u8]) -> io::Result<RealFile> {
         RealFile::create(dir, name)
     }

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io;
 use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
-use std::sync::{OnceLock, PoisonError, RwLock};
+use std::sync::{LazyLock, OnceLock, PoisonError, RwLock};
 
 use rustix::fd::AsFd;
 use rustix::fs::{Advice, FallocateFlags, Mode, OFlags, SeekFrom};
@@ -23,6 +23,8 @@ use crate::limits::READ_BACK_BYTES;
 const NEW_FILE_MODE: u32 = 0o600;
 /// The owner's permission to read.
 const OWNER_READS: u32 = 0o400;
+/// The user that this process acts as, from its start to its end.
+static USER: LazyLock<u32> = LazyLock::new(|| rustix::process::geteuid().as_raw());
 
 /// An open regular file. All I/O is positioned; any number of threads at once.
 #[derive(Debug)]
@@ -38,21 +40,19 @@ pub struct RealFile {
     /// Held exclusively while pages are probed (on some file systems a writer makes a probe say "absent"), and while the
     /// held descriptor is direct.
     changes: RwLock<()>,
-    ownership: Ownership,
-}
-
-/// Whether the owner's permissions are ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ownership {
-    Ours,
-    Foreign,
+    at_open: Stat,
 }
 
 impl RealFile {
     /// Opens a regular file. The kind is asked before opening, so that no device is opened, and after it, since
     /// the name may have changed hands in between; `NONBLOCK` keeps that moment from waiting for a FIFO's writer.
     pub(super) fn open(dir: &RealDir, name: &[u8], access: Access) -> io::Result<RealFile> {
-        regular(&stat_component(dir.fd(), name)?)?;
+        RealFile::open_seen(dir, name, access, &stat_component(dir.fd(), name)?)
+    }
+
+    /// The same, where the caller has asked for the kind.
+    pub(super) fn open_seen(dir: &RealDir, name: &[u8], access: Access, seen: &Stat) -> io::Result<RealFile> {
+        regular(seen)?;
         let access = match access {
             Access::Read => OFlags::RDONLY,
             Access::Write => OFlags::RDWR,
@@ -61,7 +61,7 @@ impl RealFile {
         let file = File::from(open_beneath(dir.fd(), name, flags, Mode::empty())?);
         let stat = stat_descriptor(file.as_fd())?;
         regular(&stat)?;
-        Ok(RealFile::new(file, dir, name, &stat, direct::Writer::new(false)))
+        Ok(RealFile::new(file, dir, name, stat, direct::Writer::new(false)))
     }
 
     /// Makes a new file.
@@ -69,20 +69,17 @@ impl RealFile {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
         let mode = Mode::from_raw_mode(NEW_FILE_MODE);
         let file = File::from(open_beneath(dir.fd(), component(name)?, flags, mode)?);
-        let stat = stat_descriptor(file.as_fd())?;
+        let mut stat = stat_descriptor(file.as_fd())?;
         if stat.mode & PERMISSION_BITS != NEW_FILE_MODE {
             rustix::fs::fchmod(&file, mode)?;
+            stat = stat_descriptor(file.as_fd())?;
         }
-        Ok(RealFile::new(file, dir, name, &stat, direct::Writer::new(true)))
+        Ok(RealFile::new(file, dir, name, stat, direct::Writer::new(true)))
     }
 
-    fn new(file: File, dir: &RealDir, name: &[u8], stat: &Stat, writer: direct::Writer) -> RealFile {
-        let ownership = match stat.owner == rustix::process::geteuid().as_raw() {
-            true => Ownership::Ours,
-            false => Ownership::Foreign,
-        };
+    fn new(file: File, dir: &RealDir, name: &[u8], at_open: Stat, writer: direct::Writer) -> RealFile {
         let (bypass, reader, changes) = (OnceLock::new(), direct::Reader::default(), RwLock::new(()));
-        RealFile { file, dir: dir.clone(), name: name.into(), bypass, writer, reader, changes, ownership }
+        RealFile { file, dir: dir.clone(), name: name.into(), bypass, writer, reader, changes, at_open }
     }
 
     fn open_bypass(&self) -> io::Result<Bypass> {
@@ -113,6 +110,10 @@ impl RealFile {
 impl DiskFile for RealFile {
     fn stat(&self) -> io::Result<Stat> {
         stat_descriptor(self.file.as_fd())
+    }
+
+    fn stat_at_open(&self) -> io::Result<Stat> {
+        Ok(self.at_open)
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
@@ -202,7 +203,7 @@ impl DiskFile for RealFile {
 
     fn set_metadata(&self, mode: u32, mtime: Timestamp) -> io::Result<()> {
         let times = times_from(mtime)?;
-        let is_readable_after = mode & OWNER_READS != 0 && self.ownership == Ownership::Ours;
+        let is_readable_after = mode & OWNER_READS != 0 && self.at_open.owner == *USER;
         if !is_readable_after && self.bypass.get().is_none() {
             let bypass = self.open_bypass()?;
             self.bypass.get_or_init(|| bypass);

@@ -377,7 +377,7 @@ impl<D: Disk> Producer<D> {
         self.count_not_preserved(&walked);
         self.tell_left_out(&walked);
         match walked {
-            Walked::File(found, parent) => self.begin_file(found.path, &parent),
+            Walked::File(found, parent) => self.begin_file(found.path, &parent, &found.stat),
             other => {
                 let record = record_of(&other).expect("all other kinds were dealt with");
                 self.writer.introduce(&record);
@@ -421,7 +421,7 @@ impl<D: Disk> Producer<D> {
         });
         match looked {
             Err(error) => self.leave_out(path, FileKind::Special, reason_of(&error)),
-            Ok((parent, stat)) if stat.kind == FileKind::Regular => self.begin_file(path, &parent),
+            Ok((parent, stat)) if stat.kind == FileKind::Regular => self.begin_file(path, &parent, &stat),
             Ok((_, stat)) if stat.kind == FileKind::Special => self.leave_out(path, stat.kind, Reason::Special),
             Ok((_, stat)) => self.leave_out(path, stat.kind, Reason::Changed),
         }

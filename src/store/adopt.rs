@@ -10,10 +10,11 @@ use super::staging::{Held, Origin, Place};
 use super::{Shared, locked};
 use crate::attributes::{Level, Stamps};
 use crate::digest::{PathHash, ReceivedChunk, Verdict, VerifiedChunk, chunk_digest, is_zero, path_hash, verify};
-use crate::disk::{AlignedBuffer, Disk, DiskFile};
+use crate::disk::{Access, AlignedBuffer, Disk, DiskFile};
 use crate::geometry::{ChunkId, ChunkIndex, EntryIndex};
 use crate::limits::SYNCFS_FILES_MIN;
 use crate::outcome::Reason;
+use crate::path::RelPath;
 use crate::state::log::DigestTable;
 use crate::task::receiver::{AdoptItem, AdoptedItem};
 
@@ -57,6 +58,17 @@ impl<D: Disk> Candidate<D> {
     /// The file that has the entry's own name and stays there, if it is a file: what matches of it is copied.
     pub(super) fn of_own_name(target: Option<Arc<D::File>>) -> Candidate<D> {
         Candidate { target, ..Candidate::without_target() }
+    }
+
+    /// Its target, if nobody else has a hand on it.
+    fn take_target(&mut self) -> Option<D::File> {
+        match Arc::try_unwrap(self.target.take()?) {
+            Ok(target) => Some(target),
+            Err(target) => {
+                self.target = Some(target);
+                None
+            }
+        }
     }
 
     fn without_target() -> Candidate<D> {
@@ -226,27 +238,22 @@ impl<D: Disk> Intake<D> {
     fn take_compared(&mut self, item: &AdoptItem, found: Vec<(ChunkIndex, Match)>) -> io::Result<()> {
         let file = self.shared.file_entry(item.entry)?;
         let is_last = item.run.first + item.run.count >= file.geometry.chunk_count();
-        let candidate = self.candidates.get(&item.entry.0).ok_or(io::ErrorKind::NotFound)?;
-        let target = candidate.target.clone().ok_or(io::ErrorKind::NotFound)?;
+        let candidate = self.candidates.get_mut(&item.entry.0).ok_or(io::ErrorKind::NotFound)?;
         let held = match self.held.get(&item.entry.0) {
             Some(held) if held.place == Place::Target => Arc::clone(held),
             _ => {
-                // A second handle of the very same file: the candidate keeps its own until all is compared.
-                let parent =
-                    locked(&self.shared.directories).parent_of(&file.path).map_err(|_| io::ErrorKind::NotFound)?;
                 let path = file.path.under(candidate.number).ok_or(io::ErrorKind::InvalidFilename)?;
-                let again = self.shared.disk.open(&parent.dir, path.name(), crate::disk::Access::Read)?;
+                // It serves as it is, unless more is to be compared with it.
+                let target = match is_last.then(|| candidate.take_target()).flatten() {
+                    Some(target) => target,
+                    None => self.shared.open_again(&file.path, &path, candidate)?,
+                };
                 let (hash, geometry) = (path_hash(&file.path), file.geometry);
-                let stamps = again.stat()?.stamps();
-                let mut held = Held::new(item.entry, hash, Place::Target, again, geometry, file.digests)?;
+                let stamps = target.stat_at_open()?.stamps();
+                let mut held = Held::new(item.entry, hash, Place::Target, target, geometry, file.digests)?;
                 (held.target, held.number) = (path_hash(&path), candidate.number);
                 held.is_shared = self.shared.is_shared(stamps, item.entry);
-                if held.inode != target.stat()?.inode {
-                    return Err(io::ErrorKind::NotFound.into());
-                }
-                if let Some(stamps) = candidate.stamps {
-                    held.expect_stamps(stamps);
-                }
+                held.expect_stamps(candidate.stamps.unwrap_or(stamps));
                 Arc::new(held)
             }
         };
@@ -390,6 +397,18 @@ fn change_stamps<D: Disk>(target: &D::File) -> io::Result<(Stamps, Stamps)> {
 }
 
 impl<D: Disk> Shared<D> {
+    /// A second handle of the very file that an entry at `own` is compared with, found at `path`.
+    fn open_again(&self, own: &RelPath, path: &RelPath, candidate: &Candidate<D>) -> io::Result<D::File> {
+        let target = candidate.target.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        let parent = locked(&self.directories).parent_of(own).map_err(|_| io::ErrorKind::NotFound)?;
+        let again = self.disk.open(&parent.dir, path.name(), Access::Read)?;
+        let (held, found) = (target.stat()?, again.stat_at_open()?);
+        match (held.device, held.inode) == (found.device, found.inode) {
+            true => Ok(again),
+            false => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
     /// Where the target's file system stands on the way to the device, found by reading a probe file in staging.
     pub fn probe_level(&self) -> io::Result<Level> {
         const NAME: &[u8] = b"probe";

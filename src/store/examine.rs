@@ -156,7 +156,7 @@ impl<D: Disk> Intake<D> {
             FileKind::Symlink | FileKind::Special => return Err(refusal),
             FileKind::Regular => (),
         }
-        let opened = self.shared.disk.open(parent, file.path.name(), Access::Read);
+        let opened = self.shared.disk.open_seen(parent, file.path.name(), Access::Read, &stat);
         let is_same_size = stat.size == file.geometry.file_bytes();
         let target = match opened {
             Ok(target) => target,

@@ -107,9 +107,8 @@ impl<D: Disk> Intake<D> {
             let may_be_equal = stat.kind == FileKind::Regular
                 && stat.size == file.geometry.file_bytes()
                 && !locked(&shared.journal).is_doubted(hash, stat.inode);
-            let Some(target) = may_be_equal.then(|| disk.open(dir, path.name(), Access::Read).ok()).flatten() else {
-                continue;
-            };
+            let open = || disk.open_seen(dir, path.name(), Access::Read, &stat).ok();
+            let Some(target) = may_be_equal.then(open).flatten() else { continue };
             return Some(Candidate {
                 target: Some(Arc::new(target)),
                 stamps: Some(stat.stamps()),

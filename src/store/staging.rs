@@ -98,7 +98,8 @@ impl<D: Disk> Held<D> {
         geometry: Geometry,
         digests: DigestTable<D::File>,
     ) -> io::Result<Held<D>> {
-        let stat = file.stat()?;
+        // What is longer than a chunk may have got its length since it was made.
+        let stat = if geometry.chunk_count() > 1 { file.stat()? } else { file.stat_at_open()? };
         let inode = stat.inode;
         let marks = Marks {
             held: ChunkSet::new(geometry),
@@ -312,10 +313,12 @@ pub(crate) fn open_left<D: Disk>(
         disk.set_mode(staging, name, 0o600)?;
     }
     let file = disk.open(staging, name, Access::Write)?;
-    if stat.size != geometry.file_bytes() {
-        file.set_len(geometry.file_bytes())?;
+    if stat.size == geometry.file_bytes() {
+        return Ok(Some(file));
     }
-    Ok(Some(file))
+    file.set_len(geometry.file_bytes())?;
+    // Anew, so that what opening saw is what the file is.
+    disk.open(staging, name, Access::Write).map(Some)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use super::hashing::{Hashing, Origin, Seen};
 use super::{Later, Producer};
 use crate::attributes::FileKind;
 use crate::digest::{PathHash, path_hash};
-use crate::disk::{Access, Disk, DiskFile};
+use crate::disk::{Access, Disk, DiskFile, Stat};
 use crate::error::Error;
 use crate::event::{Event, Notice};
 use crate::geometry::{EntryIndex, Geometry};
@@ -21,12 +21,12 @@ use crate::wire::Place;
 
 impl<D: Disk> Producer<D> {
     /// Starts the next version of a file. What fits into one chunk is done at once.
-    pub(super) fn begin_file(&mut self, path: RelPath, parent: &Parent<D>) -> Result<(), Error> {
+    pub(super) fn begin_file(&mut self, path: RelPath, parent: &Parent<D>, seen: &Stat) -> Result<(), Error> {
         if self.expecting.as_ref().is_some_and(|expecting| expecting.digest(&path).is_none()) {
             return self.leave_out(path, FileKind::Regular, Reason::Unlisted);
         }
-        let opened = self.roots.disk().open(&parent.dir, &parent.name, Access::Read);
-        let opened = opened.and_then(|file| file.stat().map(|stat| (file, stat)));
+        let opened = self.roots.disk().open_seen(&parent.dir, &parent.name, Access::Read, seen);
+        let opened = opened.and_then(|file| file.stat_at_open().map(|stat| (file, stat)));
         let (file, begin) = match opened {
             Ok(opened) => opened,
             Err(error) => return self.give_up(path, None, reason_of(&error)),
