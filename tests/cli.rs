@@ -2,7 +2,8 @@
 //! `cli/texts/`, also with `--json`; then the cases that need two sides, in `cli/peers.rs`, what goes, in
 //! `cli/choice.rs` and `cli/lists.rs`, what is resumed elsewhere, in `cli/again.rs`, what is dropped, in `cli/forget.rs`,
 //! what is slowed down, in `cli/limit.rs`, what would be done, in `cli/plan.rs`, what is deleted, in
-//! `cli/delete.rs`, the target's file system, in `cli/space.rs`, and the events and scripts against their documents, in `cli/events.rs` and `cli/docs.rs`.
+//! `cli/delete.rs`, the target's file system, in `cli/space.rs`, what a terminal shows, in
+//! `cli/terminal.rs`, and the events and scripts against their documents, in `cli/events.rs` and `cli/docs.rs`.
 #![allow(clippy::unwrap_used)]
 
 #[path = "cli/again.rs"]
@@ -30,6 +31,8 @@ mod peers;
 mod plan;
 #[path = "cli/space.rs"]
 mod space;
+#[path = "cli/terminal.rs"]
+mod terminal;
 #[path = "cli/texts.rs"]
 mod texts;
 

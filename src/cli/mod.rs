@@ -206,6 +206,5 @@ fn as_child<D: Rooted>(disk: &D) -> Result<Exit, Failure> {
         child::Asked::Receive(options) => Job::Receive(options),
     };
     let console = Arc::new(Console::new(Verbosity::Quiet));
-    let labelled = Labelled { label: None, job, shows_qr: false, piped: None, deletion: None };
-    transfers::run(disk, vec![labelled], &console, Output::Nothing)
+    transfers::run(disk, vec![Labelled::of(job)], &console, Output::Nothing)
 }

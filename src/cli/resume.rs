@@ -55,7 +55,10 @@ pub(super) fn run<D: Rooted>(
     for (record, piped) in piped {
         let label = (are_several || output == Output::Json).then_some(record.id);
         match job(record, home.path(), arguments, console) {
-            Some(job) => jobs.push(Labelled { label, job, shows_qr: false, piped, deletion: None }),
+            Some(job) => {
+                let starts_ssh = record.child.as_ref().is_some_and(|child| child.remote.is_some());
+                jobs.push(Labelled { label, piped, starts_ssh, ..Labelled::of(job) });
+            }
             None => {
                 is_damaged = true;
                 console.error(&format!("error: the record of transfer `{}` holds no target\n", short(record.id)));

@@ -66,7 +66,7 @@ pub(super) fn send(mut arguments: SendArguments, console: &Console) -> Result<La
     let shows_qr = arguments.both.qr;
     let Some(name) = input_name(&arguments)? else {
         let job = Job::Send(settings::send(arguments, console)?);
-        return Ok(Labelled { label: None, job, shows_qr, piped: None, deletion: None });
+        return Ok(Labelled { shows_qr, ..Labelled::of(job) });
     };
     refuse_closed("input", io::stdin())?;
     refuse_unreadable(&arguments, io::stdin().is_terminal())?;
@@ -75,7 +75,7 @@ pub(super) fn send(mut arguments: SendArguments, console: &Console) -> Result<La
     let key = StreamKey::new(Role::Sender, &name, &options.common.meeting);
     options.paths = vec![key.content_dir(&options.common.home).join(&name)];
     let piped = Some(Piped { key, use_: Use::Input(name) });
-    Ok(Labelled { label: None, job: Job::Send(options), shows_qr, piped, deletion: None })
+    Ok(Labelled { shows_qr, piped, ..Labelled::of(Job::Send(options)) })
 }
 
 /// What `recv` is asked to do.
@@ -83,7 +83,7 @@ pub(super) fn recv(mut arguments: RecvArguments, console: &Arc<Console>) -> Resu
     let shows_qr = arguments.both.qr;
     if !arguments.stdout {
         let job = Job::Receive(settings::recv(arguments, console)?);
-        return Ok(Labelled { label: None, job, shows_qr, piped: None, deletion: None });
+        return Ok(Labelled { shows_qr, ..Labelled::of(job) });
     }
     refuse_closed("output", io::stdout())?;
     if io::stdout().is_terminal() {
@@ -97,7 +97,7 @@ pub(super) fn recv(mut arguments: RecvArguments, console: &Arc<Console>) -> Resu
     let key = StreamKey::new(Role::Receiver, OsStr::new(""), &options.common.meeting);
     options.dir = key.content_dir(&options.common.home);
     let piped = Some(Piped { key, use_: Use::Output });
-    Ok(Labelled { label: None, job: Job::Receive(options), shows_qr, piped, deletion: None })
+    Ok(Labelled { shows_qr, piped, ..Labelled::of(Job::Receive(options)) })
 }
 
 /// What `resume` does with the stream that a record is about, if it is about one.

@@ -36,6 +36,16 @@ pub(super) struct Labelled {
     pub(super) piped: Option<Piped>,
     /// What is deleted once it has succeeded.
     pub(super) deletion: Option<Deletion>,
+    /// Until its first link, ssh speaks and asks on the terminal.
+    pub(super) starts_ssh: bool,
+}
+
+impl Labelled {
+    /// A job that is alone and of files.
+    pub(super) fn of(job: Job) -> Labelled {
+        let starts_ssh = job.starts_ssh();
+        Labelled { label: None, job, shows_qr: false, piped: None, deletion: None, starts_ssh }
+    }
 }
 
 /// Runs them all. Returns the exit code that matters most, or that of a second signal at once.
@@ -82,8 +92,8 @@ pub(super) fn run<D: Rooted>(
 
 /// One transfer from its options to its exit code, shown.
 fn one<D: Rooted>(disk: D, labelled: Labelled, console: Arc<Console>, output: Output, shutdown: Shutdown) -> Exit {
-    let Labelled { label, job, shows_qr, piped, deletion } = labelled;
-    let mut screen = Screen::new(Arc::clone(&console), output, label, job.role(), shows_qr, job.starts_ssh());
+    let Labelled { label, job, shows_qr, piped, deletion, starts_ssh } = labelled;
+    let mut screen = Screen::new(Arc::clone(&console), output, label, job.role(), shows_qr, starts_ssh);
     let outcome = streams::take(piped, &job).and_then(|held| {
         let concluded = driven(disk.clone(), job, held.as_ref(), &mut screen, &shutdown);
         let outcome = concluded.and_then(|concluded| {
