@@ -27,6 +27,8 @@ const IN: u16 = 1;
 const IN_ALONE: u16 = 0x8001;
 /// Between two sayings of the same.
 const AGAIN: Duration = Duration::from_millis(300);
+/// What is said has come by then.
+const HEARD: Duration = Duration::from_millis(20);
 
 /// One record: its name, type, class, and data.
 type Record = (Vec<u8>, u16, u16, Vec<u8>);
@@ -126,35 +128,44 @@ pub fn broken(right: &[u8]) -> Vec<Vec<u8>> {
     all
 }
 
-/// Says messages again and again until it is dropped.
+/// Says messages again and again until it is dropped, and is a member of the group that hears them.
 pub struct Announcer {
     is_over: Arc<AtomicBool>,
-    said: Arc<AtomicU64>,
+    heard: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Announcer {
     /// In the network of a ground.
     pub fn start(ground: &Ground, messages: Vec<Vec<u8>>) -> Result<Announcer, String> {
-        let socket = ground.network.inside(socket).map_err(|error| format!("multicast: {error}"))?;
-        let (is_over, said) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let (over, count) = (Arc::clone(&is_over), Arc::clone(&said));
+        let sockets = ground.network.inside(|| Ok((socket()?, member()?)));
+        let (socket, member) = sockets.map_err(|error: io::Error| format!("multicast: {error}"))?;
+        let (is_over, heard) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (over, count) = (Arc::clone(&is_over), Arc::clone(&heard));
         let thread = std::thread::spawn(move || {
+            let mut buffer = vec![0; 1 << 16];
             while !over.load(Ordering::Relaxed) {
                 for message in &messages {
-                    if socket.send_to(message, GROUP).is_ok() {
-                        count.fetch_add(1, Ordering::Relaxed);
+                    if socket.send_to(message, GROUP).is_err() {
+                        continue;
+                    }
+                    // Others are at the group as well, and their words are passed over.
+                    while let Ok(length) = member.recv(&mut buffer) {
+                        if buffer[..length] == message[..] {
+                            count.fetch_add(1, Ordering::Relaxed);
+                            break;
+                        }
                     }
                 }
                 std::thread::sleep(AGAIN);
             }
         });
-        Ok(Announcer { is_over, said, thread: Some(thread) })
+        Ok(Announcer { is_over, heard, thread: Some(thread) })
     }
 
-    /// Messages that have gone out.
-    pub fn said(&self) -> u64 {
-        self.said.load(Ordering::Relaxed)
+    /// Messages that have come to a member of the group, who joined it as those do who look for a service.
+    pub fn heard(&self) -> u64 {
+        self.heard.load(Ordering::Relaxed)
     }
 }
 
@@ -165,6 +176,14 @@ impl Drop for Announcer {
             let _ = thread.join();
         }
     }
+}
+
+/// Somebody who looks for a service, and waits no longer than a word takes.
+fn member() -> io::Result<UdpSocket> {
+    let member = socket()?;
+    member.join_multicast_v4(GROUP.ip(), &Ipv4Addr::LOCALHOST)?;
+    member.set_read_timeout(Some(HEARD))?;
+    Ok(member)
 }
 
 /// At the port of those who answer, on the loopback.

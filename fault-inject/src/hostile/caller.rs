@@ -367,7 +367,10 @@ fn leaves(scene: &mut Scene) -> Result<(), String> {
         let caller = scene.caller(code.beside(number));
         let (stream, second) = scene.begin(&caller.first)?;
         drop(stream);
-        scene.seen.noticed_cells += u64::from(second.is_some());
+        // It has left before it confirmed only if it could have.
+        let second = second.ok_or("a caller was not answered")?;
+        caller.keys(&second).ok_or("the answer is none")?;
+        scene.seen.noticed_cells += 1;
     }
     scene.has_counted(0)
 }
@@ -382,7 +385,8 @@ fn silent(scene: &mut Scene) -> Result<(), String> {
         scene.say(&mut stream, part)?;
         streams.push(stream);
     }
-    let (mut stream, _) = scene.begin(&caller.first)?;
+    let (mut stream, second) = scene.begin(&caller.first)?;
+    second.and_then(|second| caller.keys(&second)).ok_or("a caller was not answered")?;
     scene.say(&mut stream, &framed(&[7; PROOF_BYTES])[..20])?;
     streams.push(stream);
     for stream in streams {

@@ -20,6 +20,8 @@ use crate::verdict::{How, Report, Verdict};
 const WORKERS: usize = 5;
 /// Of all cases, one in so many at least has to meet its place.
 const MET_MIN: usize = 2;
+/// A kind of so many cases has one at least that does.
+const KIND_MIN: u64 = 3;
 
 /// What is struck.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +119,7 @@ fn play(fault: &str, how: How, cases: &[Case<'_>]) -> Report {
         let Some(case) = cases_left.next() else { return };
         let kind = kinds.entry(&case.kind).or_default();
         kind[0] += counts.injected;
-        kind[1] += 1;
+        kind[1] += u64::from(!matches!(verdict, Verdict::Skipped(_)));
         match (&verdict, counts.injected) {
             (Verdict::Good, 0) => others.push(format!("{}, {}: not met", case.kind, case.name)),
             (_, injected) => met += usize::from(injected > 0),
@@ -139,6 +141,10 @@ fn play(fault: &str, how: How, cases: &[Case<'_>]) -> Report {
     });
     report.log = kinds.iter().map(|(kind, [injected, all])| format!("{injected:5} of {all:3}  {kind}")).collect();
     report.log.extend(others);
+    let unmet = kinds.iter().find(|(_, [injected, all])| *injected == 0 && *all >= KIND_MIN);
+    if let (Verdict::Good, Some((kind, _))) = (&report.verdict, unmet) {
+        report.verdict = Verdict::Failed(format!("no place was met of: {kind}"));
+    }
     if report.verdict == Verdict::Good && met * MET_MIN < cases.len() - missing {
         report.verdict = Verdict::Failed(format!("only {met} of {} places were met", cases.len() - missing));
     }

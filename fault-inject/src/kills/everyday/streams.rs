@@ -120,9 +120,11 @@ impl Ground {
             let kind = "recv --stdout, its reader goes away";
             cases.push(self.case(kind, &format!("after {taken} bytes"), move |stand, counts| {
                 let first = stand.read_by_head(taken)?;
-                let is_prefix = first.stdout == self.content[..taken];
-                if first.code() != Some(1) || !is_prefix || !first.stderr_text().contains("standard output took only") {
-                    return wrong("a reader that went away is not told of with 1", &first);
+                if first.stdout != self.content[..taken] {
+                    return wrong("a reader that went away had something else than the file's beginning", &first);
+                }
+                if first.code() != Some(1) || !first.stderr_text().contains("standard output took only") {
+                    return amiss("a reader that went away is not told of with 1", &first);
                 }
                 stand.write_out(&first, true, counts)
             }));
@@ -318,8 +320,11 @@ impl Stand<'_> {
         let is_dead = sending.kill().was_killed();
         let sending = comes_back.then(sender);
         let first = self.came_out(&ended(running)?)?;
-        if !comes_back && (first.code() != Some(3) || !first.stdout.is_empty()) {
-            return wrong("the sender is gone, and it is not 3 with nothing written", &first);
+        if !comes_back && !first.stdout.is_empty() {
+            return wrong("the sender is gone, and something was written", &first);
+        }
+        if !comes_back && first.code() != Some(3) {
+            return amiss("the sender is gone, and it is not 3", &first);
         }
         let sending = sending.unwrap_or_else(sender);
         let again = || self.came_out(&ended(recv.start())?);
@@ -405,7 +410,7 @@ impl Stand<'_> {
     fn input_failed(&self, first: &Finished, is_struck: bool, counts: &mut Counts) -> Result<(), Verdict> {
         if is_struck && (first.code() != Some(1) || !first.text().contains("could not read standard input to its end"))
         {
-            return wrong("an input that failed is not told of with 1", first);
+            return amiss("an input that failed is not told of with 1", first);
         }
         self.nothing_sent(first)?;
         self.read_in(first, is_struck, counts)
@@ -449,8 +454,17 @@ impl Stand<'_> {
 }
 
 fn wrong<T>(what: &str, life: &Finished) -> Result<T, Verdict> {
-    let told = format!("{} bytes of output\n── stderr\n{}", life.stdout.len(), life.stderr_text());
-    Err(Verdict::Wrong(format!("{what}\n{} {told}", life.status)))
+    Err(Verdict::Wrong(told(what, life)))
+}
+
+/// It did not end as it had to, and nothing wrong has come of it.
+fn amiss<T>(what: &str, life: &Finished) -> Result<T, Verdict> {
+    Err(Verdict::Stuck(told(what, life)))
+}
+
+fn told(what: &str, life: &Finished) -> String {
+    let output = format!("{} bytes of output\n── stderr\n{}", life.stdout.len(), life.stderr_text());
+    format!("{what}\n{} {output}", life.status)
 }
 
 /// The command with its standard input, or output, at a path.
