@@ -63,9 +63,9 @@ pub const ALLOCATED_AHEAD_BYTES: u64 = 64 << 20;
 /// Bytes of a source that count as not cached once the first of them were not.
 pub const CACHE_PROBE_BYTES: u64 = 16 << 20;
 /// Bytes of the manifest log that are read at once when a small piece is asked for.
-pub const LOG_BLOCK_BYTES: usize = 16 << 10;
+pub const LOG_BLOCK_BYTES: usize = 4 << 10;
 /// Bytes of such blocks that are kept: the whole log of some 50,000 files, which a receipt reads in the order of hashes.
-pub const LOG_KEPT_BYTES: usize = 512 * LOG_BLOCK_BYTES;
+pub const LOG_KEPT_BYTES: usize = 2048 * LOG_BLOCK_BYTES;
 /// Milliseconds for which the intake keeps back what it has to say, while it has more to do.
 pub const INTAKE_SILENCE_MS: u64 = 1;
 /// Milliseconds after which a child on another machine that has no link ends: its parent may be gone without a word, and
