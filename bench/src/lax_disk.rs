@@ -91,6 +91,10 @@ impl<D: Disk> Disk for LaxDisk<D> {
         Ok(LaxFile::new(self.inner.open(dir, name, access)?, self.laxity))
     }
 
+    fn open_seen(&self, dir: &Self::Dir, name: &[u8], access: Access, seen: &Stat) -> io::Result<Self::File> {
+        Ok(LaxFile::new(self.inner.open_seen(dir, name, access, seen)?, self.laxity))
+    }
+
     fn create_exclusive(&self, dir: &Self::Dir, name: &[u8]) -> io::Result<Self::File> {
         Ok(LaxFile::new(self.inner.create_exclusive(dir, name)?, self.laxity))
     }
@@ -151,6 +155,10 @@ impl<D: Disk> Disk for LaxDisk<D> {
 impl<F: DiskFile> DiskFile for LaxFile<F> {
     fn stat(&self) -> io::Result<Stat> {
         self.inner.stat()
+    }
+
+    fn stat_at_open(&self) -> io::Result<Stat> {
+        self.inner.stat_at_open()
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {

@@ -2,11 +2,13 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use fault_inject::rig::process;
+use rustix::process::{Pid, Signal, kill_process_group};
 
 /// Where a program is found, by the search path and the places of system programs.
 pub fn find(name: &str) -> Option<PathBuf> {
@@ -25,10 +27,14 @@ pub fn command<S: AsRef<OsStr>>(below: &[String], words: &[S]) -> Command {
     command
 }
 
-/// Starts it with its diagnostics in a file.
+/// Starts it with its diagnostics in a file, and at the head of a group of its own: what it starts ends with it.
 pub fn start(mut command: Command, log: &Path) -> Result<Child, String> {
     let file = File::create(log).map_err(|error| format!("{}: {error}", log.display()))?;
-    command.stderr(file).spawn().map_err(|error| format!("{}: {error}", command.get_program().display()))
+    command
+        .process_group(0)
+        .stderr(file)
+        .spawn()
+        .map_err(|error| format!("{}: {error}", command.get_program().display()))
 }
 
 /// How a program ended that did not fail.
@@ -42,10 +48,15 @@ pub enum Ended {
 
 /// Waits for its end; an error shows what it said last.
 pub fn wait(mut child: Child, log: &Path, patience: Duration) -> Result<Ended, String> {
+    let group = Pid::from_child(&child);
     match process::ends_within(&mut child, patience) {
         Ok(Some(status)) if status.success() => Ok(Ended::Well),
         Ok(Some(status)) => Err(format!("{status}: {}", last_words(log))),
-        Ok(None) => Ok(Ended::Cut),
+        Ok(None) => {
+            // Nobody of it may be left by now.
+            let _ = kill_process_group(group, Signal::KILL);
+            Ok(Ended::Cut)
+        }
         Err(error) => Err(error.to_string()),
     }
 }

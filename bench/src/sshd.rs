@@ -75,12 +75,13 @@ fn free_port(address: IpAddr) -> std::io::Result<u16> {
     Ok(TcpListener::bind(SocketAddr::new(address, 0))?.local_addr()?.port())
 }
 
+/// The client of a run that was cut is gone without a word: its session asks for it, and ends.
 fn configuration(dir: &Path, address: IpAddr, port: u16, user: &str) -> (String, String) {
     let dir = dir.display();
     let server = format!(
         "Port {port}\nListenAddress {address}\nHostKey {dir}/host\nAuthorizedKeysFile {dir}/user.pub\nPidFile none\n\
          StrictModes no\nPasswordAuthentication no\nPermitRootLogin prohibit-password\nUsePAM no\n\
-         Subsystem sftp internal-sftp\nCiphers {CIPHER}\n"
+         Subsystem sftp internal-sftp\nCiphers {CIPHER}\nClientAliveInterval 10\nClientAliveCountMax 3\n"
     );
     let client = format!(
         "Host peer\n HostName {address}\n Port {port}\n User {user}\n IdentityFile {dir}/user\n IdentitiesOnly yes\n \

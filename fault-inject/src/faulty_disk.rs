@@ -173,6 +173,11 @@ impl<D: Disk> Disk for FaultyDisk<D> {
         self.wrap_file(self.inner.open(&dir.inner, name, access)?, dir.child(name))
     }
 
+    fn open_seen(&self, dir: &Self::Dir, name: &[u8], access: Access, seen: &Stat) -> io::Result<Self::File> {
+        self.ask(Operation::Open, dir, name)?;
+        self.wrap_file(self.inner.open_seen(&dir.inner, name, access, seen)?, dir.child(name))
+    }
+
     fn create_exclusive(&self, dir: &Self::Dir, name: &[u8]) -> io::Result<Self::File> {
         self.ask(Operation::Create, dir, name)?;
         let file = self.wrap_file(self.inner.create_exclusive(&dir.inner, name)?, dir.child(name))?;
@@ -298,6 +303,10 @@ impl<F: DiskFile> DiskFile for FaultyFile<F> {
     fn stat(&self) -> io::Result<Stat> {
         self.ask(Operation::FileStat)?;
         self.inner.stat()
+    }
+
+    fn stat_at_open(&self) -> io::Result<Stat> {
+        self.inner.stat_at_open()
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {

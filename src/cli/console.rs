@@ -2,7 +2,8 @@
 //! stops anything, so no error of writing is looked at. It does not know what the lines mean.
 
 use std::io::{self, BufRead, IsTerminal, Write};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -40,6 +41,26 @@ pub(super) struct Console {
     bars: MultiProgress,
     /// Lines that came while a question stood on the screen; `None` while none does.
     held: Mutex<Option<Vec<String>>>,
+    /// How many others may ask something on the terminal.
+    others: AtomicUsize,
+}
+
+/// As long as this lives, another program may ask something on the terminal: no bar is drawn.
+#[derive(Debug)]
+pub(super) struct Lent(Arc<Console>);
+
+impl Lent {
+    /// Of this console.
+    pub(super) fn of(console: &Arc<Console>) -> Lent {
+        console.others.fetch_add(1, Ordering::Relaxed);
+        Lent(Arc::clone(console))
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.0.others.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Console {
@@ -55,7 +76,12 @@ impl Console {
             Shows::Bars => ProgressDrawTarget::stderr_with_hz(DRAWS_PER_SECOND),
             Shows::Lines | Shows::Nothing => ProgressDrawTarget::hidden(),
         });
-        Console { shows, bars, held: Mutex::new(None) }
+        Console { shows, bars, held: Mutex::new(None), others: AtomicUsize::new(0) }
+    }
+
+    /// Whether another program may ask something on the terminal.
+    pub(super) fn is_lent(&self) -> bool {
+        self.others.load(Ordering::Relaxed) > 0
     }
 
     /// How progress is shown.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 
-use super::console::{Console, Shows};
+use super::console::{Console, Lent, Shows};
 use super::failure::Failure;
 use super::json;
 use super::qr::{self, Ink};
@@ -47,7 +47,7 @@ pub(super) struct Screen {
     label: Option<TransferId>,
     shows_qr: bool,
     /// Until the first link, ssh speaks and asks on the terminal.
-    shares_terminal: bool,
+    lent: Option<Lent>,
     view: View,
     bar: Option<ProgressBar>,
     is_drawn: bool,
@@ -67,8 +67,9 @@ impl Screen {
         label: Option<TransferId>,
         role: Role,
         shows_qr: bool,
-        shares_terminal: bool,
+        starts_ssh: bool,
     ) -> Screen {
+        let lent = starts_ssh.then(|| Lent::of(&console));
         let bar = (console.shows() == Shows::Bars).then(|| console.bar());
         let view = View::new(role, Instant::now());
         Screen {
@@ -76,7 +77,7 @@ impl Screen {
             output,
             label,
             shows_qr,
-            shares_terminal,
+            lent,
             view,
             bar,
             is_drawn: false,
@@ -226,14 +227,14 @@ impl Screen {
     }
 
     fn take_progress(&mut self, now: Instant, snapshot: Snapshot) {
-        self.shares_terminal &= snapshot.phase == Phase::Connecting;
+        self.lent.take_if(|_| snapshot.phase != Phase::Connecting);
         self.view.update(now, snapshot);
         self.show_progress(now);
     }
 
     fn show_progress(&mut self, now: Instant) {
         match (&self.bar, self.console.shows()) {
-            (Some(_), _) if self.shares_terminal => self.hide(),
+            (Some(_), _) if self.console.is_lent() => self.hide(),
             (Some(bar), _) => {
                 let mut lines = lines(&self.view, self.console.columns());
                 if let Some(label) = self.label {

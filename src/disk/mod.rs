@@ -172,7 +172,8 @@ pub trait Rooted: Disk {
 pub trait DiskFile: Send + Sync + 'static {
     /// Stat of the open file.
     fn stat(&self) -> io::Result<Stat>;
-    /// Stat of the file as it was opened or made, for whoever asks right after it: opening has looked anyway.
+    /// Stat of the file as it was opened or made: opening has looked anyway. Whatever was done to the file since does
+    /// not show in it.
     fn stat_at_open(&self) -> io::Result<Stat> {
         self.stat()
     }

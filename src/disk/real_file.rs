@@ -53,6 +53,7 @@ impl RealFile {
     /// The same, where the caller has asked for the kind.
     pub(super) fn open_seen(dir: &RealDir, name: &[u8], access: Access, seen: &Stat) -> io::Result<RealFile> {
         regular(seen)?;
+        let name = component(name)?;
         let access = match access {
             Access::Read => OFlags::RDONLY,
             Access::Write => OFlags::RDWR,

@@ -288,7 +288,8 @@ impl<D: Disk> Producer<D> {
 
     fn walk_on(&mut self) -> Result<Work, Error> {
         for _ in 0..STEP_COMPARED_ENTRIES_MAX {
-            let Some(walked) = self.stash.take().or_else(|| self.next_walked()) else {
+            let waited = self.stash.take().map(|walked| walked.looked_at_again(self.roots.disk()));
+            let Some(walked) = waited.or_else(|| self.next_walked()) else {
                 self.phase = Phase::Vanished;
                 if self.excluded > 0 {
                     self.events.push(Event::Notice(Notice::Excluded { objects: self.excluded }));

@@ -44,6 +44,20 @@ pub enum Walked<D: Disk> {
     RootFailed(PathBuf, io::Error),
 }
 
+impl<D: Disk> Walked<D> {
+    /// The same some time later: a file with what is under its name by now, which may be something else. Where that
+    /// cannot be told, opening it meets the same error.
+    pub fn looked_at_again(self, disk: &D) -> Walked<D> {
+        match self {
+            Walked::File(found, parent) => {
+                let stat = disk.stat(&parent.dir, &parent.name).unwrap_or(found.stat);
+                Walked::File(Found { stat, ..found }, parent)
+            }
+            other => other,
+        }
+    }
+}
+
 /// An object that travels.
 #[derive(Clone, Debug)]
 pub struct Found {

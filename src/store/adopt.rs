@@ -243,17 +243,15 @@ impl<D: Disk> Intake<D> {
             Some(held) if held.place == Place::Target => Arc::clone(held),
             _ => {
                 let path = file.path.under(candidate.number).ok_or(io::ErrorKind::InvalidFilename)?;
-                // It serves as it is, unless more is to be compared with it.
-                let target = match is_last.then(|| candidate.take_target()).flatten() {
-                    Some(target) => target,
-                    None => self.shared.open_again(&file.path, &path, candidate)?,
-                };
+                let target = self.shared.handle_of(candidate, &file.path, &path, is_last)?;
                 let (hash, geometry) = (path_hash(&file.path), file.geometry);
                 let stamps = target.stat_at_open()?.stamps();
                 let mut held = Held::new(item.entry, hash, Place::Target, target, geometry, file.digests)?;
                 (held.target, held.number) = (path_hash(&path), candidate.number);
                 held.is_shared = self.shared.is_shared(stamps, item.entry);
-                held.expect_stamps(candidate.stamps.unwrap_or(stamps));
+                if let Some(stamps) = candidate.stamps {
+                    held.expect_stamps(stamps);
+                }
                 Arc::new(held)
             }
         };
@@ -397,12 +395,26 @@ fn change_stamps<D: Disk>(target: &D::File) -> io::Result<(Stamps, Stamps)> {
 }
 
 impl<D: Disk> Shared<D> {
-    /// A second handle of the very file that an entry at `own` is compared with, found at `path`.
-    fn open_again(&self, own: &RelPath, path: &RelPath, candidate: &Candidate<D>) -> io::Result<D::File> {
+    /// A handle of the very file that an entry at `own` is compared with, which still has the name at `path`: the
+    /// candidate's own, if nothing more is to be compared with it, else a second one.
+    fn handle_of(
+        &self,
+        candidate: &mut Candidate<D>,
+        own: &RelPath,
+        path: &RelPath,
+        is_last: bool,
+    ) -> io::Result<D::File> {
         let target = candidate.target.as_ref().ok_or(io::ErrorKind::NotFound)?;
         let parent = locked(&self.directories).parent_of(own).map_err(|_| io::ErrorKind::NotFound)?;
-        let again = self.disk.open(&parent.dir, path.name(), Access::Read)?;
-        let (held, found) = (target.stat()?, again.stat_at_open()?);
+        let (held, found) = (target.stat_at_open()?, self.disk.stat(&parent.dir, path.name())?);
+        if (held.device, held.inode) != (found.device, found.inode) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        if let Some(target) = is_last.then(|| candidate.take_target()).flatten() {
+            return Ok(target);
+        }
+        let again = self.disk.open_seen(&parent.dir, path.name(), Access::Read, &found)?;
+        let found = again.stat_at_open()?;
         match (held.device, held.inode) == (found.device, found.inode) {
             true => Ok(again),
             false => Err(io::ErrorKind::NotFound.into()),

@@ -313,12 +313,15 @@ pub(crate) fn open_left<D: Disk>(
         disk.set_mode(staging, name, 0o600)?;
     }
     let file = disk.open(staging, name, Access::Write)?;
-    if stat.size == geometry.file_bytes() {
-        return Ok(Some(file));
+    let has_other_size = stat.size != geometry.file_bytes();
+    if has_other_size {
+        file.set_len(geometry.file_bytes())?;
     }
-    file.set_len(geometry.file_bytes())?;
-    // Anew, so that what opening saw is what the file is.
-    disk.open(staging, name, Access::Write).map(Some)
+    // Of a file of one chunk it counts what opening saw: anew, so that this is what the file is.
+    match has_other_size && geometry.chunk_count() <= 1 {
+        true => disk.open(staging, name, Access::Write).map(Some),
+        false => Ok(Some(file)),
+    }
 }
 
 #[cfg(test)]

@@ -56,7 +56,7 @@ fn asking(scratch: &Scratch) -> PathBuf {
     let (asked, answer) = (asked.display(), answer.display());
     let script = format!(
         "#!/bin/sh\ncase \"$*\" in *-G*) exit 0;; esac\necho '{QUESTION}' >&2; echo $$ > '{asked}'\n\
-         until [ -e '{answer}' ]; do sleep 0.05; done\nshift; exec sh -c \"$*\"\n"
+         for try in $(seq 2000); do [ -e '{answer}' ] && break; sleep 0.05; done\nshift; exec sh -c \"$*\"\n"
     );
     fs::write(&path, script).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
@@ -86,6 +86,12 @@ fn asks_and_then_draws(command: Landfall, scratch: &Scratch, until: impl Fn() ->
     running
 }
 
+/// Whether a process still does anything: one that nobody has asked for its end does not.
+fn is_alive(id: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
 fn staged(target: &Path) -> bool {
     let Ok(transfers) = fs::read_dir(target.join(".landfall")) else { return false };
     let staging = transfers.flatten().map(|transfer| transfer.path().join("staging"));
@@ -104,9 +110,9 @@ fn nothing_is_drawn_over_a_question_of_ssh_neither_at_first_nor_when_resumed() {
     let send = send.args(["--relay-over-ssh", "--remote-landfall"]).arg(binary()).arg("--ssh").arg(asking(&scratch));
     asks_and_then_draws(send, &scratch, || staged(&target)).kill();
     // The other side listens for some moments more, and a link to it needs no ssh.
-    let other = Path::new("/proc").join(fs::read_to_string(scratch.join("asked")).unwrap().trim());
+    let other = fs::read_to_string(scratch.join("asked")).unwrap();
     let until = Instant::now() + PATIENT;
-    while other.exists() {
+    while is_alive(other.trim()) {
         assert!(Instant::now() < until, "what was started as the other side does not end");
         std::thread::sleep(Duration::from_millis(20));
     }

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -143,18 +143,13 @@ impl Announcer {
         let (is_over, heard) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (over, count) = (Arc::clone(&is_over), Arc::clone(&heard));
         let thread = std::thread::spawn(move || {
-            let mut buffer = vec![0; 1 << 16];
+            let mut were_heard = vec![false; messages.len()];
             while !over.load(Ordering::Relaxed) {
-                for message in &messages {
-                    if socket.send_to(message, GROUP).is_err() {
-                        continue;
-                    }
-                    // Others are at the group as well, and their words are passed over.
-                    while let Ok(length) = member.recv(&mut buffer) {
-                        if buffer[..length] == message[..] {
-                            count.fetch_add(1, Ordering::Relaxed);
-                            break;
-                        }
+                for (message, was_heard) in messages.iter().zip(&mut were_heard) {
+                    let is_said = socket.send_to(message, GROUP).is_ok();
+                    if is_said && !*was_heard && hears(&member, message) {
+                        *was_heard = true;
+                        count.fetch_add(1, Ordering::Relaxed);
                     }
                 }
                 std::thread::sleep(AGAIN);
@@ -163,7 +158,7 @@ impl Announcer {
         Ok(Announcer { is_over, heard, thread: Some(thread) })
     }
 
-    /// Messages that have come to a member of the group, who joined it as those do who look for a service.
+    /// How many of the messages have come to a member of the group, who joined it as those do who look for a service.
     pub fn heard(&self) -> u64 {
         self.heard.load(Ordering::Relaxed)
     }
@@ -176,6 +171,19 @@ impl Drop for Announcer {
             let _ = thread.join();
         }
     }
+}
+
+/// Whether a member hears these words soon. Others speak to the group as well, and their words are passed over.
+fn hears(member: &UdpSocket, words: &[u8]) -> bool {
+    let (until, mut buffer) = (Instant::now() + HEARD, [0; 1 << 14]);
+    while Instant::now() < until {
+        match member.recv(&mut buffer) {
+            Ok(length) if buffer[..length] == *words => return true,
+            Ok(_) => {}
+            Err(_) => return false,
+        }
+    }
+    false
 }
 
 /// Somebody who looks for a service, and waits no longer than a word takes.

@@ -50,6 +50,7 @@ pub struct SimFile {
     hold: Hold,
     name: Vec<u8>,
     access: Access,
+    at_open: Stat,
     /// Write-back errors of the file that this handle has heard of.
     seen_errors: AtomicU64,
 }
@@ -69,7 +70,7 @@ impl SimFile {
     fn new(shared: &Arc<Mutex<State>>, state: &mut State, inode: u64, name: &[u8], access: Access) -> SimFile {
         let seen = state.content(inode).map_or(0, |content| content.write_back_errors);
         let hold = Hold::new(shared, state, inode);
-        SimFile { hold, name: name.to_vec(), access, seen_errors: AtomicU64::new(seen) }
+        SimFile { hold, name: name.to_vec(), access, at_open: state.stat(inode), seen_errors: AtomicU64::new(seen) }
     }
 
     fn act<T>(&self, operation: Operation, run: impl FnOnce(&mut State, u64) -> io::Result<T>) -> io::Result<T> {
@@ -239,6 +240,10 @@ impl Disk for SimDisk {
 impl DiskFile for SimFile {
     fn stat(&self) -> io::Result<Stat> {
         self.act(Operation::FileStat, |state, inode| Ok(state.stat(inode)))
+    }
+
+    fn stat_at_open(&self) -> io::Result<Stat> {
+        Ok(self.at_open)
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {

@@ -150,3 +150,38 @@ fn directories_that_lock_their_owner_out_are_opened_again() {
         rig.finish(&mut Sender::of(&tree), &tree);
     }
 }
+
+/// Somebody removes an equal target, or saves another version in its place, at each step of its adoption in turn. What was
+/// not compared by then is not lost by that.
+#[test]
+fn a_target_that_loses_its_name_before_it_was_compared_is_not_taken_for_the_one_that_has_it() {
+    let tree = Tree::from([("f".to_owned(), file(1, CHUNK - 7))]);
+    for is_replaced in [false, true] {
+        let (mut before, mut after) = (0, 0);
+        for step in 0.. {
+            let rig = Rig::with(Existing::Replace);
+            fs::write(rig.at("f"), bytes(&tree, "f")).unwrap();
+            let (mut run, mut sender) = (rig.start(None), Sender::of(&tree));
+            if rig.go_on(&mut run, &mut sender, step) != Ended::Killed {
+                break;
+            }
+            match is_replaced {
+                true => {
+                    fs::write(rig.at("other"), b"another").unwrap();
+                    fs::rename(rig.at("other"), rig.at("f")).unwrap();
+                }
+                false => fs::remove_file(rig.at("f")).unwrap(),
+            }
+            let was_compared = run.has_compared;
+            assert_eq!(rig.go_on(&mut run, &mut sender, usize::MAX), Ended::End(End::Acknowledged));
+            if was_compared {
+                after += 1;
+                continue;
+            }
+            before += 1;
+            assert_eq!(*rig.exceptions.lock().unwrap(), [], "step {step}");
+            rig.compare(&tree);
+        }
+        assert!(before > 3 && after > 3, "{before} steps before, {after} after");
+    }
+}

@@ -52,6 +52,8 @@ pub(super) struct Run {
     wanted: VecDeque<Place>,
     end: Option<End>,
     is_restarting: bool,
+    /// Something of the target was compared.
+    pub(super) has_compared: bool,
     /// The position at which the sender was said to have settled.
     settled: Option<u64>,
     now: Instant,
@@ -110,6 +112,7 @@ impl Rig {
             wanted,
             end: None,
             is_restarting: false,
+            has_compared: false,
             settled: None,
             now: Instant::now(),
         }
@@ -178,6 +181,7 @@ impl Rig {
     }
 
     fn perform(&self, run: &mut Run, task: Task) {
+        run.has_compared |= matches!(task, Task::Adopt(_));
         match run.store.intake.perform(task) {
             Done::Nothing => (),
             Done::Input(input) => run.inputs.push_back(input),

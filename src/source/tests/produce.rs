@@ -2,6 +2,8 @@
 
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 
+use rustix::fs::Mode;
+
 use super::*;
 use crate::limits::{HASH_AHEAD_BYTES, RECORD_DIGESTS_MAX};
 use crate::outcome::NotPreserved;
@@ -198,4 +200,32 @@ fn nothing_is_held_back_for_a_receiver_that_looks_at_no_chunk_any_more() {
         }
     }
     assert_eq!(producer.ahead().take(Place { entry: 0, chunk: 0 }), None);
+}
+
+/// What was met while there was no room is opened later, perhaps hours later.
+#[test]
+fn what_waited_and_is_a_fifo_by_then_is_not_opened() {
+    let bench = Bench::new();
+    bench.write("big", sample(usize::try_from(HASH_AHEAD_BYTES).unwrap()));
+    bench.write("small", "1");
+    let mut producer = bench.producer();
+    while producer.step().unwrap().work == Work::Ready {}
+    assert_eq!(producer.step().unwrap().work, Work::Blocked);
+    let path = bench.at("small");
+    fs::remove_file(&path).unwrap();
+    let mode = Mode::RUSR | Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    // Somebody who waits until it is opened for reading.
+    let writer = std::thread::spawn({
+        let path = path.clone();
+        move || fs::OpenOptions::new().write(true).open(path).map(drop)
+    });
+    let run = settle(&mut producer);
+    assert_eq!(run.left_out(), [("small".to_owned(), Reason::Special)]);
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    assert!(!writer.is_finished(), "it was opened");
+    let nonblocking = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NONBLOCK;
+    let reader = rustix::fs::open(&path, nonblocking, Mode::empty()).unwrap();
+    writer.join().unwrap().unwrap();
+    drop(reader);
 }

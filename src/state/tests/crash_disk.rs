@@ -153,6 +153,10 @@ impl DiskFile for CrashFile {
         self.1.stat()
     }
 
+    fn stat_at_open(&self) -> io::Result<Stat> {
+        self.1.stat_at_open()
+    }
+
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         self.1.read_at(buffer, offset)
     }
