@@ -463,8 +463,7 @@ fn amiss<T>(what: &str, life: &Finished) -> Result<T, Verdict> {
 }
 
 fn told(what: &str, life: &Finished) -> String {
-    let output = format!("{} bytes of output\n── stderr\n{}", life.stdout.len(), life.stderr_text());
-    format!("{what}\n{} {output}", life.status)
+    format!("{what}\n{} {} bytes of output\n── stderr\n{}", life.status, life.stdout.len(), life.stderr_text())
 }
 
 /// The command with its standard input, or output, at a path.
