@@ -3,6 +3,7 @@
 
 mod engine;
 mod intake_link;
+mod mends;
 mod news;
 mod question;
 mod receipt;
@@ -371,10 +372,9 @@ impl<D: Rooted> Driver<D> {
             Engine::start(&self.parts, rung, &mut self.brain).map_err(|error| self.setup.state_error(error))?;
         self.watch.tell_damage(self.engine.is_log_cut, self.engine.is_journal_cut);
         self.watch.replayed(self.engine.shared.with_log(|log| log.entry_count()));
-        if rung.is_none()
-            && let Some(channel) = self.channel.take()
-        {
-            channel.link.close(CloseCode::Dropped);
+        if rung.is_none() {
+            self.setup.mended(&self.engine.shared)?;
+            self.channel.take().into_iter().for_each(|channel| channel.link.close(CloseCode::Dropped));
         }
         if self.setup.is_agreed {
             self.hear(Input::Consented);

@@ -81,3 +81,25 @@ fn a_source_that_was_read_wrong_is_noticed_by_a_second_reading() {
         assert_eq!(same, [name != "once"; 3], "{}", done.describe());
     }
 }
+
+/// A disk that takes all writes of the log and keeps none: the store begins anew a few times, and then says so.
+#[test]
+fn a_log_that_keeps_nothing_is_named_and_not_begun_for_ever() {
+    build_landfall().unwrap();
+    let scratch = Scratch::new("forgetful");
+    let mut tree = Tree::new(&scratch.join("source"), 1);
+    ["one", "two", "three"].iter().for_each(|name| tree.small(name));
+    let source = tree.finish();
+    for (name, rule) in [("all", "write@manifest every lie"), ("records", "write@manifest from:2 lie")] {
+        let mut setup = Setup::new(&scratch, name, &[&source], Listens::Sender);
+        let child = Child { rules: vec![rule.parse().unwrap()], seed: 1, log: scratch.join(&format!("log-{name}")) };
+        setup.receiver_below = child.command().unwrap();
+        let live = setup.start();
+        let receiver = live.receiver.wait(PATIENCE);
+        live.sender.kill();
+        assert!(!child.injected().is_empty(), "{name}: no write was lost\n{}", receiver.describe());
+        receiver.assert_code(1);
+        assert!(receiver.stderr_text().contains("is not there when it is read"), "{name}\n{}", receiver.describe());
+        assert!(!setup.target.join("source").exists(), "{name}: something got its name\n{}", receiver.describe());
+    }
+}

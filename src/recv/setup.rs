@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::engine::{Heard, Parts};
+use super::mends::Mends;
 use super::news::{Watch, missing_bytes};
 use super::receipt::{self, Held, Issuer, Parties};
 use crate::disk::{Disk, RealDisk, Rooted, descriptors_max};
@@ -64,6 +65,7 @@ pub(super) struct Setup<D: Rooted> {
     issuer: Arc<Issuer>,
     copy: Option<PathBuf>,
     has_receipt: bool,
+    mends: Mends,
     /// What the last hello said of it.
     said_receipt: Cell<bool>,
     /// Held as long as this process works in the directory.
@@ -126,6 +128,7 @@ pub(super) async fn open<D: Rooted>(disk: D, options: RecvOptions, events: Event
         issuer: Arc::new(issuer),
         copy: record.settings.receipt.clone(),
         has_receipt,
+        mends: Mends::default(),
         said_receipt: Cell::new(false),
         meet: Some(meet),
         _lock: lock,
@@ -320,6 +323,12 @@ impl<D: Rooted> Setup<D> {
             self.has_receipt = false;
         }
         Ok(held)
+    }
+
+    /// The store was begun anew, from what is good of its state.
+    pub(super) fn mended(&mut self, shared: &Shared<D>) -> Result<(), Error> {
+        let entries = shared.with_log(|log| log.entry_count());
+        self.mends.note(entries).map_err(|error| self.state_error(error))
     }
 
     /// State in the target could not be used.
