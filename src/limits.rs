@@ -313,6 +313,8 @@ pub const RECEIPT_TEXT_BYTES_MAX: usize = 16 << 20;
 pub const FLUSH_MS: u64 = 20;
 /// Times that one sending run begins again because its state was changed on disk meanwhile.
 pub const STATE_MENDS_ROUNDS_MAX: u32 = 3;
+/// How often a receiver begins anew with a manifest log of which nothing is good, before it says so.
+pub const EMPTY_LOG_ROUNDS_MAX: u32 = 10;
 /// Source files that serving keeps open. Costs a descriptor each.
 pub const OPEN_SOURCES_MAX: usize = 16;
 /// Questions of a plan that wait for their answers, and entries that wait for what is said of those before them. Costs a

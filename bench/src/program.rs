@@ -2,7 +2,6 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -27,14 +26,10 @@ pub fn command<S: AsRef<OsStr>>(below: &[String], words: &[S]) -> Command {
     command
 }
 
-/// Starts it with its diagnostics in a file, and at the head of a group of its own: what it starts ends with it.
+/// Starts it with its diagnostics in a file.
 pub fn start(mut command: Command, log: &Path) -> Result<Child, String> {
     let file = File::create(log).map_err(|error| format!("{}: {error}", log.display()))?;
-    command
-        .process_group(0)
-        .stderr(file)
-        .spawn()
-        .map_err(|error| format!("{}: {error}", command.get_program().display()))
+    command.stderr(file).spawn().map_err(|error| format!("{}: {error}", command.get_program().display()))
 }
 
 /// How a program ended that did not fail.
@@ -53,7 +48,7 @@ pub fn wait(mut child: Child, log: &Path, patience: Duration) -> Result<Ended, S
         Ok(Some(status)) if status.success() => Ok(Ended::Well),
         Ok(Some(status)) => Err(format!("{status}: {}", last_words(log))),
         Ok(None) => {
-            // Nobody of it may be left by now.
+            // What it has started, if it is at the head of a group of its own.
             let _ = kill_process_group(group, Signal::KILL);
             Ok(Ended::Cut)
         }

@@ -67,9 +67,8 @@ impl Screen {
         label: Option<TransferId>,
         role: Role,
         shows_qr: bool,
-        starts_ssh: bool,
+        lent: Option<Lent>,
     ) -> Screen {
-        let lent = starts_ssh.then(|| Lent::of(&console));
         let bar = (console.shows() == Shows::Bars).then(|| console.bar());
         let view = View::new(role, Instant::now());
         Screen {
@@ -233,9 +232,13 @@ impl Screen {
     }
 
     fn show_progress(&mut self, now: Instant) {
+        let is_lent = self.console.is_lent();
+        if is_lent {
+            self.hide();
+        }
         match (&self.bar, self.console.shows()) {
-            (Some(_), _) if self.console.is_lent() => self.hide(),
-            (Some(bar), _) => {
+            (_, Shows::Nothing) => {}
+            (Some(bar), _) if !is_lent => {
                 let mut lines = lines(&self.view, self.console.columns());
                 if let Some(label) = self.label {
                     lines.insert(0, short(label));
@@ -243,7 +246,8 @@ impl Screen {
                 self.console.draw(bar, &lines);
                 self.is_drawn = true;
             }
-            (None, Shows::Lines) if self.is_line_due(now) => {
+            // Lines stand below a question, and erase nothing.
+            _ if self.is_line_due(now) => {
                 self.notice(&plain_line(&self.view));
                 let phase = self.view.snapshot().phase;
                 self.last_line = Some((now, phase, self.view.stall().is_some()));

@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use super::console::Console;
+use super::console::{Console, Lent};
 use super::delete::Deletion;
 use super::failure::Failure;
 use super::run::{Job, drive};
@@ -63,11 +63,13 @@ pub(super) fn run<D: Rooted>(
     signals::watch(asker, second)?;
     let (ended, ends) = sync_channel(jobs.len());
     let mut open = jobs.len();
-    for labelled in jobs {
+    // Before any of them draws.
+    let lent: Vec<Option<Lent>> = jobs.iter().map(|job| job.starts_ssh.then(|| Lent::of(console))).collect();
+    for (labelled, lent) in jobs.into_iter().zip(lent) {
         let (disk, console, shutdown, ended) = (disk.clone(), Arc::clone(console), shutdown.clone(), ended.clone());
         let work = move || {
             // Whoever waits has room for every exit, or waits no more.
-            let _ = ended.try_send(one(disk, labelled, console, output, shutdown));
+            let _ = ended.try_send(one(disk, labelled, lent, console, output, shutdown));
         };
         let spawned = thread::Builder::new().name("transfer".into()).spawn(work);
         spawned.map_err(|error| Failure::new("could not start a thread", &error))?;
@@ -91,9 +93,16 @@ pub(super) fn run<D: Rooted>(
 }
 
 /// One transfer from its options to its exit code, shown.
-fn one<D: Rooted>(disk: D, labelled: Labelled, console: Arc<Console>, output: Output, shutdown: Shutdown) -> Exit {
-    let Labelled { label, job, shows_qr, piped, deletion, starts_ssh } = labelled;
-    let mut screen = Screen::new(Arc::clone(&console), output, label, job.role(), shows_qr, starts_ssh);
+fn one<D: Rooted>(
+    disk: D,
+    labelled: Labelled,
+    lent: Option<Lent>,
+    console: Arc<Console>,
+    output: Output,
+    shutdown: Shutdown,
+) -> Exit {
+    let Labelled { label, job, shows_qr, piped, deletion, .. } = labelled;
+    let mut screen = Screen::new(Arc::clone(&console), output, label, job.role(), shows_qr, lent);
     let outcome = streams::take(piped, &job).and_then(|held| {
         let concluded = driven(disk.clone(), job, held.as_ref(), &mut screen, &shutdown);
         let outcome = concluded.and_then(|concluded| {

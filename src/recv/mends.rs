@@ -1,23 +1,27 @@
-//! How often in a row a store may begin anew: state that was changed on disk by something else costs work only, but a disk
-//! that never keeps what is written to it would cost it for ever.
+//! How often a store may begin anew with an empty log: state that was changed on disk by something else costs work only, but a
+//! disk that keeps nothing of what is written to it would cost it for ever.
 
 use std::io;
 
-use crate::limits::STATE_MENDS_ROUNDS_MAX;
+use crate::limits::EMPTY_LOG_ROUNDS_MAX;
 
 /// Begins from which nothing has come so far.
 #[derive(Debug, Default)]
 pub(super) struct Mends {
-    in_a_row: u32,
-    kept: u32,
+    empty: u32,
+    most: u64,
 }
 
 impl Mends {
-    /// Takes note of a begin after which so many entries of the log are good. An error if it is one too many.
-    pub(super) fn note(&mut self, entries: u32) -> io::Result<()> {
-        self.in_a_row = if entries > self.kept { 1 } else { self.in_a_row + 1 };
-        self.kept = entries;
-        match self.in_a_row > STATE_MENDS_ROUNDS_MAX {
+    /// Takes note of a begin at which the log had so many good records. An error if it had none once too often, and never
+    /// more than before meanwhile.
+    pub(super) fn note(&mut self, records: u64) -> io::Result<()> {
+        match records {
+            0 => self.empty += 1,
+            _ if records > self.most => (self.empty, self.most) = (0, records),
+            _ => {}
+        }
+        match self.empty > EMPTY_LOG_ROUNDS_MAX {
             true => {
                 Err(io::Error::new(io::ErrorKind::InvalidData, "what is written to it is not there when it is read"))
             }
@@ -31,12 +35,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_begins_that_lead_nowhere_count() {
+    fn only_empty_begins_count_until_there_is_more_than_ever() {
         let mut mends = Mends::default();
-        for entries in [5, 5, 5, 6, 6, 6, 9, 2, 2] {
-            assert!(mends.note(entries).is_ok(), "{entries}");
+        for _ in 0..100 {
+            assert!(mends.note(7).is_ok(), "what is left of it is gone on with");
         }
-        assert!(mends.note(2).is_err());
-        assert!(mends.note(3).is_ok());
+        for _ in 0..EMPTY_LOG_ROUNDS_MAX {
+            assert!(mends.note(0).is_ok());
+        }
+        assert!(mends.note(8).is_ok());
+        // It comes and goes, and never gets on.
+        let begins = (0..100).find(|_| mends.note(0).is_err() || mends.note(8).is_err());
+        assert_eq!(begins, Some(EMPTY_LOG_ROUNDS_MAX));
     }
 }

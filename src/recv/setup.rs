@@ -327,8 +327,8 @@ impl<D: Rooted> Setup<D> {
 
     /// The store was begun anew, from what is good of its state.
     pub(super) fn mended(&mut self, shared: &Shared<D>) -> Result<(), Error> {
-        let entries = shared.with_log(|log| log.entry_count());
-        self.mends.note(entries).map_err(|error| self.state_error(error))
+        let records = shared.with_log(|log| log.position().record_count);
+        self.mends.note(records).map_err(|error| self.state_error(error))
     }
 
     /// State in the target could not be used.

@@ -7,6 +7,7 @@ pub mod fairness;
 pub mod link;
 pub mod outage;
 
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -260,7 +261,9 @@ impl Workshop {
         match tool {
             Tool::Landfall => pair::wait(self.pair(source, target)?.start()?, limit),
             _ => {
-                let (command, log) = self.rsync_command(source, target)?;
+                let (mut command, log) = self.rsync_command(source, target)?;
+                // Its ssh is to end with it when it is cut.
+                command.process_group(0);
                 program::wait(program::start(command, &log)?, &log, limit)
             }
         }

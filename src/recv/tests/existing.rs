@@ -157,7 +157,8 @@ fn directories_that_lock_their_owner_out_are_opened_again() {
 fn a_target_that_loses_its_name_before_it_was_compared_is_not_taken_for_the_one_that_has_it() {
     let tree = Tree::from([("f".to_owned(), file(1, CHUNK - 7))]);
     for is_replaced in [false, true] {
-        let (mut before, mut after) = (0, 0);
+        // Before it was compared, until it was sealed, and afterwards, when it is no longer this transfer's business.
+        let (mut before, mut named, mut after) = (0, 0, 0);
         for step in 0.. {
             let rig = Rig::with(Existing::Replace);
             fs::write(rig.at("f"), bytes(&tree, "f")).unwrap();
@@ -174,14 +175,21 @@ fn a_target_that_loses_its_name_before_it_was_compared_is_not_taken_for_the_one_
             }
             let was_compared = run.has_compared;
             assert_eq!(rig.go_on(&mut run, &mut sender, usize::MAX), Ended::End(End::Acknowledged));
-            if was_compared {
-                after += 1;
-                continue;
+            let exceptions = rig.exceptions.lock().unwrap().clone();
+            match (was_compared, exceptions.is_empty()) {
+                (false, _) => {
+                    before += 1;
+                    assert_eq!(exceptions, [], "step {step}");
+                    rig.compare(&tree);
+                }
+                (true, false) => {
+                    named += 1;
+                    assert_eq!((exceptions.len(), after), (1, 0), "step {step}");
+                    assert_eq!(exceptions[0].1, Outcome::LeftOut(Reason::TargetChanged), "step {step}");
+                }
+                (true, true) => after += 1,
             }
-            before += 1;
-            assert_eq!(*rig.exceptions.lock().unwrap(), [], "step {step}");
-            rig.compare(&tree);
         }
-        assert!(before > 3 && after > 3, "{before} steps before, {after} after");
+        assert!(before > 3 && named > 3 && after > 3, "{before} steps before, {named} until the seal, {after} after");
     }
 }

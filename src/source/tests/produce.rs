@@ -216,10 +216,18 @@ fn what_waited_and_is_a_fifo_by_then_is_not_opened() {
     let mode = Mode::RUSR | Mode::WUSR;
     rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
     // Somebody who waits until it is opened for reading.
+    let (say, said) = std::sync::mpsc::channel();
     let writer = std::thread::spawn({
         let path = path.clone();
-        move || fs::OpenOptions::new().write(true).open(path).map(drop)
+        move || {
+            say.send(rustix::thread::gettid().as_raw_nonzero()).unwrap();
+            fs::OpenOptions::new().write(true).open(path).map(drop)
+        }
     });
+    let stat = format!("/proc/self/task/{}/stat", said.recv().unwrap());
+    while !fs::read_to_string(&stat).unwrap().contains(") S ") {
+        std::thread::yield_now();
+    }
     let run = settle(&mut producer);
     assert_eq!(run.left_out(), [("small".to_owned(), Reason::Special)]);
     std::thread::sleep(std::time::Duration::from_millis(100));
